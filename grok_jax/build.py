@@ -1,0 +1,367 @@
+"""Plain settings -> a run. The registries, the schema of a configuration and the one
+place that puts task, model, wrappers, loss, optimiser and observables together.
+
+Settings are flat ({"model.epsilon": 0.25}); traced ones may be arrays, so that
+everything here also happens inside a compiled sweep.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from grok_jax import losses, ntk, observables, optim, rng
+from grok_jax.models import wrappers
+from grok_jax.models.committee import committee
+from grok_jax.settings import (
+    Count,
+    Leaf,
+    Natural,
+    NonNegative,
+    OwnSeed,
+    Positive,
+    Seed,
+    SettingError,
+    lookup,
+    schema,
+)
+from grok_jax.tasks.polynomial import polynomial
+from grok_jax.theory.committee import exact_dynamics
+from grok_jax.train import Observable, Run, make_run
+from grok_jax.types import Apply, Dataset, Model, Params, Stop, Task
+
+TASKS: dict[str, Task] = {"polynomial": Task(polynomial)}
+MODELS: dict[str, Callable[..., Model]] = {
+    "committee": committee,
+    "committee_dynamics": exact_dynamics,
+}
+LOSSES: dict[str, Callable[..., losses.Loss]] = {"squared_error": losses.regression}
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "gradient_descent": optim.gradient_descent
+}
+OBSERVABLES: dict[str, Callable[..., dict[str, Array]]] = {
+    "norms": observables.norms,
+    "kernel_alignment": observables.kernel_alignment,
+    "population_risk": observables.population_risk,
+}
+
+# What every section has beside the settings of the part that its `name` chooses.
+
+
+def _wrappers(
+    *,
+    output_scale: Positive = 1.0,
+    init_scale: Positive = 1.0,
+    centered: bool = False,
+    linearized: bool = False,
+) -> None: ...
+
+
+def _rule(*, rule: Literal["plain", "lazy"] = "plain") -> None: ...
+
+
+def _train(
+    *,
+    steps: Natural = 1000,
+    records: Count = 100,
+    spacing: Literal["log", "linear"] = "log",
+) -> None: ...
+
+
+def _stop(
+    *,
+    metric: str = "",
+    threshold: float = 0.0,
+    above: bool = False,
+    patience: NonNegative = 0.0,
+) -> None: ...
+
+
+def _seeds(
+    *,
+    data: OwnSeed = -1,
+    split: OwnSeed = -1,
+    init: OwnSeed = -1,
+    batches: OwnSeed = -1,
+) -> None: ...
+
+
+def _every(*, every: Count = 1) -> None: ...
+
+
+def _lazy(*, lazy: bool = False) -> None: ...
+
+
+def _seed(*, seed: Seed = 0) -> None: ...
+
+
+REGISTRIES: dict[str, tuple[Mapping[str, Any], str]] = {
+    "task": (TASKS, "task"),
+    "model": (MODELS, "model"),
+    "loss": (LOSSES, "loss"),
+    "optimizer": (OPTIMIZERS, "optimizer"),
+}
+_BESIDE = {"model": _wrappers, "optimizer": _rule}
+
+
+def section_schema(section: str, name: str) -> dict[str, Leaf]:
+    """The settings of one section for the part that `name` chooses."""
+    registry, what = REGISTRIES[section]
+    entry = lookup(registry, name, what)
+    factory = entry.make if isinstance(entry, Task) else entry
+    beside = schema(_BESIDE[section]) if section in _BESIDE else {}
+    return {**schema(factory), **beside}
+
+
+def observable_schema(name: str) -> dict[str, Leaf]:
+    """The settings of one observable."""
+    factory = lookup(OBSERVABLES, name, "observable")
+    return {**schema(factory), **schema(_every)}
+
+
+def run_schema(names: Mapping[str, str], observe: tuple[str, ...]) -> dict[str, Leaf]:
+    """Every setting that belongs to a run, flat; any of them may be swept."""
+    sections: dict[str, dict[str, Leaf]] = {
+        **{section: section_schema(section, name) for section, name in names.items()},
+        **{f"observe.{name}": observable_schema(name) for name in observe},
+        "train": schema(_train),
+        "stop": schema(_stop),
+        "seeds": schema(_seeds),
+        "reference": schema(_lazy),
+    }
+    flat = {
+        f"{section}.{key}": leaf
+        for section, leaves in sections.items()
+        for key, leaf in leaves.items()
+    }
+    return {**schema(_seed), **flat}
+
+
+def names_of(settings: Mapping[str, Any]) -> dict[str, str]:
+    return {section: settings[f"{section}.name"] for section in REGISTRIES}
+
+
+def section_of(settings: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """The settings of one section by their short names."""
+    prefix = f"{section}."
+    return {
+        path.removeprefix(prefix): value
+        for path, value in settings.items()
+        if path.startswith(prefix)
+    }
+
+
+def _arguments(settings: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """The keyword arguments of the part that a section chooses."""
+    own = section_of(settings, section)
+    registry, what = REGISTRIES[section]
+    entry = lookup(registry, own["name"], what)
+    factory = entry.make if isinstance(entry, Task) else entry
+    return {name: own[name] for name in schema(factory)}
+
+
+def validate(settings: Mapping[str, Any]) -> None:
+    """Raises SettingError where parts do not go together."""
+    model, optimizer = settings["model.name"], settings["optimizer.name"]
+    observed = observed_names(settings)
+    quadratic = model in ("committee", "committee_dynamics")
+    if "population_risk" in observed and not (
+        quadratic and settings["task.name"] == "polynomial"
+    ):
+        raise SettingError(
+            "observe.population_risk needs task.name polynomial and a committee model."
+        )
+    if model == "committee_dynamics":
+        exact = (
+            optimizer == "gradient_descent"
+            and settings["optimizer.rule"] == "lazy"
+            and settings["optimizer.momentum"] == 0
+        )
+        if not exact or settings["model.centered"] or settings["model.linearized"]:
+            raise SettingError(
+                "model.name committee_dynamics is exact for optimizer.name "
+                "gradient_descent with rule lazy and momentum 0, neither centred nor "
+                "linearised."
+            )
+    if settings["reference.lazy"] and (
+        optimizer != "gradient_descent" or settings["optimizer.momentum"] != 0
+    ):
+        raise SettingError(
+            "reference.lazy has a closed form for optimizer.name gradient_descent "
+            "with momentum 0 only."
+        )
+    metric = settings["stop.metric"]
+    always = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
+    if metric and metric not in (*always, "population_risk"):
+        raise SettingError(
+            f"stop.metric is {metric!r}; it must be one of {', '.join(always)}, "
+            "population_risk or empty."
+        )
+    if metric == "population_risk" and metric not in observed:
+        raise SettingError("stop.metric population_risk needs observe.population_risk.")
+
+
+def observed_names(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(
+        path.split(".")[1]
+        for path in settings
+        if path.startswith("observe.") and path.endswith(".every")
+    )
+
+
+def make_keys(settings: Mapping[str, Any]) -> rng.Keys:
+    return rng.run_keys(settings["seed"], **section_of(settings, "seeds"))
+
+
+def data_identity(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a run's data depends on: runs that agree in it share one copy."""
+    seed, own = settings["seed"], section_of(settings, "seeds")
+    seeds = tuple(seed if own[name] < 0 else own[name] for name in ("data", "split"))
+    return (*sorted(section_of(settings, "task").items()), *seeds)
+
+
+def make_dataset(settings: Mapping[str, Any]) -> Dataset:
+    """The data of a run; pure, so that it runs under jit with traced settings."""
+    task = TASKS[settings["task.name"]]
+    return task.make(make_keys(settings), **_arguments(settings, "task"))
+
+
+class Parts:
+    """The parts of a run that more than training needs: network, kernel, rate."""
+
+    def __init__(self, settings: Mapping[str, Any]):
+        self.settings = settings
+        wrap = section_of(settings, "model")
+        model = MODELS[wrap["name"]](**_arguments(settings, "model"))
+        self.model = wrappers.scale_init(model, wrap["init_scale"])
+        self.output_scale = wrap["output_scale"]
+        self.linearized, self.centered = wrap["linearized"], wrap["centered"]
+        rate = settings["optimizer.learning_rate"]
+        if settings["optimizer.rule"] == "lazy" and self.model.descend is None:
+            rate = optim.lazy_learning_rate(rate, self.output_scale, self.model.width)
+        self.learning_rate = rate
+
+    def lift(self, function: Callable, anchor: Params) -> Callable:
+        """`function` of the parameters as the wrapped network sees them."""
+        if self.linearized:
+            function = ntk.linearize(function, anchor)
+        if self.centered:
+            function = wrappers.center(function, anchor)
+        return function
+
+    def network(self, anchor: Params) -> Apply:
+        return wrappers.scale_output(
+            self.lift(self.model.apply, anchor), self.output_scale
+        )
+
+    def kernel(self, params: Params, x1: Array, x2: Array) -> Array:
+        """The NTK [n1, n2] of the network, mean over outputs, without output scale."""
+        if self.model.kernel is not None:
+            return self.model.kernel(params, x1, x2)
+        return ntk.empirical_ntk(
+            self.model.apply, params, x1, None if x2 is x1 else x2
+        )
+
+
+def make(settings: Mapping[str, Any]) -> Run:
+    """The run of these settings."""
+    parts = Parts(settings)
+    keys = make_keys(settings)
+    loss = LOSSES[settings["loss.name"]](**_arguments(settings, "loss"))
+    arguments = _arguments(settings, "optimizer")
+    tx = OPTIMIZERS[settings["optimizer.name"]](
+        **{**arguments, "learning_rate": parts.learning_rate}
+    )
+
+    def descend(params: Params, x: Array, y: Array) -> Params:
+        assert parts.model.descend is not None
+        return parts.model.descend(
+            params,
+            x,
+            y,
+            learning_rate=parts.learning_rate,
+            output_scale=parts.output_scale,
+        )
+
+    return make_run(
+        init=lambda x: parts.model.init(keys.init, x),
+        network=parts.network,
+        loss=loss,
+        tx=tx,
+        descend=None if parts.model.descend is None else descend,
+        observables=[
+            _observable(parts, name) for name in observed_names(settings)
+        ],
+        stop=_make_stop(settings),
+    )
+
+
+def _observable(parts: Parts, name: str) -> Observable:
+    arguments = section_of(parts.settings, f"observe.{name}")
+    every = arguments.pop("every")
+
+    def measure(params: Params, anchor: Params, data: Dataset) -> dict[str, Array]:
+        view = observables.View(
+            apply=parts.network(anchor),
+            params=params,
+            anchor=anchor,
+            data=data,
+            kernel=lambda p, a, b: parts.kernel(anchor if parts.linearized else p, a, b),
+            lift=lambda function: parts.lift(function, anchor),
+            model=section_of(parts.settings, "model"),
+        )
+        return OBSERVABLES[name](view, **arguments)
+
+    return Observable(measure, every)
+
+
+def _make_stop(settings: Mapping[str, Any]) -> Stop | None:
+    return Stop(**section_of(settings, "stop")) if settings["stop.metric"] else None
+
+
+def lazy_reference(
+    settings: Mapping[str, Any], data: Dataset, anchor: Params, steps: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The same run had its kernel never moved, in closed form (float64, on the host):
+    lazy_train_loss and lazy_test_loss [S] at `steps`, and kernel_regression_loss [],
+    the test loss of kernel regression with the initial NTK.
+
+    Plain mean squared error and gradient descent; Kumar et al. 2024, Sec. 3.
+    """
+    parts = Parts(settings)
+    x, x_test = data.train.x, data.test.x
+    net = parts.network(anchor)
+    k_train = _host(parts.kernel(anchor, x, x))
+    k_test = _host(parts.kernel(anchor, x_test, x))
+    f0, f0_test = _host(net(anchor, x)), _host(net(anchor, x_test))
+    y, y_test = _host(data.train.y), _host(data.test.y)
+    rate = float(parts.learning_rate)
+    if parts.model.descend is None:
+        rate *= float(parts.output_scale) ** 2
+    f, f_test = ntk.lazy_dynamics(
+        k_train, y, k_test, rate, steps, f0_train=f0, f0_eval=f0_test
+    )
+    limit = f0_test + _host(ntk.kernel_regression(k_train, y - f0, k_test))
+    return {
+        "lazy_train_loss": _mean_square(_host(f) - y[None]),
+        "lazy_test_loss": _mean_square(_host(f_test) - y_test[None]),
+        "kernel_regression_loss": _mean_square((limit - y_test)[None])[0],
+    }
+
+
+def _host(value: Any) -> np.ndarray:
+    return np.asarray(value, np.float64)
+
+
+def _mean_square(residual: np.ndarray) -> np.ndarray:
+    """[S, n] or [S, n, C] -> [S]: mean over examples of the sum over outputs."""
+    square = residual**2
+    return np.mean(square.reshape(*square.shape[:2], -1).sum(-1), axis=1)
+
+
+def as_traced(values: list[Any], leaf: Leaf) -> np.ndarray:
+    """A traced setting over runs as the array that the program takes."""
+    return np.asarray(values, jnp.result_type(float) if leaf.kind is float else np.int32)

@@ -1,0 +1,56 @@
+"""A claim of a paper as a number that the run itself tests."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Claim(NamedTuple):
+    """One statement, what it expects, what was measured and whether it holds."""
+
+    id: str  # the paper's, as in the notes: "K3a"
+    figure: str
+    statement: str
+    expected: str
+    measured: Any  # a number, a sentence, or a list or dict of them
+    holds: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """The claim as plain JSON; NaN and infinities become None."""
+        return {**_plain(self._asdict()), "holds": bool(self.holds)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if hasattr(value, "tolist"):
+        return _plain(np.asarray(value).tolist())
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+def text(value: Any) -> str:
+    """A measured value as a reader wants it; a value that was never reached is
+    "never".
+
+    >>> text({"alpha 1": 2150.0, "alpha 2": float("nan")})
+    'alpha 1: 2,150; alpha 2: never'
+    """
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {text(each)}" for key, each in value.items())
+    if isinstance(value, (list, tuple)) or hasattr(value, "tolist"):
+        values = np.asarray(value).tolist()
+        if isinstance(values, list):
+            return ", ".join(text(each) for each in values)
+        value = values
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return "never" if value is None else str(value)
+    if not math.isfinite(value):
+        return "never" if math.isnan(value) else str(value)
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"

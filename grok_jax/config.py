@@ -1,0 +1,319 @@
+"""ConfigDict <-> plain settings: defaults, presets, overrides, validation.
+
+A configuration has the sections task, model, loss, optimizer (each with a `name` that
+chooses the part and the part's settings), train, stop, seeds, observe, reference, grok
+and engine, and `sweep` (axis -> values) with `zip`. Every default and range stands in
+the signature of the part it belongs to.
+"""
+
+import ast
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+from ml_collections import ConfigDict
+
+from grok_jax import build
+from grok_jax.grid import make_grid
+from grok_jax.runner import Engine, Grok, Plan
+from grok_jax.settings import (
+    Leaf,
+    Natural,
+    NonNegative,
+    Positive,
+    SettingError,
+    nearest,
+    schema,
+)
+
+
+def _engine(
+    *,
+    mode: Literal["auto", "map", "vmap"] = "auto",
+    runs_per_chunk: Natural = 0,
+    devices: Natural = 0,
+    platform: Literal["", "cpu", "gpu", "tpu"] = "",
+    precision: Literal["highest", "high", "default"] = "highest",
+    x64: bool = False,
+    memory_gb: NonNegative = 0.0,
+    segment_seconds: Positive = 2.0,
+    checkpoint_seconds: Positive = 30.0,
+) -> None: ...
+
+
+def _grok(
+    *,
+    kind: Literal["loss", "accuracy"] = "loss",
+    train: Positive = 0.05,
+    test: Positive = 0.1,
+) -> None: ...
+
+
+def _top(*, name: str = "", description: str = "") -> None: ...
+
+
+_DEFAULT_NAMES = {
+    "task": "polynomial",
+    "model": "committee",
+    "loss": "squared_error",
+    "optimizer": "gradient_descent",
+}
+
+
+def make_config(*layers: Mapping[str, Any]) -> ConfigDict:
+    """A configuration from nested settings; later layers win, defaults fill the rest.
+
+    Raises:
+      SettingError: a key that no part knows, with the nearest ones.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _merge(merged, layer)
+    sweep, zips = merged.pop("sweep", {}), merged.pop("zip", ())
+    given = _flatten(merged)
+    leaves = _leaves(given)
+    for path in given:
+        if path not in leaves:
+            raise SettingError(f"There is no setting {path!r}; {nearest(path, leaves)}.")
+    values = {path: given.get(path, leaf.default) for path, leaf in leaves.items()}
+    config = ConfigDict(_nest(values))
+    config.sweep = ConfigDict(_nest({k: tuple(v) for k, v in _flatten(sweep).items()}))
+    config.zip = tuple(zips)
+    return config
+
+
+def choose_preset(preset: str, **presets: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The layer of a preset; an unknown one names those there are."""
+    if preset not in presets:
+        raise SettingError(
+            f"There is no preset {preset!r}; known: {', '.join(presets)}."
+        )
+    return presets[preset]
+
+
+def _leaves(given: Mapping[str, Any]) -> dict[str, Leaf]:
+    """Every setting of a configuration whose parts `given` names."""
+    names = {
+        section: given.get(f"{section}.name", default)
+        for section, default in _DEFAULT_NAMES.items()
+    }
+    observe = dict.fromkeys(
+        path.split(".")[1] for path in given if path.startswith("observe.")
+    )
+    named = {f"{section}.name": Leaf(str, name) for section, name in names.items()}
+    beside = {
+        f"{section}.{key}": leaf
+        for section, factory in (("engine", _engine), ("grok", _grok))
+        for key, leaf in schema(factory).items()
+    }
+    run = build.run_schema(names, tuple(observe))
+    return {**schema(_top), **named, **run, **beside}
+
+
+def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """`config` with "path=value" settings on top; the original is left alone.
+
+    A path may be short where its ending is unique. `sweep.NAME=a,b,c` adds or replaces
+    an axis; `zip=a+b` zips axes; `model.name=...` brings the new part's defaults and
+    keeps the settings that both parts have; `observe.NAME.every=n` adds an observable.
+    """
+    given = _flatten(config.to_dict())
+    pairs = [_split(text) for text in overrides]
+    for path, text in sorted(pairs, key=lambda pair: not pair[0].endswith(".name")):
+        if path.startswith("sweep."):
+            axis = path.removeprefix("sweep.")
+            same = [key for key in given if key.startswith("sweep.")]
+            same = [key for key in same if _same_axis(key.removeprefix("sweep."), axis)]
+            given = {key: v for key, v in given.items() if key not in same}
+            given[path] = _parse_tuple(text)
+        elif path == "zip":
+            given[path] = tuple(text.split(",")) if text else ()
+        else:
+            given = _with_setting(given, path, text)
+    nested = _nest(given)
+    known = _leaves(given)
+    sweep, zips = nested.pop("sweep", {}), nested.pop("zip", ())
+    kept = {path: value for path, value in _flatten(nested).items() if path in known}
+    return make_config(_nest(kept), {"sweep": sweep, "zip": zips})
+
+
+def _with_setting(given: dict[str, Any], path: str, text: str) -> dict[str, Any]:
+    trial = {**given, path: text} if path.startswith("observe.") else given
+    leaves = _leaves(trial)
+    if path.endswith(".name") and path in leaves:
+        given = {**given, path: text}
+        _leaves(given)  # raises where there is no such part
+        return given
+    if path not in leaves:
+        endings = [known for known in leaves if known.endswith(f".{path}")]
+        if len(endings) != 1:
+            known = [*leaves, *(f"sweep.{leaf}" for leaf in leaves), "zip"]
+            raise SettingError(
+                f"There is no setting {path!r}; "
+                f"{nearest(path, known if path.startswith('sweep') else leaves)}."
+            )
+        path = endings[0]
+    leaf = leaves[path]
+    return {**given, path: leaf.check(path, _parse(text, leaf.kind))}
+
+
+def _same_axis(one: str, other: str) -> bool:
+    short = min(one, other, key=len)
+    return one == other or max(one, other, key=len).endswith(f".{short}")
+
+
+def _split(text: str) -> tuple[str, str]:
+    path, found, value = text.partition("=")
+    if not found:
+        raise SettingError(f"Write --config.{path}=VALUE; there is no value.")
+    return path, value
+
+
+def _parse(text: str, kind: type) -> Any:
+    if kind is str:
+        return text
+    if kind is bool:
+        return {"true": True, "1": True, "false": False, "0": False}.get(
+            text.lower(), text
+        )
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _parse_tuple(text: str) -> tuple[Any, ...]:
+    text = text.strip().removeprefix("(").removesuffix(")")
+    words = (word.strip() for word in text.split(",") if word.strip())
+    truth = {"true": True, "false": False}
+    return tuple(truth.get(w.lower(), _parse(w, float)) for w in words)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A configuration, checked, in the terms of the floors below."""
+
+    name: str
+    description: str
+    stored: dict[str, Any]
+    """What config.json holds and a second launch is compared with: all that can
+    change a number. How to run (`engine`) may differ between launches."""
+    plan: Plan
+    engine: dict[str, Any]
+    grok: Grok
+
+
+def resolve(config: ConfigDict) -> Resolved:
+    """Checks every value, every axis and how the parts go together.
+
+    Raises:
+      SettingError: with one sentence, before anything is computed.
+    """
+    nested = config.to_dict()
+    sweep, zips = nested.pop("sweep", {}), nested.pop("zip", ())
+    flat = _flatten(nested)
+    leaves = _leaves(flat)
+    for path in flat:
+        if path not in leaves:
+            raise SettingError(f"There is no setting {path!r}; {nearest(path, leaves)}.")
+    values = {path: leaf.check(path, flat[path]) for path, leaf in leaves.items()}
+    own = {"name", "description"} | {f"{s}.name" for s in _DEFAULT_NAMES}
+    beside = {p for p in leaves if p.startswith(("engine.", "grok."))}
+    swept = {path: leaf for path, leaf in leaves.items() if path not in own | beside}
+    settings = {path: values[path] for path in leaves if path not in beside}
+    grid = make_grid(swept, _flatten(sweep), zips)
+    for run in grid.runs():
+        build.validate({**settings, **run})
+    exact = ("engine.precision", "engine.x64", "engine.mode")
+    return Resolved(
+        name=values["name"],
+        description=values["description"],
+        stored={
+            **settings,
+            **{path: values[path] for path in sorted(beside) if "grok." in path},
+            **{path: values[path] for path in exact},
+            "sweep": {axis.name: axis.values for axis in grid.axes},
+            "zip": list(zips),
+        },
+        plan=Plan({p: settings[p] for p in settings}, swept, grid),
+        engine=build.section_of(values, "engine"),
+        grok=Grok(**build.section_of(values, "grok")),
+    )
+
+
+def set_up_jax(engine: Mapping[str, Any]) -> Engine:
+    """Sets precision, platform and devices of this process (on a CPU each core is a
+    device), and says what is there.
+
+    Raises:
+      SettingError: the platform asked for is not here, or has fewer devices.
+    """
+    jax.config.update("jax_default_matmul_precision", engine["precision"])
+    jax.config.update("jax_enable_x64", engine["x64"])
+    if engine["platform"]:
+        jax.config.update("jax_platforms", engine["platform"].replace("gpu", "cuda"))
+    wanted = engine["devices"]
+    jax.config.update("jax_num_cpu_devices", wanted or _cores())
+    try:
+        devices = jax.local_devices()
+    except RuntimeError as error:
+        raise SettingError(
+            f"engine.platform is {engine['platform']}, but this machine has none: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    if wanted > len(devices):
+        raise SettingError(
+            f"engine.devices is {wanted}; this machine has {len(devices)}."
+        )
+    chosen = tuple(devices[: wanted or len(devices)])
+    return Engine(
+        mode=engine["mode"],
+        runs_per_chunk=engine["runs_per_chunk"],
+        segment_seconds=engine["segment_seconds"],
+        checkpoint_seconds=engine["checkpoint_seconds"],
+        memory_gb=engine["memory_gb"],
+        devices=chosen,
+    )
+
+
+def device_text(devices: Sequence[jax.Device]) -> str:
+    kind = devices[0].device_kind
+    if devices[0].platform == "cpu":
+        kind = f"CPU ({platform.machine()})"
+    return f"{len(devices)} x {kind}"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+def _merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in layer.items():
+        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+        out[key] = _merge(out[key], value) if both else value
+    return out
+
+
+def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for path, value in flat.items():
+        *folders, key = path.split(".")
+        at = nested
+        for folder in folders:
+            at = at.setdefault(folder, {})
+        at[key] = value
+    return nested

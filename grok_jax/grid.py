@@ -1,0 +1,181 @@
+"""Swept axes -> runs -> groups that share a shape. Plain Python, no arrays of JAX.
+
+Settings are flat here: {"model.epsilon": 0.25, ...}. An axis names a setting by its
+path or by any ending of it that is unique ("epsilon").
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from grok_jax.settings import Leaf, SettingError, nearest
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One dimension of the grid: settings that move together, and their values."""
+
+    name: str
+    paths: tuple[str, ...]
+    values: tuple[tuple[Any, ...], ...]  # [len][path]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The product of axes; runs are numbered row-major, the last axis fastest."""
+
+    axes: tuple[Axis, ...]
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        return tuple(axis.name for axis in self.axes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(len(axis.values) for axis in self.axes)
+
+    def __len__(self) -> int:
+        return math.prod(self.shape)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """For each run the settings that its place in the grid sets."""
+        points = itertools.product(*(axis.values for axis in self.axes))
+        return [
+            {
+                path: value
+                for axis, values in zip(self.axes, point, strict=True)
+                for path, value in zip(axis.paths, values, strict=True)
+            }
+            for point in points
+        ]
+
+    def coordinates(self) -> dict[str, tuple[str, list[Any]]]:
+        """name -> (dimension, values), for every swept setting."""
+        return {
+            axis.name if i == 0 else short_name(path): (
+                axis.name,
+                [values[i] for values in axis.values],
+            )
+            for axis in self.axes
+            for i, path in enumerate(axis.paths)
+        }
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that one compiled program serves: they differ in traced settings alone."""
+
+    settings: dict[str, Any]  # of the group's first run
+    members: tuple[int, ...]  # run numbers
+    traced: dict[str, list[Any]]  # traced settings -> a value for each member
+
+
+def short_name(path: str) -> str:
+    return path.rsplit(".", 1)[-1]
+
+
+def resolve(name: str, leaves: Mapping[str, Any], what: str = "setting") -> str:
+    """The full path of a setting named by its path or a unique ending of it."""
+    if name in leaves:
+        return name
+    found = [path for path in leaves if path.endswith(f".{name}")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise SettingError(
+            f"The {what} {name!r} could be {' or '.join(found)}; write the full path."
+        )
+    raise SettingError(f"There is no {what} {name!r}; {nearest(name, leaves)}.")
+
+
+def make_grid(
+    leaves: Mapping[str, Leaf],
+    sweep: Mapping[str, Sequence[Any]],
+    zips: Sequence[str] = (),
+) -> Grid:
+    """The grid of `sweep` (axis -> values); `zips` names axes that move together.
+
+    Args:
+      leaves: every setting that may be swept.
+      sweep: a path or unique ending -> values.
+      zips: strings such as "train_size+steps".
+
+    Raises:
+      SettingError: unknown axis, empty axis, a value that its setting refuses, a value
+        given twice, zipped axes of different lengths.
+    """
+    values: dict[str, tuple[Any, ...]] = {}
+    for name, given in sweep.items():
+        path = resolve(name, leaves, "setting to sweep")
+        if not isinstance(given, (tuple, list)):
+            given = (given,)
+        if len(given) == 0:
+            raise SettingError(f"The swept axis {name} is empty; give it a value.")
+        if path in values:
+            raise SettingError(f"The setting {path} is swept twice.")
+        checked = tuple(leaves[path].check(f"sweep.{name}", value) for value in given)
+        if len(set(checked)) < len(checked):
+            raise SettingError(f"The swept axis {name} holds a value twice.")
+        values[path] = checked
+    groups = _zip_groups(zips, values)
+    axes = []
+    for path in values:
+        together = next((group for group in groups if path in group), (path,))
+        if path != together[0]:
+            continue
+        lengths = {each: len(values[each]) for each in together}
+        if len(set(lengths.values())) > 1:
+            listed = ", ".join(f"{short_name(p)} ({n})" for p, n in lengths.items())
+            raise SettingError(f"Zipped axes need equal lengths: {listed}.")
+        columns = [values[each] for each in together]
+        axes.append(
+            Axis(short_name(path), together, tuple(zip(*columns, strict=True)))
+        )
+    names = [short_name(path) for path in values]
+    doubled = {name for name in names if names.count(name) > 1}
+    return Grid(tuple(_with_full_name(axis, doubled) for axis in axes))
+
+
+def _zip_groups(
+    zips: Sequence[str], values: Mapping[str, Any]
+) -> list[tuple[str, ...]]:
+    groups = [
+        tuple(resolve(name.strip(), values, "swept axis") for name in text.split("+"))
+        for text in zips
+    ]
+    zipped = [path for group in groups for path in group]
+    for path in zipped:
+        if zipped.count(path) > 1:
+            raise SettingError(f"The axis {path} is zipped more than once.")
+    return groups
+
+
+def _with_full_name(axis: Axis, doubled: set[str]) -> Axis:
+    if axis.name not in doubled:
+        return axis
+    return Axis(axis.paths[0].replace(".", "_"), axis.paths, axis.values)
+
+
+def group_runs(
+    grid: Grid, settings: Mapping[str, Any], leaves: Mapping[str, Leaf]
+) -> list[Group]:
+    """Runs grouped by the static settings that the grid varies."""
+    runs = grid.runs()
+    traced = [path for path, leaf in leaves.items() if not leaf.static]
+    groups: dict[tuple, list[int]] = {}
+    for number, run in enumerate(runs):
+        key = tuple(value for path, value in run.items() if leaves[path].static)
+        groups.setdefault(key, []).append(number)
+    return [
+        Group(
+            settings={**settings, **runs[members[0]]},
+            members=tuple(members),
+            traced={
+                path: [runs[n].get(path, settings[path]) for n in members]
+                for path in traced
+            },
+        )
+        for members in groups.values()
+    ]

@@ -1,0 +1,375 @@
+"""python -m grok_jax.launch --config=FILE.py[:PRESET] --workdir=DIR [--config.a.b=v]
+
+Runs an experiment: checks the configuration, runs the whole sweep, tests the claims
+and draws the figures. The same line again goes on where the last one stopped, or only
+redraws what is complete.
+
+Exit status: 0 done; 2 wrong usage; 75 stopped by SIGTERM or SIGINT after saving.
+"""
+
+import importlib.metadata
+import importlib.util
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import xarray as xr
+from absl import flags
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from grok_jax import claims as claims_lib
+from grok_jax import config as config_lib
+from grok_jax import plot, record, runner
+from grok_jax.checkpoint import CheckpointError
+from grok_jax.settings import SettingError, nearest
+
+DONE, WRONG_USAGE, STOPPED = 0, 2, 75
+
+console = Console(soft_wrap=True, highlight=False)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    argv = list(sys.argv if argv is None else argv)
+    try:
+        plain, overrides = split_overrides(argv)
+        options = _flags(plain)
+        experiment, preset = load_experiment(options.config)
+        resolved = config_lib.resolve(
+            config_lib.apply_overrides(get_config(experiment, preset), overrides)
+        )
+        if not (options.workdir or options.dry_run):
+            raise SettingError("Give --workdir=DIR, the folder for the results.")
+        workdir = record.Workdir(options.workdir or "runs/dry")
+        workdir.check(resolved.stored)
+        engine = config_lib.set_up_jax(resolved.engine)
+        if options.dry_run:
+            dry_run(resolved, engine, workdir)
+            return DONE
+        workdir.create()
+        with workdir.locked():
+            about = _about(resolved, engine, argv)
+            return launch(experiment, resolved, engine, workdir, about)
+    except (SettingError, record.RecordError, CheckpointError) as error:
+        print(f"grok_jax: {error}", file=sys.stderr)
+        return WRONG_USAGE
+
+
+def launch(
+    experiment: ModuleType,
+    resolved: config_lib.Resolved,
+    engine: runner.Engine,
+    workdir: record.Workdir,
+    about: dict[str, Any],
+) -> int:
+    """Runs or resumes the sweep, or redraws a complete one, in `workdir`."""
+    results = _complete(workdir)
+    if results is not None:
+        console.print(f"{workdir.path} is complete; drawing it again.")
+        return finish(experiment, results, workdir)
+    if not workdir.config.exists():
+        record.write_json(workdir.config, about)
+    print_start(resolved, engine, workdir)
+    watch = Watch(workdir)
+    with Stopper() as stopper:
+        sweeper = runner.Sweeper(
+            resolved.plan,
+            engine,
+            folder=workdir.checkpoints,
+            grok=resolved.grok,
+            say=console.print,
+            progress=watch.show,
+            stop_requested=stopper.requested,
+        )
+        try:
+            results = sweeper.run()
+        except runner.Interrupted:
+            console.print(
+                f"Stopped and saved in {workdir.path}; run the same line to go on."
+            )
+            return STOPPED
+        finally:
+            watch.close()
+    held = record.read_json(workdir.config)
+    results.attrs |= {
+        "name": resolved.name,
+        "complete": 1,
+        "config": json.dumps(held["config"]),
+        "command": held["command"],
+        "device": held["device"],
+        "grok_jax": held["versions"]["grok_jax"],
+    }
+    record.write_results(workdir.results, results)
+    return finish(experiment, results, workdir)
+
+
+def finish(experiment: ModuleType, results: xr.Dataset, workdir: record.Workdir) -> int:
+    """Tests the claims and draws the figures of complete results."""
+    tested = list(experiment.claims(results))
+    record.write_json(workdir.claims, [claim.as_json() for claim in tested])
+    drawn = experiment.figure(results)
+    figures = drawn if isinstance(drawn, dict) else {"figure": drawn}
+    for name, figure in figures.items():
+        assert isinstance(figure, Figure)
+        plot.save(figure, workdir.figures / f"{name}.png")
+    print_claims(tested)
+    console.print(f"Figures: {workdir.figures}")
+    return DONE
+
+
+def _complete(workdir: record.Workdir) -> xr.Dataset | None:
+    """The results of a complete run; None where there is something left to do."""
+    if not workdir.results.exists():
+        return None
+    try:
+        results = record.read_results(workdir.results)
+    except record.RecordError as error:
+        console.print(f"{error} It is made again from the newest checkpoint.")
+        return None
+    return results if results.attrs.get("complete") else None
+
+
+def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(what the flags parse, "path=value" of each --config.path=value)."""
+    plain, overrides, words = [], [], iter(argv)
+    for word in words:
+        stripped = word.lstrip("-")
+        if word.startswith("-") and stripped.startswith("config."):
+            text = stripped.removeprefix("config.")
+            if "=" not in text:
+                text = f"{text}={next(words, '')}"
+            overrides.append(text)
+        else:
+            plain.append(word)
+    return plain, overrides
+
+
+def _flags(argv: Sequence[str]) -> Any:
+    values = flags.FlagValues()
+    flags.DEFINE_string("config", None, "FILE.py[:PRESET]", flag_values=values)
+    flags.DEFINE_string("workdir", None, "Folder for results.", flag_values=values)
+    flags.DEFINE_bool(
+        "dry_run", False, "Say what would run; write nothing.", flag_values=values
+    )
+    flags.DEFINE_bool("help", False, "This text.", flag_values=values)
+    try:
+        rest = values(list(argv))
+    except flags.UnrecognizedFlagError as error:
+        close = nearest(error.flagname, ["config", "workdir", "dry_run"])
+        raise SettingError(f"There is no flag --{error.flagname}; {close}.") from error
+    except flags.Error as error:
+        raise SettingError(f"{error}.") from error
+    if values.help:
+        print(__doc__)
+        raise SystemExit(DONE)
+    if len(rest) > 1:
+        raise SettingError(f"{rest[1]!r} is not a flag; write --flag=value.")
+    if not values.config:
+        raise SettingError("Give --config=FILE.py[:PRESET].")
+    return values
+
+
+def load_experiment(spec: str) -> tuple[ModuleType, str | None]:
+    """The module of an experiment file and the preset, from "FILE.py[:PRESET]"."""
+    name, found, preset = spec.partition(".py:")
+    path = Path(f"{name}.py" if found else spec)
+    if not path.is_file():
+        raise SettingError(f"There is no config file {path}.")
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    if module_spec is None or module_spec.loader is None:
+        raise SettingError(f"{path} is not a Python file.")
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+    except (SyntaxError, ImportError) as error:
+        raise SettingError(f"{path} cannot be loaded: {error}.") from error
+    for needed in ("get_config", "claims", "figure"):
+        if not hasattr(module, needed):
+            raise SettingError(f"{path} defines no {needed}().")
+    return module, preset if found else None
+
+
+def get_config(experiment: ModuleType, preset: str | None) -> Any:
+    return experiment.get_config(preset) if preset else experiment.get_config()
+
+
+class Stopper:
+    """Turns SIGTERM and SIGINT into a request to stop after the segment; a second
+    SIGINT stops at once."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._before: dict[int, Any] = {}
+
+    def requested(self) -> bool:
+        return self._event.is_set()
+
+    def _note(self, number: int, _: Any) -> None:
+        if self._event.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._event.set()
+        print("Stopping after this segment ...", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> "Stopper":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+class Watch:
+    """A live progress line (a line now and then where there is no terminal), and
+    progress.json beside it."""
+
+    def __init__(self, workdir: record.Workdir, seconds: float = 15.0):
+        self._workdir, self._seconds, self._last = workdir, seconds, -1e9
+        self._live = console.status("compiling ...") if console.is_terminal else None
+        if self._live:
+            self._live.start()
+
+    def show(self, progress: runner.Progress) -> None:
+        content = {**progress.__dict__, "eta": progress.eta, "at": time.time()}
+        record.write_json(self._workdir.progress, content)
+        text = progress_text(progress)
+        if self._live:
+            self._live.update(text)
+        elif time.monotonic() - self._last >= self._seconds:
+            self._last = time.monotonic()
+            console.print(text)
+
+    def close(self) -> None:
+        if self._live:
+            self._live.stop()
+
+
+def progress_text(progress: runner.Progress) -> str:
+    """One line: how far, how fast, how long, and what the runs have reached."""
+    share = progress.run_steps / max(progress.run_steps_total, 1)
+    eta = _clock(progress.eta) if progress.eta == progress.eta else "?"
+    return (
+        f"{share:4.0%}  {_clock(progress.seconds)} gone, {eta} left at most  "
+        f"{progress.rate:,.0f} run-steps/s  of {progress.runs} runs: "
+        f"{progress.memorised} memorised, {progress.generalised} generalised, "
+        f"{progress.diverged} diverged"
+    )
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def print_start(
+    resolved: config_lib.Resolved, engine: runner.Engine, workdir: record.Workdir
+) -> None:
+    grid = resolved.plan.grid
+    axes = " x ".join(f"{n} ({k})" for n, k in zip(grid.dims, grid.shape, strict=True))
+    console.print(f"{resolved.name}: {resolved.description}")
+    console.print(
+        f"{len(grid)} runs: {axes or 'one'}; {len(resolved.plan.groups())} compile "
+        f"group(s); {config_lib.device_text(engine.devices)}; float"
+        f"{64 if resolved.engine['x64'] else 32}, matmul precision "
+        f"{resolved.engine['precision']}; results in {workdir.path}"
+    )
+
+
+def print_claims(tested: Sequence[claims_lib.Claim]) -> None:
+    table = Table("claim", "statement", "expected", "measured", "holds")
+    for claim in tested:
+        table.add_row(
+            claim.id,
+            claim.statement,
+            claim.expected,
+            claims_lib.text(claim.measured),
+            "[green]yes[/]" if claim.holds else "[red]NO[/]",
+        )
+    console.print(table)
+    held = sum(bool(claim.holds) for claim in tested)
+    console.print(f"{held} of {len(tested)} claims hold.")
+
+
+def dry_run(
+    resolved: config_lib.Resolved, engine: runner.Engine, workdir: record.Workdir
+) -> None:
+    """Prints grid, compile groups, memory and a time estimate; writes nothing."""
+    print_start(resolved, engine, workdir)
+    table = Table("group", "runs", "mode", "chunk", "memory", "step", "time at most")
+    total = 0.0
+    for number, group in enumerate(resolved.plan.groups()):
+        estimate = runner.estimate(resolved.plan, group, engine)
+        total += estimate.seconds
+        table.add_row(
+            str(number + 1),
+            str(len(group.members)),
+            estimate.mode,
+            str(estimate.chunk),
+            f"{estimate.bytes / 2**20:,.1f} MiB",
+            f"{estimate.seconds_per_run_step * 1e6:,.0f} us a run",
+            _clock(estimate.seconds),
+        )
+    console.print(table)
+    console.print(
+        f"At most {_clock(total)} in all on {config_lib.device_text(engine.devices)} "
+        "(from a short timed probe; runs that end early take less). Nothing was "
+        f"written; results would go to {workdir.path}."
+    )
+
+
+def _about(
+    resolved: config_lib.Resolved, engine: runner.Engine, argv: Sequence[str]
+) -> dict[str, Any]:
+    packages = ("grok_jax", "jax", "jaxlib", "optax", "orbax-checkpoint", "numpy")
+    command = " ".join(
+        ["python -m grok_jax.launch", *(shlex.quote(word) for word in argv[1:])]
+    )
+    return {
+        "name": resolved.name,
+        "description": resolved.description,
+        "config": resolved.stored,
+        "engine": resolved.engine,
+        "command": command,
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "device": config_lib.device_text(engine.devices),
+        "precision": {
+            "matmul": resolved.engine["precision"],
+            "float": 64 if resolved.engine["x64"] else 32,
+        },
+        "git_commit": _git_commit(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _git_commit() -> str:
+    """The commit of the package's own checkout, "-dirty" if it was changed since."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.check_output(
+            [*git, "rev-parse", "HEAD"], text=True, stderr=subprocess.DEVNULL
+        ).strip()
+        changed = subprocess.check_output(
+            [*git, "status", "--porcelain", "--untracked-files=no"],
+            text=True,
+            stderr=subprocess.DEVNULL,
+        ).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{commit}-dirty" if changed else commit
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What learns: pairs of pure functions init and apply, and wrappers around them."""

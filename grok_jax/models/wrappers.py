@@ -1,0 +1,37 @@
+"""A variant is a wrapper, not a flag: each maps a network to a network.
+
+`linearize` (the network's first-order twin) is `ntk.linearize`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from jax import Array
+from jax.typing import ArrayLike
+
+from grok_jax import tree
+from grok_jax.types import Apply, Model, Params
+
+
+def scale_output(apply: Apply, output_scale: ArrayLike) -> Apply:
+    """alpha f: the laziness of Kumar et al. 2024 and Chizat et al. 2019."""
+    return lambda params, x: output_scale * apply(params, x)
+
+
+def center(function: Callable[..., Any], anchor: Params) -> Callable[..., Any]:
+    """f(params) - f(anchor): the centred predictor of Chizat et al. 2019, which is
+    zero at initialisation whatever its output scale."""
+    return lambda params, *args: tree.subtract(
+        function(params, *args), function(anchor, *args)
+    )
+
+
+def scale_init(model: Model, init_scale: ArrayLike) -> Model:
+    """The model with every initial parameter times `init_scale` (alpha = w / w0 of
+    Omnigrok, sigma of Kumar et al. 2024, Fig. 7), biases included."""
+    rescale = model.rescale or tree.scale
+
+    def init(key: Array, x: Array) -> Params:
+        return rescale(model.init(key, x), init_scale)
+
+    return model._replace(init=init)

@@ -1,0 +1,80 @@
+"""What is recorded along training: pure functions of a View -> named scalars.
+
+Losses and accuracies are always recorded (`train.py`); these come on top, each as
+often as its `every` says.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from grok_jax import alignment, tree
+from grok_jax.settings import Natural
+from grok_jax.theory import committee
+from grok_jax.types import Apply, Dataset, Params
+
+
+class View(NamedTuple):
+    """One moment of one run."""
+
+    apply: Apply  # the network as it trains, wrappers and output scale included
+    params: Params
+    anchor: Params  # the parameters at step 0
+    data: Dataset
+    kernel: Callable[[Params, Array, Array], Array]
+    """(params, x1, x2) -> NTK [n1, n2] (mean over outputs) without output scale."""
+    lift: Callable[[Callable[[Params], Any]], Callable[[Params], Any]]
+    """Puts the network's wrappers (linearised, centred) around any function of its
+    parameters; the output scale is left out."""
+    model: dict[str, Any]  # the model's settings
+
+
+Record = dict[str, Array]
+
+
+def norms(view: View) -> Record:
+    """weight_norm = |theta| over all parameters; relative_displacement =
+    |theta - theta_0| / |theta_0|: small in the lazy regime, of order one in the rich."""
+    moved = tree.norm(tree.subtract(view.params, view.anchor))
+    return {
+        "weight_norm": tree.norm(view.params),
+        "relative_displacement": moved / tree.norm(view.anchor),
+    }
+
+
+def kernel_alignment(view: View, *, points: Natural = 0) -> Record:
+    """CKA of the NTK with the targets, y^T K y / (|K|_F |y|^2), raw and centred.
+
+    On the test and the train examples (the first `points` of each; 0 = all). In
+    [0, 1]; it rises as features are learned (Kumar et al. 2024, Fig. 1).
+    """
+    record = {}
+    for name in ("train", "test"):
+        split = getattr(view.data, name)
+        x, y = (v[: points or None] for v in (split.x, split.y))
+        kernel = view.kernel(view.params, x, x)
+        record[f"cka_{name}"] = alignment.cka(kernel, y)
+        record[f"cka_centered_{name}"] = alignment.cka(kernel, y, centered=True)
+    return record
+
+
+def population_risk(view: View) -> Record:
+    """The exact test loss of a quadratic committee in its three terms (Kumar et al.
+    2024, eq. 6), and its linear mode |wbar|^2."""
+    wbar, m = view.lift(committee.statistics_of)(view.params)
+    risk = committee.population_risk(
+        wbar,
+        m,
+        view.data.extras["beta"],
+        view.model["output_scale"],
+        view.model["epsilon"],
+    )
+    return {
+        "population_risk": risk.total,
+        "variance_error": risk.variance_error,
+        "misalignment_error": risk.misalignment_error,
+        "linear_power": risk.linear_power,
+        "linear_mode": jnp.sum(wbar**2),
+    }

@@ -1,0 +1,127 @@
+"""Results -> matplotlib figures. Drawn from saved results only, on any machine."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+STYLE = {
+    "figure.dpi": 120,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "font.size": 9,
+    "legend.frameon": False,
+    "axes.titlesize": 10,
+}
+TRAIN, TEST, LAZY = "tab:blue", "tab:red", "0.45"
+
+
+def panels(rows: int, columns: int, width: float = 3.6, height: float = 2.8):
+    """(figure, axes [rows, columns]) in the house style."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            rows,
+            columns,
+            figsize=(width * columns, height * rows),
+            squeeze=False,
+            layout="constrained",
+        )
+    return figure, axes
+
+
+def curves(
+    axis: Axes,
+    results: xr.Dataset,
+    variable: str,
+    *,
+    over: str = "seed",
+    color: Any = None,
+    label: str | None = None,
+    style: str = "-",
+) -> None:
+    """The median over `over` as a line and the range of all runs as a band."""
+    values = results[variable]
+    steps = results["step"].values
+    middle = values.median(over) if over in values.dims else values
+    middle = middle.dropna("step")
+    axis.plot(
+        _shifted(middle["step"].values), middle, style, color=color, label=label, lw=1.4
+    )
+    if over in values.dims:
+        low, high = values.min(over), values.max(over)
+        axis.fill_between(_shifted(steps), low, high, color=color, alpha=0.15, lw=0)
+
+
+def _shifted(steps: np.ndarray) -> np.ndarray:
+    """Step 0 drawn at 0.7, so that it has a place on a log axis."""
+    return np.where(steps == 0, 0.7, steps)
+
+
+def log_steps(axis: Axes, label: str = "step") -> None:
+    axis.set_xscale("log")
+    axis.set_xlabel(label)
+
+
+def family_colors(count: int) -> list[Any]:
+    """Colours for an ordered family of curves."""
+    return [plt.get_cmap("viridis")(v) for v in np.linspace(0.05, 0.9, count)]
+
+
+def heat_map(
+    figure: Figure,
+    axis: Axes,
+    values: np.ndarray,
+    x: Sequence[float],
+    y: Sequence[float],
+    *,
+    label: str,
+    never: str = "not within the run",
+    text: Callable[[float], str] = lambda v: f"{v:,.0f}",
+) -> None:
+    """values [len(y), len(x)] on a log colour scale; NaN (censored) is hatched."""
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), finite.max()) if finite.size else (1, 10)
+    norm = matplotlib.colors.LogNorm(low, max(high, low * 1.01))
+    axis.grid(False)
+    image = axis.pcolormesh(
+        np.arange(len(x) + 1), np.arange(len(y) + 1), values, norm=norm, cmap="viridis"
+    )
+    for row, column in np.ndindex(values.shape):
+        value = values[row, column]
+        if np.isfinite(value):
+            dark = norm(value) < 0.6
+            axis.text(
+                column + 0.5,
+                row + 0.5,
+                text(value),
+                ha="center",
+                va="center",
+                fontsize=6.5,
+                color="white" if dark else "black",
+            )
+        else:
+            axis.add_patch(
+                plt.Rectangle(
+                    (column, row), 1, 1, fill=False, hatch="////", ec="0.6", lw=0
+                )
+            )
+    axis.set_xticks(np.arange(len(x)) + 0.5, [f"{v:g}" for v in x], rotation=45)
+    axis.set_yticks(np.arange(len(y)) + 0.5, [f"{v:g}" for v in y])
+    if finite.size < values.size:
+        axis.set_title(f"hatched: {never}", fontsize=8, color="0.4")
+    figure.colorbar(image, ax=axis, label=label)
+
+
+def save(figure: Figure, path: Any) -> None:
+    """Writes the figure as PNG and frees it."""
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

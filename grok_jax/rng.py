@@ -1,0 +1,51 @@
+"""Random keys by name: a new consumer never shifts another's draws."""
+
+import zlib
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+
+def named_key(key: Array, name: str) -> Array:
+    """The key for one purpose.
+
+    >>> key = jax.random.key(0)
+    >>> bool((named_key(key, "init") == named_key(key, "init")).all())
+    True
+    >>> bool((named_key(key, "init") == named_key(key, "data")).any())
+    False
+    """
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+class Keys(NamedTuple):
+    """Independent keys of one run."""
+
+    data: Array
+    split: Array
+    init: Array
+    batches: Array
+
+
+def run_keys(
+    seed: ArrayLike,
+    *,
+    data: ArrayLike = -1,
+    split: ArrayLike = -1,
+    init: ArrayLike = -1,
+    batches: ArrayLike = -1,
+) -> Keys:
+    """Keys from a run's own seed alone; one given by name (>= 0) stands in for it.
+
+    A run therefore draws the same numbers wherever it stands in a grid.
+    """
+    own = {"data": data, "split": split, "init": init, "batches": batches}
+    return Keys(
+        **{
+            name: named_key(jax.random.key(jnp.where(other < 0, seed, other)), name)
+            for name, other in own.items()
+        }
+    )

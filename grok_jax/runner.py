@@ -1,0 +1,569 @@
+"""A grid of settings -> results: groups, chunks, segments, checkpoints.
+
+    for group (one shape, compiled once):
+      data: one copy for each distinct data set, shared by the runs that agree in it
+      for chunk (what fits memory):
+        init -> [ segment -> records -> progress -> checkpoint if due ] ...
+
+Only the settings decide the numbers: where a run is cut into segments or chunks, on
+how many devices it lies and how often it was resumed leave no trace in them.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from grok_jax import build, checkpoint, measures, record, sweep, train
+from grok_jax.grid import Grid, Group, group_runs
+from grok_jax.settings import Leaf
+
+PIECES = 32
+"""Records (or parts of the way to one) in a compiled segment."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; everything is saved."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How to run; nothing here changes a result in `map` mode."""
+
+    mode: str = "auto"
+    runs_per_chunk: int = 0  # 0: as many as fit
+    segment_seconds: float = 2.0
+    checkpoint_seconds: float = 30.0
+    memory_gb: float = 0.0  # for each device; 0: what is free
+    devices: tuple[jax.Device, ...] = ()
+
+
+@dataclass(frozen=True)
+class Grok:
+    """When a run counts as memorised and as generalised."""
+
+    kind: str = "loss"  # loss: shares of the start and the peak; accuracy: levels
+    train: float = 0.05
+    test: float = 0.1
+
+    def times(self, steps: np.ndarray, results: Mapping[str, Any]):
+        """(t_train, t_test) [...], NaN where never."""
+        if self.kind == "loss":
+            return measures.grokking_times(
+                steps,
+                np.asarray(results["train_loss"]),
+                np.asarray(results["test_loss"]),
+                train_share=self.train,
+                test_share=self.test,
+            )
+        return tuple(
+            measures.first_step_reaching(
+                steps, np.asarray(results[f"{name}_accuracy"]), level
+            )
+            for name, level in (("train", self.train), ("test", self.test))
+        )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a sweep stands."""
+
+    seconds: float
+    run_steps: int  # done, over all runs; a run that ended early counts as done
+    run_steps_total: int
+    rate: float  # run-steps per second, lately
+    runs: int
+    memorised: int
+    generalised: int
+    diverged: int
+
+    @property
+    def eta(self) -> float:
+        left = self.run_steps_total - self.run_steps
+        return left / self.rate if self.rate > 0 else float("nan")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to run."""
+
+    settings: dict[str, Any]
+    leaves: dict[str, Leaf]
+    grid: Grid
+
+    def groups(self) -> list[Group]:
+        return group_runs(self.grid, self.settings, self.leaves)
+
+
+class GroupProgram:
+    """The compiled programs of one group and the data its runs share."""
+
+    def __init__(self, plan: Plan, group: Group, devices: tuple[jax.Device, ...]):
+        self.group, self.leaves, self.devices = group, plan.leaves, devices
+        self.steps = train.record_steps(
+            group.settings["train.steps"],
+            group.settings["train.records"],
+            group.settings["train.spacing"],
+        )
+        self.traced = {
+            path: build.as_traced(values, plan.leaves[path])
+            for path, values in group.traced.items()
+        }
+        self.data, self.data_of = self._datasets()
+        self.initial = sweep.batch(self._init, mode="map", devices=devices)
+        self._programs: dict[Any, Any] = {}
+
+    def settings_of(self, member: int) -> dict[str, Any]:
+        """The settings of one run as plain numbers."""
+        own = {path: values[member] for path, values in self.group.traced.items()}
+        return {**self.group.settings, **own}
+
+    def _datasets(self) -> tuple[Any, np.ndarray]:
+        """Distinct data sets [n, ...], and for each member which one is its own."""
+        make = jax.jit(
+            lambda own: build.make_dataset({**self.group.settings, **own})
+        )
+        first: dict[Any, int] = {}
+        made, which = [], []
+        for member in range(len(self.group.members)):
+            identity = build.data_identity(self.settings_of(member))
+            if identity not in first:
+                first[identity] = len(made)
+                own = {path: values[member] for path, values in self.traced.items()}
+                made.append(jax.tree.map(np.asarray, make(own)))
+            which.append(first[identity])
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *made)
+        return stacked, np.asarray(which, np.int32)
+
+    def dataset(self, member: int) -> Any:
+        return jax.tree.map(lambda leaf: leaf[self.data_of[member]], self.data)
+
+    def _pick(self, data: Any, run: Mapping[str, Any]) -> Any:
+        """A run's data; a data set that all share stays unbatched under vmap."""
+        only = len(jax.tree.leaves(data)[0]) == 1
+        return jax.tree.map(lambda leaf: leaf[0 if only else run["data"]], data)
+
+    def _run_of(self, run: Mapping[str, Any]) -> train.Run:
+        return build.make({**self.group.settings, **run["settings"]})
+
+    def _init(self, data: Any, run: Mapping[str, Any], carry: Any) -> Any:
+        return carry, self._run_of(run).init(self._pick(data, run))
+
+    def _segment(self, shared: Any, run: Mapping[str, Any], state: Any) -> Any:
+        data, pieces = shared
+        own = self._pick(data, run)
+        return train.segment(self._run_of(run), state, own, pieces)
+
+    def compiled(self, mode: str, place: sweep.Layout) -> Any:
+        """The segment program for this many slots, compiled once."""
+        if (mode, place.slots) not in self._programs:
+            pieces = train.Pieces(*(np.zeros(PIECES, np.int32) for _ in range(2)))
+            data, runs = place.shared_shapes(self.data), self.inputs(slice(None))
+            counts = place.counts()
+            runs = place.placed_shapes(runs)
+            _, states = jax.eval_shape(self.initial, data, runs, (), counts)
+            args = ((data, place.shared_shapes(pieces)), runs)
+            program = sweep.batch(self._segment, mode=mode, devices=self.devices)
+            self._programs[mode, place.slots] = program.lower(
+                *args, place.placed_shapes(states), counts
+            ).compile()
+        return self._programs[mode, place.slots]
+
+    def inputs(self, members: slice) -> dict[str, Any]:
+        """What tells the runs of a group apart."""
+        settings = {path: values[members] for path, values in self.traced.items()}
+        return {"settings": settings, "data": self.data_of[members]}
+
+
+class Chunk:
+    """Some members of a group on the devices: their settings, data and states."""
+
+    def __init__(self, program: GroupProgram, place: sweep.Layout, members: slice):
+        self.place, self._counts = place, place.counts()
+        self._data = place.share(program.data)
+        self._runs = place.place(program.inputs(members))
+        _, self.state = program.initial(self._data, self._runs, (), self._counts)
+
+    def arguments(self, pieces: train.Pieces) -> tuple:
+        """What the segment program takes; it takes the states away."""
+        shared = (self._data, self.place.share(pieces))
+        return shared, self._runs, self.state, self._counts
+
+
+def make_pieces(steps: np.ndarray, at: int, index: int, budget: int) -> train.Pieces:
+    """The next segment from step `at`, whose next record is `index`, of at most
+    `budget` steps and PIECES pieces."""
+    lengths, indices = [], []
+    while index < len(steps) and len(lengths) < PIECES and budget >= 0:
+        length = int(min(steps[index] - at, budget))
+        at, budget = at + length, budget - length
+        reached = at == steps[index]
+        lengths.append(length)
+        indices.append(index if reached else -1)
+        index += reached
+        if budget == 0:
+            break
+    fill = PIECES - len(lengths)
+    return train.Pieces(
+        np.asarray(lengths + [0] * fill, np.int32),
+        np.asarray(indices + [-1] * fill, np.int32),
+    )
+
+
+@dataclass
+class Position:
+    """How far a sweep has come; with the records this is all that a resume needs."""
+
+    group: int = 0
+    start: int = 0  # first member of the chunk
+    at: int = 0  # step
+    index: int = 0  # next record
+    modes: dict[str, str] = field(default_factory=dict)  # group -> mode
+    chunks: dict[str, int] = field(default_factory=dict)  # group -> runs per chunk
+    seconds: float = 0.0
+    saves: int = 0
+
+
+class Sweeper:
+    """Runs a plan to its end, saving as it goes."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        engine: Engine,
+        *,
+        folder: Path | None = None,
+        grok: Grok | None = None,
+        say: Callable[[str], None] = print,
+        progress: Callable[[Progress], None] = lambda _: None,
+        stop_requested: Callable[[], bool] = lambda: False,
+    ):
+        self.plan, self.engine, self.folder = plan, engine, folder
+        self.grok, self.say, self.progress = grok or Grok(), say, progress
+        self.stop_requested = stop_requested
+        self.groups = plan.groups()
+        self.devices = engine.devices or tuple(jax.local_devices())
+        self.records: dict[int, dict[str, np.ndarray]] = {}
+        self.per_step: dict[int, set[str]] = {}
+        self.position = Position()
+        self._state: Any = None
+        self._resumed: dict[str, np.ndarray] = {}
+        self._saved_at = self._clock = time.perf_counter()
+        self._rate = 0.0
+
+    def run(self) -> xr.Dataset:
+        """Results over the whole grid.
+
+        Raises:
+          Interrupted: `stop_requested` became true; a checkpoint was saved.
+          checkpoint.CheckpointError: a checkpoint could not be read or written.
+        """
+        self._restore()
+        self._saved_at = self._clock = time.perf_counter()
+        while self.position.group < len(self.groups):
+            self._run_group(self.groups[self.position.group])
+            self.position.group += 1
+            self.position.start = 0
+        self._save()
+        return self._results()
+
+    def _run_group(self, group: Group) -> None:
+        program = GroupProgram(self.plan, group, self.devices)
+        key = str(self.position.group)
+        if key not in self.position.modes:
+            mode, chunk = choose(program, self.engine)
+            self.position.modes[key], self.position.chunks[key] = mode, chunk
+        chunk = self.position.chunks[key]
+        while self.position.start < len(group.members):
+            members = slice(
+                self.position.start,
+                min(self.position.start + chunk, len(group.members)),
+            )
+            self._run_chunk(program, members, chunk)
+            self.position.start += chunk
+            self.position.at = self.position.index = 0
+            self._state = None
+
+    def _run_chunk(self, program: GroupProgram, members: slice, chunk: int) -> None:
+        mode = self.position.modes[str(self.position.group)]
+        count = members.stop - members.start
+        place = sweep.layout(count, self.devices, chunk)
+        lot = Chunk(program, place, members)
+        if self._resumed:
+            lot.state = place.place(
+                checkpoint.fit(self._resumed, place.shapes(lot.state))
+            )
+            self._resumed = {}
+        elif program.group.settings["reference.lazy"]:
+            self._reference(program, members, place.collect(lot.state.anchor))
+        compiled = program.compiled(mode, place)
+        budget = 8
+        while self.position.index < len(program.steps):
+            pieces = make_pieces(
+                program.steps, self.position.at, self.position.index, budget
+            )
+            started = time.perf_counter()
+            lot.state, new = compiled(*lot.arguments(pieces))
+            new = place.collect(new)  # waits
+            spent = time.perf_counter() - started
+            self._keep(program, members, pieces, new)
+            advanced = int(pieces.steps.sum())
+            self.position.at += advanced
+            self.position.index += int((pieces.index >= 0).sum())
+            if advanced:
+                wanted = int(self.engine.segment_seconds * advanced / spent)
+                budget = max(1, min(wanted, 4 * budget))
+            ends = place.collect(_ends(lot.state))
+            alive = ends.pop("alive")
+            if not alive.any():
+                self.position.index = len(program.steps)
+            self._keep_ends(members, ends)
+            self._tell(members, alive, advanced * int(alive.sum()), spent)
+            self._state = partial(place.collect, lot.state)
+            self._save_if_due()
+
+    def _reference(self, program: GroupProgram, members: slice, anchors: Any) -> None:
+        for i in range(members.stop - members.start):
+            member = members.start + i
+            reference = build.lazy_reference(
+                program.settings_of(member),
+                program.dataset(member),
+                jax.tree.map(lambda leaf, i=i: leaf[i], anchors),
+                program.steps,
+            )
+            for name, values in reference.items():
+                values = np.asarray(values)
+                buffer = self._buffer(name, values.shape, values.dtype, values.ndim > 0)
+                buffer[member] = values
+
+    def _buffer(
+        self, name: str, shape: tuple[int, ...], dtype: Any, has_steps: bool
+    ) -> np.ndarray:
+        group = self.position.group
+        records = self.records.setdefault(group, {})
+        if name not in records:
+            members = len(self.groups[group].members)
+            records[name] = np.full((members, *shape), np.nan, dtype)
+            if has_steps:
+                self.per_step.setdefault(group, set()).add(name)
+        return records[name]
+
+    def _keep(
+        self, program: GroupProgram, members: slice, pieces: train.Pieces, new: Any
+    ) -> None:
+        measured = np.flatnonzero(pieces.index >= 0)
+        for name, values in new.items():
+            shape = (len(program.steps), *values.shape[2:])
+            buffer = self._buffer(name, shape, values.dtype, True)
+            buffer[members, pieces.index[measured]] = values[:, measured]
+
+    def _keep_ends(self, members: slice, ends: Mapping[str, np.ndarray]) -> None:
+        for name, values in ends.items():
+            buffer = self._buffer(name, (), np.dtype(float), False)
+            buffer[members] = np.where(values < 0, np.nan, values)
+
+    def _tell(
+        self,
+        members: slice,
+        alive: np.ndarray,
+        run_steps: int,
+        spent: float,
+    ) -> None:
+        if spent > 0 and run_steps:
+            self._rate = run_steps / spent
+        memorised = generalised = diverged = 0
+        for group, records in self.records.items():
+            steps = self._steps(self.groups[group])
+            for i, times in enumerate(self.grok.times(steps, records)):
+                reached = int(np.isfinite(np.asarray(times)).sum())
+                memorised, generalised = (
+                    (memorised + reached, generalised)
+                    if i == 0
+                    else (memorised, generalised + reached)
+                )
+            diverged += int(np.isfinite(records["diverged_at"]).sum())
+        self.progress(
+            Progress(
+                seconds=self._seconds(),
+                run_steps=self._run_steps_done(members, alive),
+                run_steps_total=sum(
+                    len(g.members) * g.settings["train.steps"] for g in self.groups
+                ),
+                rate=self._rate,
+                runs=len(self.plan.grid),
+                memorised=memorised,
+                generalised=generalised,
+                diverged=diverged,
+            )
+        )
+
+    def _run_steps_done(self, members: slice, alive: np.ndarray) -> int:
+        before = self.groups[: self.position.group]
+        done = sum(len(g.members) * g.settings["train.steps"] for g in before)
+        own = self.groups[self.position.group].settings["train.steps"]
+        living = int(alive.sum())
+        ended = members.stop - members.start - living
+        return done + (members.start + ended) * own + living * self.position.at
+
+    def _seconds(self) -> float:
+        return self.position.seconds + time.perf_counter() - self._clock
+
+    def _steps(self, group: Group) -> np.ndarray:
+        s = group.settings
+        return train.record_steps(
+            s["train.steps"], s["train.records"], s["train.spacing"]
+        )
+
+    def _save_if_due(self) -> None:
+        asked = self.stop_requested()
+        waited = time.perf_counter() - self._saved_at
+        if asked or waited >= self.engine.checkpoint_seconds:
+            self._save()
+        if asked:
+            raise Interrupted
+
+    def _save(self) -> None:
+        if self.folder is None:
+            return
+        self.position.seconds = self._seconds()
+        self._clock = self._saved_at = time.perf_counter()
+        self.position.saves += 1
+        content = {
+            "state": self._state() if self._state is not None else {},
+            "records": {str(g): values for g, values in self.records.items()},
+        }
+        about = {
+            "position": self.position.__dict__,
+            "per_step": {g: sorted(names) for g, names in self.per_step.items()},
+        }
+        checkpoint.save(self.folder, self.position.saves, content, about)
+
+    def _restore(self) -> None:
+        if self.folder is None:
+            return
+        leaves, about, skipped = checkpoint.restore_newest(self.folder)
+        for sentence in skipped:
+            self.say(sentence)
+        if not about:
+            return
+        self.position = Position(**about["position"])
+        self.per_step = {int(g): set(names) for g, names in about["per_step"].items()}
+        for name, leaf in leaves.items():
+            kind, rest = name.split(".", 1)
+            if kind == "state":
+                self._resumed[rest] = leaf
+            else:
+                group, variable = rest.split(".", 1)
+                self.records.setdefault(int(group), {})[variable] = leaf.copy()
+        self.say(
+            f"Going on from checkpoint {self.position.saves}: group "
+            f"{min(self.position.group + 1, len(self.groups))} of {len(self.groups)}, "
+            f"step {self.position.at:,}, after {self.position.seconds:.0f} s."
+        )
+
+    def _results(self) -> xr.Dataset:
+        numbers = range(len(self.groups))
+        results = record.assemble(
+            self.plan.grid,
+            [group.members for group in self.groups],
+            [self._steps(group) for group in self.groups],
+            [self.records[g] for g in numbers],
+            [self.per_step[g] for g in numbers],
+        )
+        t_train, t_test = self.grok.times(results["step"].values, results)
+        dims = self.plan.grid.dims
+        results["t_train"] = (dims, np.asarray(t_train))
+        results["t_test"] = (dims, np.asarray(t_test))
+        results["diverged"] = results["diverged_at"].notnull()
+        results.attrs = {
+            "seconds": self.position.seconds,
+            "modes": ", ".join(sorted(set(self.position.modes.values()))),
+            "groups": len(self.groups),
+        }
+        return results
+
+
+def _ends(state: train.RunState) -> dict[str, Any]:
+    return {
+        "alive": state.alive,
+        "diverged_at": state.diverged_at,
+        "stop_met_at": state.met_at,
+    }
+
+
+def choose(program: GroupProgram, engine: Engine) -> tuple[str, int]:
+    """(mode, runs per chunk) of a group: as asked, else by a short timed probe and
+    by predicted memory."""
+    count = len(program.group.members)
+    wanted = min(engine.runs_per_chunk or count, count)
+    budget = int(engine.memory_gb * 2**30) or None
+    place = sweep.layout(wanted, program.devices)
+
+    def fits(mode: str) -> int:
+        if engine.runs_per_chunk:
+            return wanted
+        compiled = program.compiled(mode, place)
+        return min(wanted, sweep.chunk_that_fits(compiled, place, mode, budget))
+
+    if engine.mode != "auto":
+        return engine.mode, fits(engine.mode)
+    if wanted <= len(program.devices) or fits("vmap") < wanted:
+        return "map", fits("map")
+    steps = min(5, int(program.steps[-1]))
+    pieces = make_pieces(np.asarray([steps]), 0, 0, steps)
+
+    def call(mode: str) -> Any:
+        chunk = Chunk(program, place, slice(0, wanted))
+        return program.compiled(mode, place)(*chunk.arguments(pieces))
+
+    mode = sweep.faster({mode: partial(call, mode) for mode in ("map", "vmap")})
+    return mode, fits(mode)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a group would take."""
+
+    mode: str
+    chunk: int
+    bytes: int  # on each device
+    seconds_per_run_step: float
+    seconds: float  # in all, if no run ends early
+
+
+def estimate(plan: Plan, group: Group, engine: Engine, steps: int = 20) -> Estimate:
+    """Compiles a group and times a few steps and measurements of it."""
+    devices = engine.devices or tuple(jax.local_devices())
+    program = GroupProgram(plan, group, devices)
+    mode, size = choose(program, engine)
+    place = sweep.layout(min(size, len(group.members)), devices, size)
+    compiled = program.compiled(mode, place)
+    chunk = Chunk(program, place, slice(0, place.count))
+
+    def seconds(steps: int, records: int) -> float:
+        fill = PIECES - records
+        lengths = np.full(records, steps // records, np.int32)
+        pieces = train.Pieces(
+            np.pad(lengths, (0, fill)),
+            np.pad(np.zeros(records, np.int32), (0, fill), constant_values=-1),
+        )
+        started = time.perf_counter()
+        chunk.state, new = compiled(*chunk.arguments(pieces))
+        jax.block_until_ready(new)
+        return time.perf_counter() - started
+
+    seconds(1, 1)  # warm
+    one_record, many_records = seconds(0, 1), seconds(0, 5)
+    a_record = max((many_records - one_record) / 4, 0.0)
+    a_step = max((seconds(steps, 1) - one_record) / steps, 1e-9)
+    chunks = -(-len(group.members) // size)
+    total = chunks * (a_step * int(program.steps[-1]) + a_record * len(program.steps))
+    return Estimate(
+        mode, size, sweep.predicted_bytes(compiled), a_step / place.count, total
+    )

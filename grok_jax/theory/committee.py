@@ -1,0 +1,209 @@
+"""The quadratic committee machine in closed form (Kumar et al. 2024, Secs. 5, 11, 12).
+
+    f(x) = (alpha / N) sum_i phi(w_i . x),   phi(h) = h + (epsilon / 2) h^2
+         = alpha wbar . x + (alpha epsilon / 2) x^T M x
+
+with wbar = mean_i w_i and M = mean_i w_i w_i^T. Inputs are N(0, I / D) and the target
+is y(x) = (beta . x)^2 / 2. Test loss, NTK and the whole course of full-batch gradient
+descent are functions of (wbar, M) alone, so that a phase diagram needs no network.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from grok_jax.settings import Natural, NonNegative
+from grok_jax.types import Model
+
+
+class Risk(NamedTuple):
+    """The three terms of the population risk; their sum is the mean squared error."""
+
+    variance_error: Array
+    misalignment_error: Array
+    linear_power: Array
+
+    @property
+    def total(self) -> Array:
+        return self.variance_error + self.misalignment_error + self.linear_power
+
+
+def summary_statistics(w: ArrayLike, readout: ArrayLike | None = None):
+    """(wbar [D], M [D, D]) of hidden weights w [N, D].
+
+    With trained read-outs v [N] the statistics are wbar = mean_i v_i w_i and
+    M = mean_i v_i w_i w_i^T (eq. 22); fixed read-outs are v = 1.
+
+    >>> wbar, m = summary_statistics(jnp.array([[1.0, 0.0], [0.0, 3.0]]))
+    >>> wbar.tolist(), m.tolist()
+    ([0.5, 1.5], [[0.5, 0.0], [0.0, 4.5]])
+    """
+    w = jnp.asarray(w)
+    weighted = w if readout is None else jnp.asarray(readout)[:, None] * w
+    wbar = jnp.mean(weighted, axis=0)
+    m = jnp.matmul(weighted.T, w, precision="highest") / w.shape[0]
+    return wbar, m
+
+
+def predict(
+    wbar: ArrayLike, m: ArrayLike, x: ArrayLike, alpha: ArrayLike, epsilon: ArrayLike
+) -> Array:
+    """f(x) [n] = alpha wbar . x + (alpha epsilon / 2) x^T M x for x [n, D]."""
+    x = jnp.asarray(x)
+    quadratic = jnp.sum(x * jnp.matmul(x, m, precision="highest"), axis=-1)
+    linear = jnp.matmul(x, wbar, precision="highest")
+    return alpha * linear + 0.5 * alpha * epsilon * quadratic
+
+
+def population_risk(
+    wbar: ArrayLike,
+    m: ArrayLike,
+    beta: ArrayLike,
+    alpha: ArrayLike,
+    epsilon: ArrayLike,
+) -> Risk:
+    """The mean squared error over x ~ N(0, I / D) in its three terms (eq. 6).
+
+    variance_error     = (|beta|^2 / D - (alpha epsilon / D) Tr M)^2 / 4
+    misalignment_error = |alpha epsilon M - beta beta^T|_F^2 / (2 D^2)
+    linear_power       = (alpha^2 / D) |wbar|^2
+
+    Args: wbar [D], m [D, D], beta [D]. Exact for any statistics, at any width.
+
+    >>> beta = jnp.array([1.0, 2.0])
+    >>> solved = population_risk(jnp.zeros(2), jnp.outer(beta, beta) / 0.5, beta, 2, 0.25)
+    >>> float(solved.total)
+    0.0
+    """
+    wbar, m, beta = jnp.asarray(wbar), jnp.asarray(m), jnp.asarray(beta)
+    dim = beta.shape[0]
+    quadratic = alpha * epsilon * m
+    trace_gap = (jnp.sum(beta**2) - jnp.trace(quadratic)) / dim
+    matrix_gap = quadratic - jnp.outer(beta, beta)
+    return Risk(
+        variance_error=0.25 * trace_gap**2,
+        misalignment_error=jnp.sum(matrix_gap**2) / (2 * dim**2),
+        linear_power=alpha**2 * jnp.sum(wbar**2) / dim,
+    )
+
+
+def ntk(
+    wbar: ArrayLike,
+    m: ArrayLike,
+    x1: ArrayLike,
+    x2: ArrayLike | None = None,
+    *,
+    epsilon: ArrayLike,
+) -> Array:
+    """The NTK [n1, n2] from the statistics, without its prefactor alpha^2 / N.
+
+    K(x, x') = x.x' (1 + epsilon wbar.(x + x') + epsilon^2 x^T M x')   (eqs. 5, 18)
+    """
+    x1 = jnp.asarray(x1)
+    x2 = x1 if x2 is None else jnp.asarray(x2)
+    wbar, m = jnp.asarray(wbar), jnp.asarray(m)
+    gram = jnp.matmul(x1, x2.T, precision="highest")
+    linear1, linear2 = (jnp.matmul(x, wbar, precision="highest") for x in (x1, x2))
+    x1_m = jnp.matmul(x1, m, precision="highest")
+    mixed = jnp.matmul(x1_m, x2.T, precision="highest")
+    slope = 1 + epsilon * (linear1[:, None] + linear2[None, :]) + epsilon**2 * mixed
+    return gram * slope
+
+
+def initial_spectrum(dim: int, epsilon: ArrayLike) -> dict[str, Array]:
+    """Eigenvalues of the infinite-width NTK at initialisation under x ~ N(0, I / D).
+
+    Linear functions 1 / D; traceless quadratic functions 2 epsilon^2 / D^2; |x|^2
+    about epsilon^2 (1 / D) (1 + 2 / D). (The paper's text has 2 epsilon / D^2 in one
+    place; its derivation gives epsilon^2, and so does the kernel.)
+    """
+    square = jnp.square(jnp.asarray(epsilon))
+    return {
+        "linear": jnp.asarray(1 / dim),
+        "traceless_quadratic": 2 * square / dim**2,
+        "norm": square / dim * (1 + 2 / dim),
+    }
+
+
+def gradient_step(
+    wbar: ArrayLike,
+    m: ArrayLike,
+    x: ArrayLike,
+    y: ArrayLike,
+    alpha: ArrayLike,
+    epsilon: ArrayLike,
+    eta0: ArrayLike,
+) -> tuple[Array, Array]:
+    """(wbar, M) after one full-batch step at rate eta = eta0 N / alpha^2; exact.
+
+    With r = f - y over x [P, D], y [P], c = 2 eta alpha / (N P) = 2 eta0 / (alpha P),
+    g = X^T r, G = X^T diag(r) X and A = I - c epsilon G, each weight moves to
+    A w_i - c g, so that
+
+        wbar' = A wbar - c g
+        M'    = A M A - c (A wbar g^T + g (A wbar)^T) + c^2 g g^T
+
+    O(P D^2 + D^3) a step whatever the width; wbar = 0, M = I is infinite width.
+    """
+    wbar, m, x = jnp.asarray(wbar), jnp.asarray(m), jnp.asarray(x)
+    residual = predict(wbar, m, x, alpha, epsilon) - y
+    g, g_matrix = _moments(x, residual)
+    return _descend(wbar, m, g, g_matrix, 2 * eta0 / (alpha * x.shape[0]), epsilon)
+
+
+def _moments(x: Array, residual: Array) -> tuple[Array, Array]:
+    g = jnp.matmul(x.T, residual, precision="highest")
+    return g, jnp.matmul(x.T, x * residual[:, None], precision="highest")
+
+
+def _descend(wbar, m, g, g_matrix, c, epsilon):
+    def transport(v):  # A v
+        return v - c * epsilon * jnp.matmul(g_matrix, v, precision="highest")
+
+    moved = transport(wbar)
+    cross = jnp.outer(moved, g)
+    spread = transport(transport(m).T)  # A M A, as M and A are symmetric
+    return moved - c * g, spread - c * (cross + cross.T) + c**2 * jnp.outer(g, g)
+
+
+def statistics_of(params: dict[str, Array]) -> tuple[Array, Array]:
+    """(wbar, M) of a committee's parameters or of a statistics model's own."""
+    if "m" in params:
+        return params["wbar"], params["m"]
+    return summary_statistics(params["w"], params.get("v"))
+
+
+def exact_dynamics(*, width: Natural = 0, epsilon: NonNegative = 0.25) -> Model:
+    """A model whose parameters are (wbar, M) and whose descent is `gradient_step`.
+
+    Drop it into a sweep in the place of `models.committee`: same predictions, same
+    test loss, no network. width = 0 is infinite width (wbar = 0, M = I); otherwise
+    the statistics of the very weights that a committee of that width draws.
+    """
+
+    def init(key: Array, x: Array) -> dict[str, Array]:
+        dim = x.shape[-1]
+        if width == 0:
+            return {"wbar": jnp.zeros(dim), "m": jnp.eye(dim)}
+        wbar, m = summary_statistics(jax.random.normal(key, (width, dim)))
+        return {"wbar": wbar, "m": m}
+
+    def apply(params: dict[str, Array], x: Array) -> Array:
+        return predict(params["wbar"], params["m"], x, 1.0, epsilon)
+
+    def rescale(params: dict[str, Array], scale: ArrayLike) -> dict[str, Array]:
+        return {"wbar": scale * params["wbar"], "m": scale**2 * params["m"]}
+
+    def kernel(params: dict[str, Array], x1: Array, x2: Array) -> Array:
+        return ntk(params["wbar"], params["m"], x1, x2, epsilon=epsilon)
+
+    def descend(params, x, y, *, learning_rate, output_scale) -> dict[str, Any]:
+        wbar, m = gradient_step(
+            params["wbar"], params["m"], x, y, output_scale, epsilon, learning_rate
+        )
+        return {"wbar": wbar, "m": m}
+
+    return Model(init, apply, 1, rescale, kernel, descend)

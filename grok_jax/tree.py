@@ -1,0 +1,46 @@
+"""Trees of arrays: norm, scale, difference, names of leaves."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+
+def norm(tree: Any) -> Array:
+    """L2 norm over every leaf at once: THE weight norm, w of Omnigrok.
+
+    >>> float(norm({"w": jnp.array([3.0]), "b": jnp.array([[4.0]])}))
+    5.0
+    """
+    squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)]
+    return jnp.sqrt(jnp.sum(jnp.stack(squares)))
+
+
+def scale(tree: Any, factor: ArrayLike) -> Any:
+    """Every leaf times one number, dtypes kept."""
+    return jax.tree.map(lambda leaf: (factor * leaf).astype(leaf.dtype), tree)
+
+
+def subtract(a: Any, b: Any) -> Any:
+    """a - b, leaf by leaf."""
+    return jax.tree.map(jnp.subtract, a, b)
+
+
+def select(condition: Array, on_true: Any, on_false: Any) -> Any:
+    """`on_true` where the scalar `condition` holds, else `on_false`."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), on_true, on_false)
+
+
+def flat_names(tree: Any) -> dict[str, Any]:
+    """Leaves by name, in tree order.
+
+    >>> list(flat_names({"a": {"b": 1, "c": 2}, "d": (3,)}))
+    ['a.b', 'a.c', 'd.0']
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): leaf
+        for path, leaf in leaves
+    }

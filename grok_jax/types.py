@@ -1,0 +1,63 @@
+"""The few shapes that every floor of the package shares. No logic lives here."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jax import Array
+from jax.typing import ArrayLike
+
+Params = Any
+"""A tree of arrays."""
+
+Apply = Callable[[Params, Array], Array]
+"""A network: (params, x [n, ...]) -> f [n, C] or [n]."""
+
+
+class Split(NamedTuple):
+    """Examples with weights. A weight of zero leaves an example out, so that a train
+    fraction can be a traced number: `train` and `test` then share one table."""
+
+    x: Array  # [n, ...]
+    y: Array  # [n, C] targets, or [n] integer labels
+    weight: Array  # [n], >= 0
+
+
+class Dataset(NamedTuple):
+    train: Split
+    test: Split
+    extras: dict[str, Array]  # what the task knows and the network does not
+
+
+class Task(NamedTuple):
+    """`make(keys, **settings) -> Dataset`, pure; `load(**settings)` reads files once
+    on the host and its arrays reach `make` as `files`."""
+
+    make: Callable[..., Dataset]
+    load: Callable[..., dict[str, Any]] | None = None
+
+
+class Model(NamedTuple):
+    """What learns: two pure functions, and what is special about the model."""
+
+    init: Callable[[Array, Array], Params]  # (key, x [n, ...]) -> params
+    apply: Apply
+    width: int = 1  # N of a mean-field network, for the learning-rate rule eta0 N
+    rescale: Callable[[Params, ArrayLike], Params] | None = None
+    """params of `init_scale` times the initialisation, where that is not each
+    parameter times the scale."""
+    kernel: Callable[[Params, Array, Array], Array] | None = None
+    """(params, x1, x2) -> NTK [n1, n2], where the gradient of `apply` is not the
+    gradient of the network (statistics of a network instead of its weights)."""
+    descend: Callable[..., Params] | None = None
+    """(params, x, y, learning_rate=, output_scale=) -> params after one exact step,
+    for a model that carries its own dynamics."""
+
+
+class Stop(NamedTuple):
+    """When a run has nothing left to show: `metric` below (or above) `threshold`,
+    and `patience` times as many steps again after it first was."""
+
+    metric: str
+    threshold: float
+    above: bool = False
+    patience: float = 0.0
