@@ -261,9 +261,7 @@ class Parts:
         """The NTK [n1, n2] of the network, mean over outputs, without output scale."""
         if self.model.kernel is not None:
             return self.model.kernel(params, x1, x2)
-        return ntk.empirical_ntk(
-            self.model.apply, params, x1, None if x2 is x1 else x2
-        )
+        return ntk.empirical_ntk(self.model.apply, params, x1, None if x2 is x1 else x2)
 
 
 def make(settings: Mapping[str, Any]) -> Run:
@@ -292,9 +290,7 @@ def make(settings: Mapping[str, Any]) -> Run:
         loss=loss,
         tx=tx,
         descend=None if parts.model.descend is None else descend,
-        observables=[
-            _observable(parts, name) for name in observed_names(settings)
-        ],
+        observables=[_observable(parts, name) for name in observed_names(settings)],
         stop=_make_stop(settings),
     )
 
@@ -309,7 +305,9 @@ def _observable(parts: Parts, name: str) -> Observable:
             params=params,
             anchor=anchor,
             data=data,
-            kernel=lambda p, a, b: parts.kernel(anchor if parts.linearized else p, a, b),
+            kernel=lambda p, a, b: parts.kernel(
+                anchor if parts.linearized else p, a, b
+            ),
             lift=lambda function: parts.lift(function, anchor),
             model=section_of(parts.settings, "model"),
         )
@@ -364,4 +362,6 @@ def _mean_square(residual: np.ndarray) -> np.ndarray:
 
 def as_traced(values: list[Any], leaf: Leaf) -> np.ndarray:
     """A traced setting over runs as the array that the program takes."""
-    return np.asarray(values, jnp.result_type(float) if leaf.kind is float else np.int32)
+    return np.asarray(
+        values, jnp.result_type(float) if leaf.kind is float else np.int32
+    )

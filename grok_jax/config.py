@@ -73,11 +73,15 @@ def make_config(*layers: Mapping[str, Any]) -> ConfigDict:
     for layer in layers:
         merged = _merge(merged, layer)
     sweep, zips = merged.pop("sweep", {}), merged.pop("zip", ())
+    for name, own in merged.get("observe", {}).items():
+        merged["observe"] = {**merged["observe"], name: {"every": 1, **own}}
     given = _flatten(merged)
     leaves = _leaves(given)
     for path in given:
         if path not in leaves:
-            raise SettingError(f"There is no setting {path!r}; {nearest(path, leaves)}.")
+            raise SettingError(
+                f"There is no setting {path!r}; {nearest(path, leaves)}."
+            )
     values = {path: given.get(path, leaf.default) for path, leaf in leaves.items()}
     config = ConfigDict(_nest(values))
     config.sweep = ConfigDict(_nest({k: tuple(v) for k, v in _flatten(sweep).items()}))
@@ -118,7 +122,7 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
 
     A path may be short where its ending is unique. `sweep.NAME=a,b,c` adds or replaces
     an axis; `zip=a+b` zips axes; `model.name=...` brings the new part's defaults and
-    keeps the settings that both parts have; `observe.NAME.every=n` adds an observable.
+    keeps what was set and both parts have; `observe.NAME.every=n` adds an observable.
     """
     given = _flatten(config.to_dict())
     pairs = [_split(text) for text in overrides]
@@ -133,8 +137,7 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
             given[path] = tuple(text.split(",")) if text else ()
         else:
             given = _with_setting(given, path, text)
-    nested = _nest(given)
-    known = _leaves(given)
+    nested, known = _nest(given), _leaves(given)
     sweep, zips = nested.pop("sweep", {}), nested.pop("zip", ())
     kept = {path: value for path, value in _flatten(nested).items() if path in known}
     return make_config(_nest(kept), {"sweep": sweep, "zip": zips})
@@ -144,7 +147,13 @@ def _with_setting(given: dict[str, Any], path: str, text: str) -> dict[str, Any]
     trial = {**given, path: text} if path.startswith("observe.") else given
     leaves = _leaves(trial)
     if path.endswith(".name") and path in leaves:
-        given = {**given, path: text}
+        section = path.removesuffix("name")
+        kept = {
+            key: value
+            for key, value in given.items()
+            if not key.startswith(section) or value != leaves[key].default
+        }
+        given = {**kept, path: text}
         _leaves(given)  # raises where there is no such part
         return given
     if path not in leaves:
@@ -218,7 +227,9 @@ def resolve(config: ConfigDict) -> Resolved:
     leaves = _leaves(flat)
     for path in flat:
         if path not in leaves:
-            raise SettingError(f"There is no setting {path!r}; {nearest(path, leaves)}.")
+            raise SettingError(
+                f"There is no setting {path!r}; {nearest(path, leaves)}."
+            )
     values = {path: leaf.check(path, flat[path]) for path, leaf in leaves.items()}
     own = {"name", "description"} | {f"{s}.name" for s in _DEFAULT_NAMES}
     beside = {p for p in leaves if p.startswith(("engine.", "grok."))}

@@ -130,9 +130,7 @@ def make_grid(
             listed = ", ".join(f"{short_name(p)} ({n})" for p, n in lengths.items())
             raise SettingError(f"Zipped axes need equal lengths: {listed}.")
         columns = [values[each] for each in together]
-        axes.append(
-            Axis(short_name(path), together, tuple(zip(*columns, strict=True)))
-        )
+        axes.append(Axis(short_name(path), together, tuple(zip(*columns, strict=True))))
     names = [short_name(path) for path in values]
     doubled = {name for name in names if names.count(name) > 1}
     return Grid(tuple(_with_full_name(axis, doubled) for axis in axes))

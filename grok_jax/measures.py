@@ -88,9 +88,9 @@ def grokking_times(
     train_loss, test_loss = jnp.asarray(train_loss), jnp.asarray(test_loss)
     t_train = first_step_falling(steps, train_loss, train_share * train_loss[..., 0])
     peak = jnp.nanmax(test_loss, axis=-1)
-    after = jnp.arange(test_loss.shape[-1]) >= jnp.nanargmax(test_loss, axis=-1)[
-        ..., None
-    ]
+    after = (
+        jnp.arange(test_loss.shape[-1]) >= jnp.nanargmax(test_loss, axis=-1)[..., None]
+    )
     low = test_loss <= test_share * peak[..., None]
     return t_train, _first_true(steps, low & after, 1)
 

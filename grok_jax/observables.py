@@ -25,9 +25,9 @@ class View(NamedTuple):
     data: Dataset
     kernel: Callable[[Params, Array, Array], Array]
     """(params, x1, x2) -> NTK [n1, n2] (mean over outputs) without output scale."""
-    lift: Callable[[Callable[[Params], Any]], Callable[[Params], Any]]
+    lift: Callable[[Callable[[Params, Any], Any]], Callable[[Params, Any], Any]]
     """Puts the network's wrappers (linearised, centred) around any function of its
-    parameters; the output scale is left out."""
+    parameters and of something else; the output scale is left out."""
     model: dict[str, Any]  # the model's settings
 
 
@@ -36,7 +36,7 @@ Record = dict[str, Array]
 
 def norms(view: View) -> Record:
     """weight_norm = |theta| over all parameters; relative_displacement =
-    |theta - theta_0| / |theta_0|: small in the lazy regime, of order one in the rich."""
+    |theta - theta_0| / |theta_0|: small in the lazy regime, of order 1 in the rich."""
     moved = tree.norm(tree.subtract(view.params, view.anchor))
     return {
         "weight_norm": tree.norm(view.params),
@@ -63,7 +63,8 @@ def kernel_alignment(view: View, *, points: Natural = 0) -> Record:
 def population_risk(view: View) -> Record:
     """The exact test loss of a quadratic committee in its three terms (Kumar et al.
     2024, eq. 6), and its linear mode |wbar|^2."""
-    wbar, m = view.lift(committee.statistics_of)(view.params)
+    statistics = view.lift(lambda params, _: committee.statistics_of(params))
+    wbar, m = statistics(view.params, None)
     risk = committee.population_risk(
         wbar,
         m,

@@ -48,10 +48,11 @@ def curves(
     label: str | None = None,
     style: str = "-",
 ) -> None:
-    """The median over `over` as a line and the range of all runs as a band."""
-    values = results[variable]
-    steps = results["step"].values
-    middle = values.median(over) if over in values.dims else values
+    """The median over `over` as a line, up to where the first run ends, and the range
+    of all runs as a band."""
+    values = results[variable].dropna("step", how="all")
+    steps = values["step"].values
+    middle = values.median(over, skipna=False) if over in values.dims else values
     middle = middle.dropna("step")
     axis.plot(
         _shifted(middle["step"].values), middle, style, color=color, label=label, lw=1.4
@@ -87,13 +88,19 @@ def heat_map(
     never: str = "not within the run",
     text: Callable[[float], str] = lambda v: f"{v:,.0f}",
 ) -> None:
-    """values [len(y), len(x)] on a log colour scale; NaN (censored) is hatched."""
+    """values [len(y), len(x)] on a log colour scale; NaN (censored) is hatched, zero
+    has the colour of the smallest positive value."""
     finite = values[np.isfinite(values)]
-    low, high = (finite.min(), finite.max()) if finite.size else (1, 10)
-    norm = matplotlib.colors.LogNorm(low, max(high, low * 1.01))
+    positive = finite[finite > 0]
+    low, high = (positive.min(), positive.max()) if positive.size else (1, 10)
+    norm = matplotlib.colors.LogNorm(low, max(high, low * 1.01), clip=True)
     axis.grid(False)
     image = axis.pcolormesh(
-        np.arange(len(x) + 1), np.arange(len(y) + 1), values, norm=norm, cmap="viridis"
+        np.arange(len(x) + 1),
+        np.arange(len(y) + 1),
+        np.maximum(values, low),
+        norm=norm,
+        cmap="viridis",
     )
     for row, column in np.ndindex(values.shape):
         value = values[row, column]

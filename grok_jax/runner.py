@@ -126,9 +126,7 @@ class GroupProgram:
 
     def _datasets(self) -> tuple[Any, np.ndarray]:
         """Distinct data sets [n, ...], and for each member which one is its own."""
-        make = jax.jit(
-            lambda own: build.make_dataset({**self.group.settings, **own})
-        )
+        make = jax.jit(lambda own: build.make_dataset({**self.group.settings, **own}))
         first: dict[Any, int] = {}
         made, which = [], []
         for member in range(len(self.group.members)):
@@ -175,7 +173,7 @@ class GroupProgram:
             ).compile()
         return self._programs[mode, place.slots]
 
-    def inputs(self, members: slice) -> dict[str, Any]:
+    def inputs(self, members: Any) -> dict[str, Any]:
         """What tells the runs of a group apart."""
         settings = {path: values[members] for path, values in self.traced.items()}
         return {"settings": settings, "data": self.data_of[members]}
@@ -184,11 +182,32 @@ class GroupProgram:
 class Chunk:
     """Some members of a group on the devices: their settings, data and states."""
 
-    def __init__(self, program: GroupProgram, place: sweep.Layout, members: slice):
-        self.place, self._counts = place, place.counts()
-        self._data = place.share(program.data)
-        self._runs = place.place(program.inputs(members))
-        _, self.state = program.initial(self._data, self._runs, (), self._counts)
+    def __init__(
+        self,
+        program: GroupProgram,
+        members: np.ndarray,
+        capacity: int,
+        state: Callable[[Any], Any] | None = None,
+    ):
+        """`capacity` runs have room; `state` makes the host states from their shapes
+        (default: the states at step 0)."""
+        self.members = members
+        self.place = sweep.layout(len(members), program.devices, capacity)
+        self._counts = self.place.counts()
+        self._data = self.place.share(program.data)
+        self._runs = self.place.place(program.inputs(members))
+        start = (self._data, self._runs, (), self._counts)
+        if state is None:
+            _, self.state = program.initial(*start)
+        else:
+            _, shapes = jax.eval_shape(program.initial, *start)
+            self.state = self.place.place(state(self.place.shapes(shapes)))
+
+    def balanced(self, alive: np.ndarray) -> bool:
+        """Whether no device would have less to do, were the living dealt again."""
+        devices = len(self.place.devices)
+        most = max(int(alive[d::devices].sum()) for d in range(devices))
+        return most <= -(-int(alive.sum()) // devices)
 
     def arguments(self, pieces: train.Pieces) -> tuple:
         """What the segment program takes; it takes the states away."""
@@ -224,6 +243,7 @@ class Position:
     start: int = 0  # first member of the chunk
     at: int = 0  # step
     index: int = 0  # next record
+    living: list[int] = field(default_factory=list)  # members that the states are of
     modes: dict[str, str] = field(default_factory=dict)  # group -> mode
     chunks: dict[str, int] = field(default_factory=dict)  # group -> runs per chunk
     seconds: float = 0.0
@@ -281,28 +301,15 @@ class Sweeper:
             self.position.modes[key], self.position.chunks[key] = mode, chunk
         chunk = self.position.chunks[key]
         while self.position.start < len(group.members):
-            members = slice(
-                self.position.start,
-                min(self.position.start + chunk, len(group.members)),
-            )
-            self._run_chunk(program, members, chunk)
+            self._run_chunk(program, chunk)
             self.position.start += chunk
             self.position.at = self.position.index = 0
-            self._state = None
+            self.position.living, self._state = [], None
 
-    def _run_chunk(self, program: GroupProgram, members: slice, chunk: int) -> None:
+    def _run_chunk(self, program: GroupProgram, capacity: int) -> None:
+        lot = self._first_lot(program, capacity)
         mode = self.position.modes[str(self.position.group)]
-        count = members.stop - members.start
-        place = sweep.layout(count, self.devices, chunk)
-        lot = Chunk(program, place, members)
-        if self._resumed:
-            lot.state = place.place(
-                checkpoint.fit(self._resumed, place.shapes(lot.state))
-            )
-            self._resumed = {}
-        elif program.group.settings["reference.lazy"]:
-            self._reference(program, members, place.collect(lot.state.anchor))
-        compiled = program.compiled(mode, place)
+        compiled = program.compiled(mode, lot.place)
         budget = 8
         while self.position.index < len(program.steps):
             pieces = make_pieces(
@@ -310,27 +317,52 @@ class Sweeper:
             )
             started = time.perf_counter()
             lot.state, new = compiled(*lot.arguments(pieces))
-            new = place.collect(new)  # waits
+            new = lot.place.collect(new)  # waits
             spent = time.perf_counter() - started
-            self._keep(program, members, pieces, new)
+            self._keep(program, lot.members, pieces, new)
             advanced = int(pieces.steps.sum())
             self.position.at += advanced
             self.position.index += int((pieces.index >= 0).sum())
             if advanced:
                 wanted = int(self.engine.segment_seconds * advanced / spent)
                 budget = max(1, min(wanted, 4 * budget))
-            ends = place.collect(_ends(lot.state))
+            ends = lot.place.collect(_ends(lot.state))
             alive = ends.pop("alive")
+            self._keep_ends(lot.members, ends)
             if not alive.any():
                 self.position.index = len(program.steps)
-            self._keep_ends(members, ends)
-            self._tell(members, alive, advanced * int(alive.sum()), spent)
-            self._state = partial(place.collect, lot.state)
+            elif mode == "map" and not lot.balanced(alive):
+                lot = self._deal_again(program, lot, alive, capacity)
+                alive = alive[alive]
+            self.position.living = lot.members.tolist()
+            self._tell(int(alive.sum()), advanced, spent)
+            self._state = partial(lot.place.collect, lot.state)
             self._save_if_due()
 
-    def _reference(self, program: GroupProgram, members: slice, anchors: Any) -> None:
-        for i in range(members.stop - members.start):
-            member = members.start + i
+    def _first_lot(self, program: GroupProgram, capacity: int) -> Chunk:
+        """The runs of a chunk at step 0, or where a checkpoint left them."""
+        if self._resumed:
+            living = np.asarray(self.position.living)
+            resumed, self._resumed = self._resumed, {}
+            return Chunk(program, living, capacity, partial(checkpoint.fit, resumed))
+        start, count = self.position.start, len(program.group.members)
+        members = np.arange(start, min(start + capacity, count))
+        lot = Chunk(program, members, capacity)
+        if program.group.settings["reference.lazy"]:
+            self._reference(program, members, lot.place.collect(lot.state.anchor))
+        return lot
+
+    def _deal_again(
+        self, program: GroupProgram, lot: Chunk, alive: np.ndarray, capacity: int
+    ) -> Chunk:
+        """The runs that still live, spread evenly over the devices."""
+        living = jax.tree.map(lambda leaf: leaf[alive], lot.place.collect(lot.state))
+        return Chunk(program, lot.members[alive], capacity, lambda _: living)
+
+    def _reference(
+        self, program: GroupProgram, members: np.ndarray, anchors: Any
+    ) -> None:
+        for i, member in enumerate(members):
             reference = build.lazy_reference(
                 program.settings_of(member),
                 program.dataset(member),
@@ -355,61 +387,46 @@ class Sweeper:
         return records[name]
 
     def _keep(
-        self, program: GroupProgram, members: slice, pieces: train.Pieces, new: Any
+        self, program: GroupProgram, members: np.ndarray, pieces: train.Pieces, new: Any
     ) -> None:
         measured = np.flatnonzero(pieces.index >= 0)
         for name, values in new.items():
             shape = (len(program.steps), *values.shape[2:])
             buffer = self._buffer(name, shape, values.dtype, True)
-            buffer[members, pieces.index[measured]] = values[:, measured]
+            cells = np.ix_(members, pieces.index[measured])
+            buffer[cells] = values[:, measured]
 
-    def _keep_ends(self, members: slice, ends: Mapping[str, np.ndarray]) -> None:
+    def _keep_ends(self, members: np.ndarray, ends: Mapping[str, np.ndarray]) -> None:
         for name, values in ends.items():
             buffer = self._buffer(name, (), np.dtype(float), False)
             buffer[members] = np.where(values < 0, np.nan, values)
 
-    def _tell(
-        self,
-        members: slice,
-        alive: np.ndarray,
-        run_steps: int,
-        spent: float,
-    ) -> None:
-        if spent > 0 and run_steps:
-            self._rate = run_steps / spent
-        memorised = generalised = diverged = 0
+    def _tell(self, living: int, advanced: int, spent: float) -> None:
+        if advanced:
+            self._rate = living * advanced / spent
+        reached = np.zeros(2, int)
+        diverged = 0
         for group, records in self.records.items():
-            steps = self._steps(self.groups[group])
-            for i, times in enumerate(self.grok.times(steps, records)):
-                reached = int(np.isfinite(np.asarray(times)).sum())
-                memorised, generalised = (
-                    (memorised + reached, generalised)
-                    if i == 0
-                    else (memorised, generalised + reached)
-                )
+            times = self.grok.times(self._steps(self.groups[group]), records)
+            reached += [int(np.isfinite(np.asarray(t)).sum()) for t in times]
             diverged += int(np.isfinite(records["diverged_at"]).sum())
+        lengths = [g.settings["train.steps"] * len(g.members) for g in self.groups]
+        group = self.groups[self.position.group]
+        capacity = self.position.chunks[str(self.position.group)]
+        before = min(self.position.start + capacity, len(group.members)) - living
+        done = before * group.settings["train.steps"] + living * self.position.at
         self.progress(
             Progress(
                 seconds=self._seconds(),
-                run_steps=self._run_steps_done(members, alive),
-                run_steps_total=sum(
-                    len(g.members) * g.settings["train.steps"] for g in self.groups
-                ),
+                run_steps=sum(lengths[: self.position.group]) + done,
+                run_steps_total=sum(lengths),
                 rate=self._rate,
                 runs=len(self.plan.grid),
-                memorised=memorised,
-                generalised=generalised,
+                memorised=int(reached[0]),
+                generalised=int(reached[1]),
                 diverged=diverged,
             )
         )
-
-    def _run_steps_done(self, members: slice, alive: np.ndarray) -> int:
-        before = self.groups[: self.position.group]
-        done = sum(len(g.members) * g.settings["train.steps"] for g in before)
-        own = self.groups[self.position.group].settings["train.steps"]
-        living = int(alive.sum())
-        ended = members.stop - members.start - living
-        return done + (members.start + ended) * own + living * self.position.at
 
     def _seconds(self) -> float:
         return self.position.seconds + time.perf_counter() - self._clock
@@ -519,7 +536,7 @@ def choose(program: GroupProgram, engine: Engine) -> tuple[str, int]:
     pieces = make_pieces(np.asarray([steps]), 0, 0, steps)
 
     def call(mode: str) -> Any:
-        chunk = Chunk(program, place, slice(0, wanted))
+        chunk = Chunk(program, np.arange(wanted), wanted)
         return program.compiled(mode, place)(*chunk.arguments(pieces))
 
     mode = sweep.faster({mode: partial(call, mode) for mode in ("map", "vmap")})
@@ -542,9 +559,9 @@ def estimate(plan: Plan, group: Group, engine: Engine, steps: int = 20) -> Estim
     devices = engine.devices or tuple(jax.local_devices())
     program = GroupProgram(plan, group, devices)
     mode, size = choose(program, engine)
-    place = sweep.layout(min(size, len(group.members)), devices, size)
-    compiled = program.compiled(mode, place)
-    chunk = Chunk(program, place, slice(0, place.count))
+    count = min(size, len(group.members))
+    chunk = Chunk(program, np.arange(count), size)
+    compiled = program.compiled(mode, chunk.place)
 
     def seconds(steps: int, records: int) -> float:
         fill = PIECES - records
@@ -564,6 +581,4 @@ def estimate(plan: Plan, group: Group, engine: Engine, steps: int = 20) -> Estim
     a_step = max((seconds(steps, 1) - one_record) / steps, 1e-9)
     chunks = -(-len(group.members) // size)
     total = chunks * (a_step * int(program.steps[-1]) + a_record * len(program.steps))
-    return Estimate(
-        mode, size, sweep.predicted_bytes(compiled), a_step / place.count, total
-    )
+    return Estimate(mode, size, sweep.predicted_bytes(compiled), a_step / count, total)

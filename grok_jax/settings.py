@@ -36,7 +36,9 @@ class Bounds:
     def __str__(self) -> str:
         low = "" if self.low is None else f"{'>' if self.open_low else '>='} {self.low}"
         high = (
-            "" if self.high is None else f"{'<' if self.open_high else '<='} {self.high}"
+            ""
+            if self.high is None
+            else f"{'<' if self.open_high else '<='} {self.high}"
         )
         return " and ".join(part for part in (low, high) if part)
 

@@ -1,7 +1,7 @@
 """Many runs at once: one batched program over all devices, in chunks that fit memory.
 
     runs [n, ...] -> chunks -> dealt over devices like cards, padded -> shard_map over
-    the one axis `run` -> on each device a loop (`map`) or one batch (`vmap`) -> [n, ...]
+    the axis `run` -> on each device a loop (`map`) or one batch (`vmap`) -> [n, ...]
 
 This module knows nothing of papers, losses or disks. Exactness: `map` reproduces a
 stand-alone run bit for bit whatever the grid, the run's place in it and the chunking,
@@ -75,7 +75,9 @@ class Layout:
     def shapes(self, runs: Any) -> Any:
         """What `collect` returns for these sharded arrays, as shapes."""
         return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((self.count, *leaf.shape[1:]), leaf.dtype),
+            lambda leaf: jax.ShapeDtypeStruct(
+                (self.count, *leaf.shape[1:]), leaf.dtype
+            ),
             runs,
         )
 
@@ -93,7 +95,9 @@ class Layout:
         """What `share` returns, as shapes."""
         sharding = self._sharding(_REPLICATED)
         return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            lambda leaf: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=sharding
+            ),
             tree,
         )
 

@@ -18,12 +18,12 @@ def scale_output(apply: Apply, output_scale: ArrayLike) -> Apply:
     return lambda params, x: output_scale * apply(params, x)
 
 
-def center(function: Callable[..., Any], anchor: Params) -> Callable[..., Any]:
+def center(
+    function: Callable[[Params, Any], Any], anchor: Params
+) -> Callable[[Params, Any], Any]:
     """f(params) - f(anchor): the centred predictor of Chizat et al. 2019, which is
     zero at initialisation whatever its output scale."""
-    return lambda params, *args: tree.subtract(
-        function(params, *args), function(anchor, *args)
-    )
+    return lambda params, x: tree.subtract(function(params, x), function(anchor, x))
 
 
 def scale_init(model: Model, init_scale: ArrayLike) -> Model:

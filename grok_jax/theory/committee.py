@@ -74,8 +74,8 @@ def population_risk(
     Args: wbar [D], m [D, D], beta [D]. Exact for any statistics, at any width.
 
     >>> beta = jnp.array([1.0, 2.0])
-    >>> solved = population_risk(jnp.zeros(2), jnp.outer(beta, beta) / 0.5, beta, 2, 0.25)
-    >>> float(solved.total)
+    >>> m = jnp.outer(beta, beta) / 0.5
+    >>> float(population_risk(jnp.zeros(2), m, beta, alpha=2, epsilon=0.25).total)
     0.0
     """
     wbar, m, beta = jnp.asarray(wbar), jnp.asarray(m), jnp.asarray(beta)
