@@ -16,36 +16,50 @@ from jax import Array
 from grok_jax import losses, ntk, observables, optim, rng
 from grok_jax.models import wrappers
 from grok_jax.models.committee import committee
+from grok_jax.models.two_layer import quadratic
 from grok_jax.settings import (
     Count,
     Leaf,
-    Natural,
     NonNegative,
     OwnSeed,
     Positive,
     Seed,
     SettingError,
+    Steps,
     lookup,
     schema,
 )
+from grok_jax.tasks.eigenlabels import eigenlabels
+from grok_jax.tasks.modular import modular
 from grok_jax.tasks.polynomial import polynomial
 from grok_jax.theory.committee import exact_dynamics
 from grok_jax.train import Observable, Run, make_run
 from grok_jax.types import Apply, Dataset, Model, Params, Stop, Task
 
-TASKS: dict[str, Task] = {"polynomial": Task(polynomial)}
+TASKS: dict[str, Task] = {
+    "polynomial": Task(polynomial),
+    "eigenlabels": Task(eigenlabels),
+    "modular": Task(modular),
+}
 MODELS: dict[str, Callable[..., Model]] = {
     "committee": committee,
     "committee_dynamics": exact_dynamics,
+    "quadratic": quadratic,
 }
-LOSSES: dict[str, Callable[..., losses.Loss]] = {"squared_error": losses.regression}
+LOSSES: dict[str, Callable[..., losses.Loss]] = {
+    "squared_error": losses.regression,
+    "one_hot_squared_error": losses.one_hot_regression,
+}
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
-    "gradient_descent": optim.gradient_descent
+    "gradient_descent": optim.gradient_descent,
+    "adamw": optim.adamw,
 }
 OBSERVABLES: dict[str, Callable[..., dict[str, Array]]] = {
     "norms": observables.norms,
     "kernel_alignment": observables.kernel_alignment,
     "population_risk": observables.population_risk,
+    "output_alignment": observables.output_alignment,
+    "kernel_snapshots": observables.kernel_snapshots,
 }
 
 # What every section has beside the settings of the part that its `name` chooses.
@@ -65,7 +79,7 @@ def _rule(*, rule: Literal["plain", "lazy"] = "plain") -> None: ...
 
 def _train(
     *,
-    steps: Natural = 1000,
+    steps: Steps = 1000,
     records: Count = 100,
     spacing: Literal["log", "linear"] = "log",
 ) -> None: ...
@@ -167,13 +181,19 @@ def validate(settings: Mapping[str, Any]) -> None:
     """Raises SettingError where parts do not go together."""
     model, optimizer = settings["model.name"], settings["optimizer.name"]
     observed = observed_names(settings)
-    quadratic = model in ("committee", "committee_dynamics")
-    if "population_risk" in observed and not (
-        quadratic and settings["task.name"] == "polynomial"
-    ):
+    is_committee = model in ("committee", "committee_dynamics")
+    is_polynomial = settings["task.name"] == "polynomial"
+    single_square = is_polynomial and (
+        settings["task.degree"] == 0 and settings["task.directions"] == 1
+    )
+    square_units = is_committee and settings.get("model.degree", 0) == 0
+    if "population_risk" in observed and not (single_square and square_units):
         raise SettingError(
-            "observe.population_risk needs task.name polynomial and a committee model."
+            "observe.population_risk needs task.name polynomial with one direction and "
+            "degree 0, and a committee model with degree 0."
         )
+    if settings.get("model.aligned_share", 0) and not is_polynomial:
+        raise SettingError("model.aligned_share needs task.name polynomial.")
     if model == "committee_dynamics":
         exact = (
             optimizer == "gradient_descent"
@@ -187,11 +207,13 @@ def validate(settings: Mapping[str, Any]) -> None:
                 "linearised."
             )
     if settings["reference.lazy"] and (
-        optimizer != "gradient_descent" or settings["optimizer.momentum"] != 0
+        optimizer != "gradient_descent"
+        or settings["optimizer.momentum"] != 0
+        or settings["loss.name"] != "squared_error"
     ):
         raise SettingError(
             "reference.lazy has a closed form for optimizer.name gradient_descent "
-            "with momentum 0 only."
+            "with momentum 0 and loss.name squared_error only."
         )
     metric = settings["stop.metric"]
     always = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
@@ -200,6 +222,8 @@ def validate(settings: Mapping[str, Any]) -> None:
             f"stop.metric is {metric!r}; it must be one of {', '.join(always)}, "
             "population_risk or empty."
         )
+    if "output_alignment" in observed and model == "committee_dynamics":
+        raise SettingError("observe.output_alignment needs a network with outputs.")
     if metric == "population_risk" and metric not in observed:
         raise SettingError("stop.metric population_risk needs observe.population_risk.")
 
@@ -257,11 +281,14 @@ class Parts:
             self.lift(self.model.apply, anchor), self.output_scale
         )
 
-    def kernel(self, params: Params, x1: Array, x2: Array) -> Array:
-        """The NTK [n1, n2] of the network, mean over outputs, without output scale."""
+    def kernel(
+        self, params: Params, x1: Array, x2: Array, kind: str = "trace"
+    ) -> Array:
+        """The NTK of the network without its output scale; `trace` is [n1, n2]."""
         if self.model.kernel is not None:
             return self.model.kernel(params, x1, x2)
-        return ntk.empirical_ntk(self.model.apply, params, x1, None if x2 is x1 else x2)
+        other = None if x2 is x1 else x2
+        return ntk.empirical_ntk(self.model.apply, params, x1, other, kind=kind)
 
 
 def make(settings: Mapping[str, Any]) -> Run:
@@ -274,6 +301,11 @@ def make(settings: Mapping[str, Any]) -> Run:
         **{**arguments, "learning_rate": parts.learning_rate}
     )
 
+    def init(data: Dataset) -> Params:
+        params = parts.model.init(keys.init, data.train.x[:1])
+        prepare = parts.model.prepare
+        return prepare(params, data) if prepare else params
+
     def descend(params: Params, x: Array, y: Array) -> Params:
         assert parts.model.descend is not None
         return parts.model.descend(
@@ -285,7 +317,7 @@ def make(settings: Mapping[str, Any]) -> Run:
         )
 
     return make_run(
-        init=lambda x: parts.model.init(keys.init, x),
+        init=init,
         network=parts.network,
         loss=loss,
         tx=tx,
@@ -305,8 +337,8 @@ def _observable(parts: Parts, name: str) -> Observable:
             params=params,
             anchor=anchor,
             data=data,
-            kernel=lambda p, a, b: parts.kernel(
-                anchor if parts.linearized else p, a, b
+            kernel=lambda p, *rest: parts.kernel(
+                anchor if parts.linearized else p, *rest
             ),
             lift=lambda function: parts.lift(function, anchor),
             model=section_of(parts.settings, "model"),

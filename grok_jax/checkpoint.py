@@ -5,6 +5,8 @@ renamed when complete, so that a kill at any moment leaves the one before it who
 """
 
 import json
+import os
+import re
 import shutil
 import zlib
 from pathlib import Path
@@ -136,5 +138,9 @@ def _steps(folder: Path) -> list[int]:
 
 
 def _first(error: Exception) -> str:
+    """The cause in a few words (tensorstore names it at the end of a long line)."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if code:
+        return os.strerror(int(code[1]))
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__

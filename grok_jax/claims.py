@@ -33,6 +33,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def spread(values: Any) -> dict[str, float]:
+    """The least and the largest of some runs' values, for a claim about every one."""
+    values = np.asarray(values)
+    return {"min": float(np.min(values)), "max": float(np.max(values))}
+
+
 def text(value: Any) -> str:
     """A measured value as a reader wants it; a value that was never reached is
     "never".

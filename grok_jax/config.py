@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from grok_jax import build
 from grok_jax.grid import make_grid
+from grok_jax.grid import resolve as full_path
 from grok_jax.runner import Engine, Grok, Plan
 from grok_jax.settings import (
     Leaf,
@@ -84,7 +85,8 @@ def make_config(*layers: Mapping[str, Any]) -> ConfigDict:
             )
     values = {path: given.get(path, leaf.default) for path, leaf in leaves.items()}
     config = ConfigDict(_nest(values))
-    config.sweep = ConfigDict(_nest({k: tuple(v) for k, v in _flatten(sweep).items()}))
+    axes = {axis: _as_tuple(values) for axis, values in _flatten(sweep).items()}
+    config.sweep = ConfigDict(_nest(axes))
     config.zip = tuple(zips)
     return config
 
@@ -158,13 +160,13 @@ def _with_setting(given: dict[str, Any], path: str, text: str) -> dict[str, Any]
         return given
     if path not in leaves:
         endings = [known for known in leaves if known.endswith(f".{path}")]
-        if len(endings) != 1:
+        if not endings:
             known = [*leaves, *(f"sweep.{leaf}" for leaf in leaves), "zip"]
             raise SettingError(
                 f"There is no setting {path!r}; "
                 f"{nearest(path, known if path.startswith('sweep') else leaves)}."
             )
-        path = endings[0]
+        path = full_path(path, leaves)
     leaf = leaves[path]
     return {**given, path: leaf.check(path, _parse(text, leaf.kind))}
 
@@ -299,6 +301,10 @@ def device_text(devices: Sequence[jax.Device]) -> str:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+def _as_tuple(values: Any) -> tuple[Any, ...]:
+    return tuple(values) if isinstance(values, (list, tuple)) else (values,)
 
 
 def _merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:

@@ -116,8 +116,6 @@ def make_grid(
         if path in values:
             raise SettingError(f"The setting {path} is swept twice.")
         checked = tuple(leaves[path].check(f"sweep.{name}", value) for value in given)
-        if len(set(checked)) < len(checked):
-            raise SettingError(f"The swept axis {name} holds a value twice.")
         values[path] = checked
     groups = _zip_groups(zips, values)
     axes = []
@@ -129,8 +127,13 @@ def make_grid(
         if len(set(lengths.values())) > 1:
             listed = ", ".join(f"{short_name(p)} ({n})" for p, n in lengths.items())
             raise SettingError(f"Zipped axes need equal lengths: {listed}.")
-        columns = [values[each] for each in together]
-        axes.append(Axis(short_name(path), together, tuple(zip(*columns, strict=True))))
+        points = tuple(zip(*(values[each] for each in together), strict=True))
+        if len(set(points)) < len(points):
+            raise SettingError(
+                f"The swept axis {'+'.join(map(short_name, together))} holds a value "
+                "twice."
+            )
+        axes.append(Axis(short_name(path), together, points))
     names = [short_name(path) for path in values]
     doubled = {name for name in names if names.count(name) > 1}
     return Grid(tuple(_with_full_name(axis, doubled) for axis in axes))

@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 import xarray as xr
-from absl import flags
+from absl import flags, logging
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -41,6 +41,7 @@ console = Console(soft_wrap=True, highlight=False)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     argv = list(sys.argv if argv is None else argv)
+    logging.set_verbosity(logging.FATAL)  # orbax logs the traces of what it raises
     try:
         plain, overrides = split_overrides(argv)
         options = _flags(plain)

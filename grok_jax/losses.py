@@ -42,3 +42,18 @@ def regression(*, tolerance: Positive = 0.1) -> Loss:
     The threshold belongs to the accuracy alone: the loss curves do not depend on it.
     """
     return Loss(squared_error, partial(within, tolerance=tolerance))
+
+
+def one_hot_error(f: Array, y: Array) -> Array:
+    """|f - y|^2 / C for f, y [n, C]: the mean over outputs."""
+    return jnp.mean(jnp.square(f - y), axis=-1)
+
+
+def same_class(f: Array, y: Array) -> Array:
+    """1.0 where the largest output is the class of the one-hot y."""
+    return (jnp.argmax(f, axis=-1) == jnp.argmax(y, axis=-1)).astype(f.dtype)
+
+
+def one_hot_regression() -> Loss:
+    """Mean squared error on one-hot targets; right where the largest output is."""
+    return Loss(one_hot_error, same_class)

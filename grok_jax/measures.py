@@ -7,8 +7,9 @@ clamped to the last step. Curves have the step axis last; any leading axes are k
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
+import scipy.stats
 from jax import Array
-from jax.scipy.stats import norm as normal
 from jax.typing import ArrayLike
 
 
@@ -88,15 +89,49 @@ def grokking_times(
     train_loss, test_loss = jnp.asarray(train_loss), jnp.asarray(test_loss)
     t_train = first_step_falling(steps, train_loss, train_share * train_loss[..., 0])
     peak = jnp.nanmax(test_loss, axis=-1)
-    after = (
-        jnp.arange(test_loss.shape[-1]) >= jnp.nanargmax(test_loss, axis=-1)[..., None]
-    )
+    places = jnp.broadcast_to(jnp.arange(test_loss.shape[-1]), test_loss.shape)
+    after = places >= jnp.nanargmax(test_loss, axis=-1)[..., None]
     low = test_loss <= test_share * peak[..., None]
     return t_train, _first_true(steps, low & after, 1)
 
 
+def half_way(steps: ArrayLike, curve: ArrayLike) -> Array:
+    """The first recorded step at which `curve` has covered half of its way from its
+    first to its last finite value; [...], NaN for a curve that never moves.
+
+    half_way(statistic) - t_test is its lag behind generalisation; negative, its lead.
+
+    >>> half_way([0, 1, 2, 3], [0.0, 0.1, 0.6, 1.0]).item()
+    2.0
+    """
+    curve = jnp.asarray(curve)
+    finite = jnp.isfinite(curve)
+    last = curve.shape[-1] - 1 - jnp.argmax(finite[..., ::-1], axis=-1)
+    first = jnp.argmax(finite, axis=-1)
+
+    def at(index: Array) -> Array:
+        return jnp.take_along_axis(curve, index[..., None], axis=-1)
+
+    way = at(last) - at(first)
+    covered = (curve - at(first)) / jnp.where(way == 0, jnp.nan, way)
+    return _first_true(steps, covered >= 0.5, 1)
+
+
+def last_recorded(curve: ArrayLike) -> Array:
+    """The last finite value of curve [..., S]; a run may end before its neighbours.
+
+    >>> last_recorded([[1.0, 2.0, 3.0], [1.0, 0.5, float("nan")]]).tolist()
+    [3.0, 0.5]
+    """
+    curve = jnp.asarray(curve)
+    back = jnp.argmax(jnp.isfinite(curve)[..., ::-1], axis=-1)
+    index = curve.shape[-1] - 1 - back
+    return jnp.take_along_axis(curve, index[..., None], axis=-1)[..., 0]
+
+
 class PowerLaw(NamedTuple):
-    """y = prefactor x^slope with the half width of the slope's 95% interval."""
+    """y = prefactor x^slope with the half width of the slope's 95% interval (Student's
+    t for so many points)."""
 
     slope: Array
     prefactor: Array
@@ -123,7 +158,9 @@ def power_law(x: ArrayLike, y: ArrayLike) -> PowerLaw:
     dx, dy = log_x - mean(log_x), log_y - mean(log_y)
     slope = mean(dx * dy) / mean(dx**2)
     residual = mean((dy - slope * dx) ** 2) * count / (count - 2)
-    margin = normal.ppf(0.975) * jnp.sqrt(residual / (count * mean(dx**2)))
+    students = scipy.stats.t.ppf(0.975, np.arange(1, max(x.size - 1, 2)))
+    quantile = jnp.asarray(students, x.dtype)[jnp.maximum(count - 3, 0)]
+    margin = quantile * jnp.sqrt(residual / (count * mean(dx**2)))
     return PowerLaw(
         jnp.where(count >= 2, slope, jnp.nan),
         jnp.where(count >= 2, jnp.exp(mean(log_y) - slope * mean(log_x)), jnp.nan),
@@ -132,16 +169,20 @@ def power_law(x: ArrayLike, y: ArrayLike) -> PowerLaw:
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> Array:
-    """Rank correlation of x [n] and y [n] without ties, in [-1, 1]; a NaN in y ranks
-    above every number, as a right-censored time does.
+    """Rank correlation of x [n] and y [n] in [-1, 1]; equal values share a rank. NaN
+    ranks above every number, as a right-censored time does.
 
     >>> spearman([1.0, 2.0, 3.0], [10.0, 20.0, float("nan")]).item()
     1.0
     """
 
     def ranks(v: ArrayLike) -> Array:
-        order = jnp.argsort(jnp.argsort(jnp.ravel(jnp.asarray(v, float))))
-        return order - (order.shape[0] - 1) / 2
+        v = jnp.ravel(jnp.asarray(v, float))
+        v = jnp.where(jnp.isnan(v), jnp.inf, v)
+        below = jnp.sum(v[:, None] > v[None, :], axis=1)
+        equal = jnp.sum(v[:, None] == v[None, :], axis=1)
+        return below + (equal - v.size) / 2
 
     rank_x, rank_y = ranks(x), ranks(y)
-    return jnp.sum(rank_x * rank_y) / jnp.sum(rank_x**2)
+    spread = jnp.sqrt(jnp.sum(rank_x**2) * jnp.sum(rank_y**2))
+    return jnp.sum(rank_x * rank_y) / spread

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from grok_jax import alignment, tree
-from grok_jax.settings import Natural
+from grok_jax.settings import Count, Natural
 from grok_jax.theory import committee
-from grok_jax.types import Apply, Dataset, Params
+from grok_jax.types import Apply, Dataset, Params, Split
 
 
 class View(NamedTuple):
@@ -23,8 +23,9 @@ class View(NamedTuple):
     params: Params
     anchor: Params  # the parameters at step 0
     data: Dataset
-    kernel: Callable[[Params, Array, Array], Array]
-    """(params, x1, x2) -> NTK [n1, n2] (mean over outputs) without output scale."""
+    kernel: Callable[..., Array]
+    """(params, x1, x2, kind="trace") -> NTK without output scale, [n1, n2] (mean over
+    outputs) or as `ntk.empirical_ntk` has it for another kind."""
     lift: Callable[[Callable[[Params, Any], Any]], Callable[[Params, Any], Any]]
     """Puts the network's wrappers (linearised, centred) around any function of its
     parameters and of something else; the output scale is left out."""
@@ -35,12 +36,15 @@ Record = dict[str, Array]
 
 
 def norms(view: View) -> Record:
-    """weight_norm = |theta| over all parameters; relative_displacement =
-    |theta - theta_0| / |theta_0|: small in the lazy regime, of order 1 in the rich."""
+    """weight_norm = |theta| over all parameters, weight_norm_NAME of each leaf, and
+    relative_displacement = |theta - theta_0| / |theta_0|: small in the lazy regime, of
+    order 1 in the rich."""
+    leaves = tree.flat_names(view.params)
     moved = tree.norm(tree.subtract(view.params, view.anchor))
     return {
         "weight_norm": tree.norm(view.params),
         "relative_displacement": moved / tree.norm(view.anchor),
+        **{f"weight_norm_{name}": tree.norm(leaf) for name, leaf in leaves.items()},
     }
 
 
@@ -52,12 +56,35 @@ def kernel_alignment(view: View, *, points: Natural = 0) -> Record:
     """
     record = {}
     for name in ("train", "test"):
-        split = getattr(view.data, name)
-        x, y = (v[: points or None] for v in (split.x, split.y))
+        x, y = _examples(getattr(view.data, name), points)
         kernel = view.kernel(view.params, x, x)
         record[f"cka_{name}"] = alignment.cka(kernel, y)
         record[f"cka_centered_{name}"] = alignment.cka(kernel, y, centered=True)
     return record
+
+
+def output_alignment(view: View, *, points: Natural = 64) -> Record:
+    """CKA of each output's own NTK with its own target, [C], on the test examples
+    (kernel specialisation, Shan and Bordelon 2021)."""
+    x, y = _examples(view.data.test, points)
+    kernel = view.kernel(view.params, x, x, "diagonal")
+    y = y[:, None] if y.ndim == 1 else y
+    return {"output_alignment": alignment.output_alignment(kernel, y)}
+
+
+def kernel_snapshots(view: View, *, points: Count = 64) -> Record:
+    """The NTK itself on the first `points` test examples, [m, m], and their targets:
+    what `kernel_history` turns into distances, velocities and spectra on the host."""
+    x, y = _examples(view.data.test, points)
+    return {"ntk": view.kernel(view.params, x, x), "ntk_targets": y}
+
+
+def _examples(split: Split, points: int) -> tuple[Array, Array]:
+    """(x, y) of the first `points` examples that have a weight; 0 is all of them."""
+    if not points:
+        return split.x, split.y
+    order = jnp.argsort(-split.weight, stable=True)[:points]
+    return split.x[order], split.y[order]
 
 
 def population_risk(view: View) -> Record:

@@ -3,7 +3,7 @@
 import optax
 from jax.typing import ArrayLike
 
-from grok_jax.settings import Momentum, Positive
+from grok_jax.settings import Momentum, NonNegative, Positive
 
 
 def lazy_learning_rate(
@@ -22,3 +22,17 @@ def gradient_descent(
 ) -> optax.GradientTransformation:
     """Plain gradient descent, with heavy-ball momentum if asked for."""
     return optax.sgd(learning_rate, momentum=momentum or None)
+
+
+def adamw(
+    *,
+    learning_rate: Positive = 1e-3,
+    weight_decay: NonNegative = 0.0,
+    b1: Momentum = 0.9,
+    b2: Momentum = 0.999,
+) -> optax.GradientTransformation:
+    """AdamW: decoupled decay, theta <- theta (1 - lr weight_decay) - lr adam.
+
+    The betas are static: traced ones would change the trajectory.
+    """
+    return optax.adamw(learning_rate, b1=b1, b2=b2, weight_decay=weight_decay)

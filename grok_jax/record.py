@@ -32,7 +32,13 @@ class Workdir:
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Raises RecordError unless this folder is new or holds this very config."""
-        if self.config.exists():
+        try:
+            started = self.config.exists()
+        except OSError as error:  # a name too long, a folder that may not be entered
+            raise RecordError(
+                f"The workdir {self.path} cannot be read: {error.strerror}."
+            ) from error
+        if started:
             held = read_json(self.config)["config"]
             if held != _as_json(settings):
                 keys = sorted(held.keys() | settings.keys())
@@ -43,15 +49,18 @@ class Workdir:
                     f"{', '.join(differ[:6])}{', ...' if len(differ) > 6 else ''}); "
                     "nothing was touched. Give another --workdir."
                 )
-        elif self.path.is_dir() and any(
-            not each.name.startswith(".") for each in self.path.iterdir()
-        ):
+        elif self.path.is_dir() and any(map(self._is_foreign, self.path.iterdir())):
             raise RecordError(
                 f"{self.path} is not empty and holds no config.json; nothing was "
                 "touched. Give an empty or new --workdir."
             )
         elif self.path.exists() and not self.path.is_dir():
             raise RecordError(f"{self.path} is a file; give a folder as --workdir.")
+
+    def _is_foreign(self, path: Path) -> bool:
+        """Not hidden, and not left by a launch that was killed before its config."""
+        own = path in (self.figures, self.checkpoints) and path.is_dir()
+        return not (path.name.startswith(".") or (own and not any(path.iterdir())))
 
     def create(self) -> None:
         """Makes the folder; raises RecordError where that is not allowed."""

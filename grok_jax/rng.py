@@ -49,3 +49,10 @@ def run_keys(
             for name, other in own.items()
         }
     )
+
+
+def gaussian_rows(key: Array, count: int, dim: int) -> Array:
+    """N(0, 1) [count, dim], each row from its own key: the first n rows do not depend
+    on `count`."""
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
+    return jax.vmap(lambda k: jax.random.normal(k, (dim,)))(keys)

@@ -499,7 +499,7 @@ class Sweeper:
         results["t_test"] = (dims, np.asarray(t_test))
         results["diverged"] = results["diverged_at"].notnull()
         results.attrs = {
-            "seconds": self.position.seconds,
+            "seconds": self._seconds(),
             "modes": ", ".join(sorted(set(self.position.modes.values()))),
             "groups": len(self.groups),
         }

@@ -50,7 +50,10 @@ TRACED = "traced"
 
 Count = Annotated[int, Bounds(low=1)]
 Natural = Annotated[int, Bounds(low=0)]
+HermiteDegree = Annotated[int, Bounds(low=0, high=8)]
+Steps = Annotated[int, Bounds(low=0, high=2**31 - 1)]
 Seed = Annotated[int, Bounds(low=0, high=2**31 - 1), TRACED]
+Rank = Annotated[int, Bounds(low=1), TRACED]
 OwnSeed = Annotated[int, Bounds(low=-1, high=2**31 - 1), TRACED]
 Positive = Annotated[float, Bounds(low=0, open_low=True)]
 NonNegative = Annotated[float, Bounds(low=0)]

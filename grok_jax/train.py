@@ -75,7 +75,7 @@ def record_steps(steps: int, records: int, spacing: str) -> np.ndarray:
 
 def make_run(
     *,
-    init: Callable[[Array], Params],
+    init: Callable[[Dataset], Params],
     network: Callable[[Params], Apply],
     loss: Loss,
     tx: optax.GradientTransformation,
@@ -86,7 +86,7 @@ def make_run(
     """A run from its parts.
 
     Args:
-      init: example inputs -> parameters at step 0.
+      init: data -> parameters at step 0.
       network: anchor -> the network that is trained and measured.
       descend: (params, x, y) -> params after one step, in the place of the gradient
         and `tx`, for a model with exact dynamics of its own.
@@ -94,7 +94,7 @@ def make_run(
     """
 
     def start(data: Dataset) -> RunState:
-        params = init(data.train.x[:1])
+        params = init(data)
         never = jnp.full((), -1, jnp.int32)
         return RunState(
             step=jnp.zeros((), jnp.int32),
@@ -173,7 +173,8 @@ def _judge(
     value = record[stop.metric]
     holds = value >= stop.threshold if stop.above else value <= stop.threshold
     since = jnp.where(state.met_at >= 0, state.met_at, state.step)
-    met_at = jnp.where(holds, since, -1)
+    unmeasured = finite & jnp.isnan(value)  # at this record: what held still holds
+    met_at = jnp.where(holds, since, jnp.where(unmeasured, state.met_at, -1))
     done = holds & (state.step >= met_at * (1 + stop.patience))
     return state._replace(alive=state.alive & ~done, met_at=met_at), record
 

@@ -51,6 +51,8 @@ class Model(NamedTuple):
     descend: Callable[..., Params] | None = None
     """(params, x, y, learning_rate=, output_scale=) -> params after one exact step,
     for a model that carries its own dynamics."""
+    prepare: Callable[[Params, Dataset], Params] | None = None
+    """What the initial parameters become once the data are known."""
 
 
 class Stop(NamedTuple):

@@ -15,7 +15,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from grok_jax import plot
-from grok_jax.claims import Claim
+from grok_jax.claims import Claim, spread
 from grok_jax.config import choose_preset, make_config
 
 
@@ -47,10 +47,6 @@ def get_config(preset: str = "cpu"):
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))
 
 
-def _range(values: xr.DataArray) -> dict[str, float]:
-    return {"min": values.min().item(), "max": values.max().item()}
-
-
 def claims(results: xr.Dataset) -> list[Claim]:
     net, twin = results.sel(linearized=False), results.sel(linearized=True)
     risk, norm = net.population_risk, net.weight_norm
@@ -73,8 +69,8 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "test loss rises, then falls long after train loss",
             "peak > 1.02 of start after step 10 and t_test >= 3 t_train, every seed",
             {
-                "peak / start": _range(bump),
-                "peak at step": _range(peak_step),
+                "peak / start": spread(bump),
+                "peak at step": spread(peak_step),
                 "t_train": net.t_train.values,
                 "t_test": net.t_test.values,
             },
@@ -85,7 +81,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "1c",
             "the parameter norm increases",
             "end / start > 1.05, every seed",
-            _range(growth),
+            spread(growth),
             bool((growth > 1.05).all()),
         ),
         Claim(
@@ -93,7 +89,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "1b",
             "the linearised network plateaus at the kernel-regression error of K0",
             "final test loss within 5% of it, every seed",
-            _range(plateau),
+            spread(plateau),
             bool((abs(plateau - 1) < 0.05).all()),
         ),
         Claim(
@@ -101,7 +97,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "1b",
             "the network ends far below the kernel-regression error",
             "final test loss < 0.25 of it, every seed",
-            _range(beats),
+            spread(beats),
             bool((beats < 0.25).all()),
         ),
         Claim(
@@ -109,7 +105,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "1c",
             "the kernel aligns with the task (centred CKA on the test set)",
             "end / start > 1.5, every seed",
-            _range(rise),
+            spread(rise),
             bool((rise > 1.5).all()),
         ),
         Claim(
@@ -117,7 +113,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "1b",
             "the twin trained step by step is its own closed form",
             "largest gap of the test loss < 1e-3 of its maximum, every seed",
-            _range(twin_gap),
+            spread(twin_gap),
             bool((twin_gap < 1e-3).all()),
         ),
     ]

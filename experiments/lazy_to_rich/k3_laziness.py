@@ -22,7 +22,7 @@ from grok_jax.claims import Claim
 from grok_jax.config import choose_preset, make_config
 
 ALPHAS = (0.25, 0.5, 1.0, 2.0)
-"""Where the issue of the delay is settled: the laziness that the paper's curves show."""
+"""The output scales over which the delay must grow."""
 
 
 def get_config(preset: str = "cpu"):

@@ -1,25 +1,59 @@
-"""The committee machine of Kumar et al. 2024 (Sec. 5)."""
+"""The committee machine of Kumar et al. 2024 (Sec. 5) and its variants."""
+
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from grok_jax.settings import Count, NonNegative
-from grok_jax.types import Model
+from grok_jax.hermite import hermite
+from grok_jax.settings import Count, HermiteDegree, NonNegative
+from grok_jax.types import Dataset, Model, Params
 
 
-def committee(*, width: Count = 500, epsilon: NonNegative = 0.25) -> Model:
-    """f(x) = (1 / N) sum_i phi(w_i . x), phi(h) = h + (epsilon / 2) h^2.
+def committee(
+    *,
+    width: Count = 500,
+    epsilon: NonNegative = 0.25,
+    degree: HermiteDegree = 0,
+    readout: Literal["fixed", "trained"] = "fixed",
+    aligned_share: NonNegative = 0.0,
+) -> Model:
+    """f(x) = (1 / N) sum_i v_i phi(w_i . x), phi(h) = h + (epsilon / 2) h^2.
 
-    Read-outs are fixed to 1; params {"w": [N, D]} with w_i ~ N(0, I). The paper's
-    prefactor alpha is `models.wrappers.scale_output`.
+    params {"w": [N, D]}, w_i ~ N(0, I); the paper's prefactor alpha is
+    `models.wrappers.scale_output`.
+
+    Args:
+      degree: k >= 2 for phi(h) = h + (epsilon / 2) He_k(h) (Sec. 15.2); 0 for the
+        plain square.
+      readout: `fixed` to 1 (the committee machine), or `trained` from v_i ~ N(0, 1),
+        params {"v": [N]} too (Sec. 12).
+      aligned_share: this share of an exact solution of the quadratic task is added to
+        the initial weights: w_i +- beta / sqrt(epsilon) in turn, for which wbar = 0
+        and M = beta beta^T / epsilon (Fig. 10, at output scale 1).
     """
 
-    def init(key: Array, x: Array) -> dict[str, Array]:
-        return {"w": jax.random.normal(key, (width, x.shape[-1]))}
+    def init(key: Array, x: Array) -> Params:
+        params = {"w": jax.random.normal(key, (width, x.shape[-1]))}
+        if readout == "trained":
+            params["v"] = jax.random.normal(jax.random.fold_in(key, 1), (width,))
+        return params
 
-    def apply(params: dict[str, Array], x: Array) -> Array:
+    def apply(params: Params, x: Array) -> Array:
         h = jnp.matmul(x, params["w"].T)
-        return jnp.mean(h + 0.5 * epsilon * h**2, axis=-1)
+        square = hermite(degree, h) if degree else h**2
+        unit = h + 0.5 * epsilon * square
+        if readout == "trained":
+            return jnp.matmul(unit, params["v"]) / width
+        return jnp.mean(unit, axis=-1)
 
-    return Model(init, apply, width)
+    def prepare(params: Params, data: Dataset) -> Params:
+        if "beta" not in data.extras:  # a task without such a solution
+            return params
+        sign = jnp.where(jnp.arange(width) % 2 == 0, 1.0, -1.0)
+        root = jnp.sqrt(jnp.maximum(epsilon, 1e-12))
+        solution = jnp.outer(sign, data.extras["beta"] / root)
+        return {**params, "w": params["w"] + aligned_share * solution}
+
+    return Model(init, apply, width, prepare=prepare)

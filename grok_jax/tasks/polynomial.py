@@ -1,11 +1,11 @@
-"""Polynomial regression on Gaussian inputs (Kumar et al. 2024, Sec. 5)."""
+"""Polynomial regression on Gaussian inputs (Kumar et al. 2024, Secs. 5 and 15)."""
 
 import jax
 import jax.numpy as jnp
-from jax import Array
 
-from grok_jax.rng import Keys, named_key
-from grok_jax.settings import Count
+from grok_jax.hermite import hermite
+from grok_jax.rng import Keys, gaussian_rows, named_key
+from grok_jax.settings import Count, HermiteDegree
 from grok_jax.types import Dataset, Split
 
 
@@ -15,23 +15,36 @@ def polynomial(
     input_dim: Count = 100,
     train_size: Count = 550,
     test_size: Count = 1000,
+    directions: Count = 1,
+    degree: HermiteDegree = 0,
 ) -> Dataset:
-    """x ~ N(0, I / D), y(x) = (beta . x)^2 / 2 with beta ~ N(0, I_D).
+    """x ~ N(0, I / D), y(x) = sum_k (beta_k . x)^2 / 2 with beta_k ~ N(0, I_D).
 
-    Shapes: x [n, D], y [n]; extras["beta"] [D]. A larger train set begins with the
-    smaller one of the same seed, and so does a test set.
+    Shapes: x [n, D], y [n]; extras["beta"] [D] is the first direction and
+    extras["betas"] [K, D] all of them. A larger train set begins with the smaller one
+    of the same seed, and so does a test set.
+
+    Args:
+      directions: K, for a multi-index target (Sec. 15.1).
+      degree: k >= 2 for y = sum_k He_k(beta_k . x) / 2 with |beta_k|^2 = D, so that
+        beta_k . x ~ N(0, 1) (Sec. 15.2); 0 for the plain square.
     """
-    beta = jax.random.normal(named_key(keys.data, "beta"), (input_dim,))
+    key = named_key(keys.data, "beta")
+    betas = jnp.stack(
+        [
+            jax.random.normal(key if k == 0 else named_key(key, str(k)), (input_dim,))
+            for k in range(directions)
+        ]
+    )
+    if degree:
+        betas *= jnp.sqrt(input_dim) / jnp.linalg.norm(betas, axis=1, keepdims=True)
 
     def split(name: str, size: int) -> Split:
-        x = _rows(named_key(keys.data, name), size, input_dim) / jnp.sqrt(input_dim)
-        y = 0.5 * jnp.matmul(x, beta, precision="highest") ** 2
+        x = gaussian_rows(named_key(keys.data, name), size, input_dim)
+        x = x / jnp.sqrt(input_dim)
+        z = jnp.matmul(x, betas.T, precision="highest")
+        y = 0.5 * jnp.sum(hermite(degree, z) if degree else z**2, axis=-1)
         return Split(x, y, jnp.ones(size))
 
-    return Dataset(split("train", train_size), split("test", test_size), {"beta": beta})
-
-
-def _rows(key: Array, count: int, dim: int) -> Array:
-    """Gaussian rows, each from its own key: the first n do not depend on `count`."""
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
-    return jax.vmap(lambda k: jax.random.normal(k, (dim,)))(keys)
+    extras = {"beta": betas[0], "betas": betas}
+    return Dataset(split("train", train_size), split("test", test_size), extras)

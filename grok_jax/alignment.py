@@ -1,0 +1,212 @@
+"""How well a kernel fits a task: alignment, distance, spectral power, difficulty.
+
+Every function takes kernels [n, n] and targets [n] or [n, C] and returns arrays.
+`cka`, `kernel_distance`, `output_alignment` and `effective_rank` are a few sums and
+may be evaluated inside a training step. `target_power` and `difficulty` factorise
+the kernel: given concrete arrays they work in float64 on the host, whatever JAX's
+default precision; under `jit` or `vmap` they follow the dtype of their inputs (and
+a batched eigendecomposition is slow on a GPU: store the kernel and call them after).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+
+def cka(k: ArrayLike, y: ArrayLike, centered: bool = False) -> jax.Array:
+    """Kernel-target alignment, y^T K y / (|K|_F |y|^2), in [0, 1] for a PSD kernel.
+
+    1 says that K is proportional to y y^T: the kernel has one function, the target.
+    Targets that know nothing of K reach tr K / (n |K|_F), at most 1 / sqrt(n). For
+    targets [n, C] it is <K, y y^T> / (|K|_F |y y^T|_F), the same number when C = 1.
+    Source: Kumar et al. 2024 (with K on the test inputs); Cortes et al. 2012 for
+    `centered`.
+
+    Args:
+      k: kernel [n, n].
+      y: targets [n] or [n, C].
+      centered: subtract the mean from y, and row and column means from K.
+
+    Returns:
+      A scalar; NaN where K or y (after centring) is zero.
+
+    Raises:
+      ValueError: k is not square or y does not have one row per row of k.
+
+    >>> y = jnp.array([1.0, -2.0, 3.0])
+    >>> print(f"{cka(jnp.outer(y, y), y):.3f}  {cka(jnp.eye(3), y):.3f}")
+    1.000  0.577
+    """
+    k, y = jnp.asarray(k), jnp.asarray(_as_columns(k, y))
+    if centered:
+        k, y = _center(k), y - jnp.mean(y, axis=0, keepdims=True)
+    k, y = _unit(k), _unit(y)
+    target_norm = jnp.linalg.norm(_matmul(y.T, y))
+    return jnp.sum(y * _matmul(k, y)) / target_norm
+
+
+def kernel_distance(k1: ArrayLike, k2: ArrayLike) -> jax.Array:
+    """Distance of two kernels up to scale, 1 - <K1, K2> / (|K1|_F |K2|_F).
+
+    In [0, 1] for PSD kernels: 0 when proportional (nothing was learned since K1, up
+    to scale), 1 when orthogonal. Source: Fort et al. 2020. Divided by the time between
+    the two it is the kernel velocity. Any matching shapes are accepted,
+    so `diagonal` and `full` kernels can be compared too.
+
+    Raises:
+      ValueError: the two shapes differ.
+
+    >>> k = jnp.array([[2.0, 1.0], [1.0, 2.0]])
+    >>> print(f"{kernel_distance(k, k):.3f} {kernel_distance(k, jnp.eye(2)):.3f}")
+    0.000 0.106
+    """
+    k1, k2 = jnp.asarray(k1), jnp.asarray(k2)
+    if k1.shape != k2.shape:
+        raise ValueError(f"The kernels differ in shape: {k1.shape} and {k2.shape}.")
+    # Half the squared chord between the unit kernels: no cancellation near zero.
+    return jnp.sum((_unit(k1) - _unit(k2)) ** 2) / 2
+
+
+def output_alignment(k: ArrayLike, y: ArrayLike, centered: bool = False) -> jax.Array:
+    """Alignment of each output's own kernel with its own target, [C].
+
+    Entry c is `cka(k[:, :, c], y[:, c])`; a high value on the own target beside a low
+    one on others is kernel specialisation (Shan and Bordelon 2021, arXiv 2105.14301).
+
+    Args:
+      k: `diagonal` kernel [n, n, C].
+      y: targets [n, C].
+      centered: as in `cka`.
+
+    Raises:
+      ValueError: the shapes do not fit together.
+
+    >>> y = jnp.array([[1.0, 1.0], [1.0, -1.0]])
+    >>> k = jnp.stack([jnp.ones((2, 2)), jnp.eye(2)], axis=-1)
+    >>> print(output_alignment(k, y))
+    [1.         0.70710677]
+    """
+    k, y = jnp.asarray(k), jnp.asarray(y)
+    if k.ndim != 3 or y.ndim != 2 or k.shape[2] != y.shape[1]:
+        raise ValueError(
+            "output_alignment needs a diagonal kernel [n, n, C] and targets [n, C]; "
+            f"got {k.shape} and {y.shape}."
+        )
+    return jax.vmap(lambda k, y: cka(k, y, centered), in_axes=(2, 1))(k, y)
+
+
+def effective_rank(k: ArrayLike) -> jax.Array:
+    """Participation ratio of the spectrum, (tr K)^2 / tr K^2, in [1, n] for PSD K.
+
+    1 when a single eigenvalue dominates, n when all are equal. A fall during
+    training means that the kernel concentrates on few functions.
+
+    Raises:
+      ValueError: k is not square.
+
+    >>> print(effective_rank(jnp.eye(4)), effective_rank(jnp.ones((4, 4))))
+    4.0 1.0
+    """
+    _rows(k)
+    k = jnp.asarray(k)
+    return (jnp.trace(k) / jnp.linalg.norm(k)) ** 2
+
+
+def target_power(k: ArrayLike, y: ArrayLike) -> jax.Array:
+    """Cumulative share of |y|^2 in the leading eigenvectors of K, [n].
+
+    Entry i is sum_{j <= i} |v_j^T y|^2 / |y|^2 with eigenvalues in descending order;
+    non-decreasing, last entry 1. A curve that rises early says that the target lies
+    in the functions which the kernel learns first (Canatar et al. 2021; Kumar et al.
+    2024, Fig. 5 takes single eigenvectors as targets).
+
+    Args:
+      k: symmetric kernel [n, n].
+      y: targets [n] or [n, C] (summed over outputs).
+
+    Raises:
+      ValueError: k is not square or y does not have one row per row of k.
+
+    >>> print(target_power(np.diag([1.0, 3.0]), np.array([3.0, 4.0])))
+    [0.64 1.  ]
+    """
+    xp, (k, y) = _host_if_concrete(k, _as_columns(k, y))
+    _, vectors = xp.linalg.eigh(_symmetric(k))
+    cumulative = xp.cumsum(xp.sum((vectors[:, ::-1].T @ y) ** 2, axis=1))
+    return _on_device(cumulative / cumulative[-1])
+
+
+def difficulty(k: ArrayLike, y: ArrayLike, ridge: float | ArrayLike = 0.0) -> jax.Array:
+    """Difficulty of a task for a kernel, y^T (K + ridge I)^-1 y, non-negative.
+
+    Source: Kumar et al. 2024, eq. 8, with the kernel at initialisation. In the lazy
+    limit it is the squared parameter displacement that fits y exactly: high means
+    that the network has to move far. Summed over outputs for targets [n, C].
+
+    Args:
+      k: symmetric kernel [n, n]; a singular one needs a ridge.
+      y: targets [n] or [n, C].
+      ridge: added to the diagonal.
+
+    Raises:
+      ValueError: k is not square or y does not have one row per row of k.
+
+    >>> print(difficulty(np.diag([1.0, 4.0]), np.array([1.0, 2.0])))
+    2.0
+    """
+    columns = _as_columns(k, y)
+    xp, (matrix, columns, ridge) = _host_if_concrete(k, columns, ridge)
+    regular = _symmetric(matrix) + ridge * xp.eye(len(matrix), dtype=matrix.dtype)
+    return _on_device(xp.sum(columns * xp.linalg.solve(regular, columns)))
+
+
+def _as_columns(k: ArrayLike, y: ArrayLike) -> Any:
+    """Targets as [n, C], checked against the kernel; numpy stays numpy."""
+    n = _rows(k)
+    y = y if isinstance(y, jax.Array) else np.asarray(y)
+    if y.ndim not in (1, 2) or y.shape[0] != n:
+        raise ValueError(
+            f"Targets [n] or [n, C] with n = {n} rows, one per row of the kernel, "
+            f"are needed; got shape {y.shape}."
+        )
+    return y.reshape(n, -1)
+
+
+def _rows(k: ArrayLike) -> int:
+    shape = np.shape(k)
+    if len(shape) != 2 or shape[0] != shape[1] or shape[0] == 0:
+        raise ValueError(f"A kernel [n, n] is needed here; got shape {shape}.")
+    return shape[0]
+
+
+def _center(k: jax.Array) -> jax.Array:
+    rows = k - jnp.mean(k, axis=0, keepdims=True)
+    return rows - jnp.mean(rows, axis=1, keepdims=True)
+
+
+def _unit(a: Any) -> jax.Array:
+    return a / jnp.linalg.norm(a)
+
+
+def _symmetric(k: Any) -> Any:
+    return (k + k.T) / 2
+
+
+def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, precision="highest")
+
+
+def _host_if_concrete(*arrays: ArrayLike) -> tuple[Any, list[Any]]:
+    """numpy and float64 arrays, or jax.numpy and the arrays if any is traced."""
+    if any(isinstance(a, Tracer) for a in arrays):
+        return jnp, [jnp.asarray(a) for a in arrays]
+    return np, [np.asarray(jax.device_get(a), np.float64) for a in arrays]
+
+
+def _on_device(result: Any) -> jax.Array:
+    """The result as a JAX array in JAX's precision, by an explicit transfer."""
+    return result if isinstance(result, jax.Array) else jax.device_put(result)

@@ -1,0 +1,81 @@
+"""Stored kernels along training -> how far, how fast and into what they moved.
+
+All on the host in float64: a spectrum is never taken inside a compiled step.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+class KernelHistory(NamedTuple):
+    """Measures [..., S] of kernels [..., S, m, m]; NaN where none was stored."""
+
+    distance: np.ndarray
+    """From the first kernel, 1 - <K_t, K_0> / (|K_t| |K_0|): in [0, 1]."""
+    velocity: np.ndarray
+    """|K_t - K_s|_F / |K_s|_F from the record s before; 0 at the first."""
+    effective_rank: np.ndarray
+    """(Tr K)^2 / Tr K^2: 1 for rank one, m for the identity."""
+    top_power: np.ndarray
+    """Share of the targets' square in the top `top` eigenvectors: in [0, 1]."""
+    difficulty: np.ndarray
+    """Tr y^T K^-1 y over the eigenvalues above m * eps of the largest (eq. 8)."""
+    smallest: np.ndarray
+    """Least eigenvalue over the largest; below zero it is rounding."""
+
+
+def kernel_history(
+    kernels: ArrayLike, targets: ArrayLike, top: int = 10
+) -> KernelHistory:
+    """Measures of kernels [..., S, m, m] with targets [..., S, m] or [..., S, m, C].
+
+    Records without a kernel (NaN) are passed over: velocity is from the last record
+    that has one.
+
+    >>> k = np.stack([np.eye(2), np.diag([1.0, 0.0])])
+    >>> history = kernel_history(k, np.array([[1.0, 0.0], [1.0, 0.0]]), top=1)
+    >>> history.effective_rank.tolist(), history.distance.round(3).tolist()
+    ([2.0, 1.0], [0.0, 0.293])
+    """
+    kernels = np.asarray(kernels, np.float64)
+    targets = np.asarray(targets, np.float64)
+    if targets.ndim == kernels.ndim - 1:
+        targets = targets[..., None]
+    lead = kernels.shape[:-2]
+    out = np.full((len(KernelHistory._fields), *lead), np.nan)
+    for run in np.ndindex(lead[:-1]):
+        stored = np.isfinite(kernels[run]).all(axis=(-1, -2))
+        before = first = None
+        for record in np.flatnonzero(stored):
+            kernel = kernels[run][record]
+            first = kernel if first is None else first
+            before = kernel if before is None else before
+            out[(slice(None), *run, record)] = _measure(
+                kernel, first, before, targets[run][record], top
+            )
+            before = kernel
+    return KernelHistory(*out)
+
+
+def _measure(
+    kernel: np.ndarray,
+    first: np.ndarray,
+    before: np.ndarray,
+    targets: np.ndarray,
+    top: int,
+) -> list[float]:
+    values, vectors = np.linalg.eigh((kernel + kernel.T) / 2)
+    largest = values[-1]
+    power = np.sum((vectors.T @ targets) ** 2, axis=1)
+    kept = values > len(values) * np.finfo(np.float32).eps * largest
+    norm = np.linalg.norm
+    return [
+        1 - np.sum(kernel * first) / (norm(kernel) * norm(first)),
+        float(norm(kernel - before) / norm(before)),
+        float(values.sum() ** 2 / np.sum(values**2)),
+        float(power[-top:].sum() / power.sum()),
+        float(np.sum(power[kept] / values[kept])),
+        float(values[0] / largest),
+    ]

@@ -1,0 +1,24 @@
+"""Two dense layers with a quadratic activation (Gromov 2023; Kumar et al. 2024, 8.3)."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from grok_jax.settings import Count
+from grok_jax.types import Model
+
+
+def quadratic(*, width: Count = 100, outputs: Count = 23) -> Model:
+    """f(x) [n, C] = (1 / N) V (W x)^2; params {"w": [N, D], "v": [C, N]} ~ N(0, 1)."""
+
+    def init(key: Array, x: Array) -> dict[str, Array]:
+        return {
+            "w": jax.random.normal(key, (width, x.shape[-1])),
+            "v": jax.random.normal(jax.random.fold_in(key, 1), (outputs, width)),
+        }
+
+    def apply(params: dict[str, Array], x: Array) -> Array:
+        hidden = jnp.matmul(x, params["w"].T) ** 2
+        return jnp.matmul(hidden, params["v"].T) / width
+
+    return Model(init, apply, width)
