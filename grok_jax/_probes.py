@@ -347,13 +347,13 @@ def _as_bias_of(
     if not isinstance(other, int) or other not in products or readers[other] > 1:
         return None
     use, shape = products[other], step.eqn.outvars[0].aval.shape
-    if use.vocabulary is not None or step.eqn.invars[place].aval.shape != shape:
+    added, product = (step.eqn.invars[i].aval.shape for i in (place, 1 - place))
+    if use.vocabulary is not None or product != shape or len(added) != len(shape):
         return None
-    varying = range(len(shape)) if view.varying is None else view.varying
-    same = {i for i in varying if shape[i] > 1} == {
-        i for i in use.output_axes if shape[i] > 1
-    }
-    return use if same else None
+    varying = {i for i, size in enumerate(added) if size > 1}
+    if view.varying is not None:
+        varying = set(view.varying)
+    return use if varying == {i for i in use.output_axes if shape[i] > 1} else None
 
 
 class Plan(NamedTuple):

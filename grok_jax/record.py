@@ -180,7 +180,7 @@ def assemble(
             else:
                 target[list(numbers)] = values
     data = {
-        name: (dims, values.reshape(*grid.shape, *values.shape[1:]))
+        name: (dims, values.reshape((*grid.shape, *values.shape[1:])))
         for name, (dims, values) in variables.items()
     }
     coordinates: dict[str, Any] = {"step": ("step", union)}

@@ -44,6 +44,10 @@ class Engine:
     devices: tuple[jax.Device, ...] = ()
 
 
+_grokking_times = jax.jit(measures.grokking_times)
+_first_step_reaching = jax.jit(measures.first_step_reaching)
+
+
 @dataclass(frozen=True)
 class Grok:
     """When a run counts as memorised and as generalised."""
@@ -55,7 +59,7 @@ class Grok:
     def times(self, steps: np.ndarray, results: Mapping[str, Any]):
         """(t_train, t_test) [...], NaN where never."""
         if self.kind == "loss":
-            return measures.grokking_times(
+            return _grokking_times(
                 steps,
                 np.asarray(results["train_loss"]),
                 np.asarray(results["test_loss"]),
@@ -63,9 +67,7 @@ class Grok:
                 test_share=self.test,
             )
         return tuple(
-            measures.first_step_reaching(
-                steps, np.asarray(results[f"{name}_accuracy"]), level
-            )
+            _first_step_reaching(steps, np.asarray(results[f"{name}_accuracy"]), level)
             for name, level in (("train", self.train), ("test", self.test))
         )
 

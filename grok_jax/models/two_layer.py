@@ -1,4 +1,4 @@
-"""Two dense layers with a quadratic activation (Gromov 2023; Kumar et al. 2024, 8.3)."""
+"""Two dense layers, quadratic activation (Gromov 2023; Kumar et al. 2024, 8.3)."""
 
 import jax
 import jax.numpy as jnp
