@@ -7,9 +7,10 @@ matrices, and no per-sample Jacobian. To find the factors in any function, its j
 for one sample is laid out flat (`flatten`), the parameter leaves are followed through
 reshapes, transposes and scalings into products, table look-ups and bias additions
 (`find_layers`), and the program is run again with a zero probe added to every product
-found: the gradient of the probe is the signal (`Factors`). A leaf that is used in any
-other way keeps its explicit per-sample gradient, so the result is exact for every
-function and fast where there are dense layers.
+found: the gradient of the probe is the signal (`factors`). A leaf that is used in any
+other way (a convolution, a loop, a product batched over heads, elementwise) keeps its
+explicit per-sample gradient, so the result is exact for every function and fast where
+there are dense layers.
 """
 
 import itertools
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 
 # Calls that mean the same when written out. Custom derivatives do not: they stay whole.
@@ -150,7 +152,9 @@ def execute(
     env = dict(zip(program.inputs, arguments, strict=True)) | program.constants
 
     def read(value: Value) -> Any:
-        return env[value] if _is_variable(value) else value.val
+        if _is_variable(value):
+            return env[value]
+        return np.asarray(value.val, value.aval.dtype)  # a bare number has no dtype
 
     for index, step in enumerate(program.steps):
         pairs = zip(step.eqn.invars, step.inputs, strict=True)

@@ -32,6 +32,7 @@ from grok_jax import checkpoint, record, runner, sweep
 from grok_jax import config as config_lib
 from grok_jax.models.committee import committee
 from grok_jax.settings import SettingError, lookup, nearest
+from grok_jax.types import Device
 
 DONE, WRONG_USAGE = 0, 2
 
@@ -90,7 +91,7 @@ def many_runs(
 def _cost_ratio(
     settings: Settings,
     runs: int,
-    devices: tuple[jax.Device, ...],
+    devices: tuple[Device, ...],
     repeats: int,
     seconds: float,
 ) -> float:
@@ -124,7 +125,7 @@ def _plan(settings: Settings, runs: int) -> runner.Plan:
     return config_lib.resolve(config_lib.make_config(settings, sweeping)).plan
 
 
-def _chunk(settings: Settings, runs: int, devices: tuple[jax.Device, ...]) -> Any:
+def _chunk(settings: Settings, runs: int, devices: tuple[Device, ...]) -> Any:
     """(program, chunk) of `runs` seeds at step 0."""
     plan = _plan(settings, runs)
     program = runner.GroupProgram(plan, plan.groups()[0], devices)

@@ -112,7 +112,7 @@ def _lazy(*, lazy: bool = False) -> None: ...
 def _seed(*, seed: Seed = 0) -> None: ...
 
 
-REGISTRIES: dict[str, tuple[Mapping[str, Any], str]] = {
+REGISTRIES: dict[str, tuple[dict[str, Any], str]] = {
     "task": (TASKS, "task"),
     "model": (MODELS, "model"),
     "loss": (LOSSES, "loss"),
@@ -282,7 +282,7 @@ class Parts:
         )
 
     def kernel(
-        self, params: Params, x1: Array, x2: Array, kind: str = "trace"
+        self, params: Params, x1: Array, x2: Array, kind: ntk.Kind = "trace"
     ) -> Array:
         """The NTK of the network without its output scale; `trace` is [n1, n2]."""
         if self.model.kernel is not None:
@@ -368,9 +368,9 @@ def lazy_reference(
     k_test = _host(parts.kernel(anchor, x_test, x))
     f0, f0_test = _host(net(anchor, x)), _host(net(anchor, x_test))
     y, y_test = _host(data.train.y), _host(data.test.y)
-    rate = float(parts.learning_rate)
+    rate = float(np.asarray(parts.learning_rate))
     if parts.model.descend is None:
-        rate *= float(parts.output_scale) ** 2
+        rate *= float(np.asarray(parts.output_scale)) ** 2
     f, f_test = ntk.lazy_dynamics(
         k_train, y, k_test, rate, steps, f0_train=f0, f0_eval=f0_test
     )

@@ -29,6 +29,7 @@ from grok_jax.settings import (
     nearest,
     schema,
 )
+from grok_jax.types import Device
 
 
 def _engine(
@@ -292,7 +293,7 @@ def set_up_jax(engine: Mapping[str, Any]) -> Engine:
     )
 
 
-def device_text(devices: Sequence[jax.Device]) -> str:
+def device_text(devices: Sequence[Device]) -> str:
     kind = devices[0].device_kind
     if devices[0].platform == "cpu":
         kind = f"CPU ({platform.machine()})"

@@ -1,14 +1,14 @@
 """Optimisers: optax transformations, and the learning-rate rule of the lazy limit."""
 
 import optax
-from jax.typing import ArrayLike
 
 from grok_jax.settings import Momentum, NonNegative, Positive
+from grok_jax.types import Scalar
 
 
 def lazy_learning_rate(
-    learning_rate: ArrayLike, output_scale: ArrayLike, width: int = 1
-) -> ArrayLike:
+    learning_rate: Scalar, output_scale: Scalar, width: int = 1
+) -> Scalar:
     """eta = eta0 N / alpha^2: the initial df/dt is the same at every output scale.
 
     The rate on the plain mean squared error (Kumar et al. 2024, Sec. 5; after Chizat

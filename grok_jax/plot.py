@@ -10,9 +10,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-STYLE = {
+STYLE: Any = {
     "figure.dpi": 120,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -93,7 +95,7 @@ def heat_map(
     finite = values[np.isfinite(values)]
     positive = finite[finite > 0]
     low, high = (positive.min(), positive.max()) if positive.size else (1, 10)
-    norm = matplotlib.colors.LogNorm(low, max(high, low * 1.01), clip=True)
+    norm = LogNorm(low, max(high, low * 1.01), clip=True)
     axis.grid(False)
     image = axis.pcolormesh(
         np.arange(len(x) + 1),
@@ -105,7 +107,7 @@ def heat_map(
     for row, column in np.ndindex(values.shape):
         value = values[row, column]
         if np.isfinite(value):
-            dark = norm(value) < 0.6
+            dark = float(np.asarray(norm(value))) < 0.6
             axis.text(
                 column + 0.5,
                 row + 0.5,
@@ -117,9 +119,7 @@ def heat_map(
             )
         else:
             axis.add_patch(
-                plt.Rectangle(
-                    (column, row), 1, 1, fill=False, hatch="////", ec="0.6", lw=0
-                )
+                Rectangle((column, row), 1, 1, fill=False, hatch="////", ec="0.6", lw=0)
             )
     axis.set_xticks(np.arange(len(x)) + 0.5, [f"{v:g}" for v in x], rotation=45)
     axis.set_yticks(np.arange(len(y)) + 0.5, [f"{v:g}" for v in y])

@@ -176,7 +176,7 @@ def assemble(
                 variables[name] = (dims, blank)
             target = variables[name][1]
             if has_steps:
-                target[np.ix_(list(numbers), columns)] = values
+                target[np.ix_(np.asarray(numbers), columns)] = values
             else:
                 target[list(numbers)] = values
     data = {

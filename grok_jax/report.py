@@ -105,7 +105,7 @@ def _progress(workdir: record.Workdir) -> tuple[str, float, dict[str, int]]:
         reached = [results[name].notnull().sum() for name in ("t_train", "t_test")]
         numbers = (results["diverged"].size, *reached, results["diverged"].sum())
         state = "finished" if workdir.claims.exists() else "finished, claims not tested"
-        counts = dict(zip(_COUNTS, map(int, numbers), strict=True))
+        counts: dict[str, int] = dict(zip(_COUNTS, map(int, numbers), strict=True))
         return state, float(results.attrs["seconds"]), counts
     if not workdir.progress.exists():
         return "UNFINISHED: no step yet", 0.0, {}

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
 
 
 def named_key(key: Array, name: str) -> Array:
@@ -31,12 +30,12 @@ class Keys(NamedTuple):
 
 
 def run_keys(
-    seed: ArrayLike,
+    seed: Array | int,
     *,
-    data: ArrayLike = -1,
-    split: ArrayLike = -1,
-    init: ArrayLike = -1,
-    batches: ArrayLike = -1,
+    data: Array | int = -1,
+    split: Array | int = -1,
+    init: Array | int = -1,
+    batches: Array | int = -1,
 ) -> Keys:
     """Keys from a run's own seed alone; one given by name (>= 0) stands in for it.
 

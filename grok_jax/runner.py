@@ -23,6 +23,7 @@ import xarray as xr
 from grok_jax import build, checkpoint, measures, record, sweep, train
 from grok_jax.grid import Grid, Group, group_runs
 from grok_jax.settings import Leaf
+from grok_jax.types import Device
 
 PIECES = 32
 """Records (or parts of the way to one) in a compiled segment."""
@@ -41,7 +42,7 @@ class Engine:
     segment_seconds: float = 2.0
     checkpoint_seconds: float = 30.0
     memory_gb: float = 0.0  # for each device; 0: what is free
-    devices: tuple[jax.Device, ...] = ()
+    devices: tuple[Device, ...] = ()
 
 
 _grokking_times = jax.jit(measures.grokking_times)
@@ -56,7 +57,7 @@ class Grok:
     train: float = 0.05
     test: float = 0.1
 
-    def times(self, steps: np.ndarray, results: Mapping[str, Any]):
+    def times(self, steps: np.ndarray, results: Any):
         """(t_train, t_test) [...], NaN where never."""
         if self.kind == "loss":
             return _grokking_times(
@@ -106,7 +107,7 @@ class Plan:
 class GroupProgram:
     """The compiled programs of one group and the data its runs share."""
 
-    def __init__(self, plan: Plan, group: Group, devices: tuple[jax.Device, ...]):
+    def __init__(self, plan: Plan, group: Group, devices: tuple[Device, ...]):
         self.group, self.leaves, self.devices = group, plan.leaves, devices
         self.steps = train.record_steps(
             group.settings["train.steps"],

@@ -13,7 +13,7 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,10 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from grok_jax.types import Device
+
 Mode = Literal["auto", "map", "vmap"]
+Name = TypeVar("Name", bound=str)
 BatchedFn = Any  # a jitted (shared, runs, carries, counts) -> (carries, outs)
 
 _AXIS = "run"
@@ -38,7 +41,7 @@ class Layout:
 
     count: int
     slots: int
-    devices: tuple[jax.Device, ...]
+    devices: tuple[Device, ...]
 
     @property
     def mesh(self) -> Mesh:
@@ -112,11 +115,12 @@ def to_host(leaf: Any) -> Any:
     """A device array as numpy (a typed key array stays what it is)."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         data = np.asarray(jax.device_get(jax.random.key_data(leaf)))
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        impl = jax.random.key_impl(leaf)
+        return jax.random.wrap_key_data(jnp.asarray(data), impl=impl)
     return np.asarray(jax.device_get(leaf))
 
 
-def layout(count: int, devices: Sequence[jax.Device], chunk: int | None = None):
+def layout(count: int, devices: Sequence[Device], chunk: int | None = None):
     """The layout of `count` runs with room for `chunk` (default: just those)."""
     slots = -(-(chunk or count) // len(devices))
     return Layout(count, slots, tuple(devices))
@@ -126,7 +130,7 @@ def batch(
     fn: Callable[[Any, Any, Any], tuple[Any, Any]],
     *,
     mode: str,
-    devices: Sequence[jax.Device],
+    devices: Sequence[Device],
 ) -> BatchedFn:
     """fn(shared, run, carry) -> (carry, out), over runs: jitted
     (shared, runs, carries, counts) -> (carries, outs).
@@ -182,7 +186,7 @@ def run_batched(
     *,
     mode: Mode = "auto",
     runs_per_chunk: int | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Device] | None = None,
 ) -> Any:
     """fn over the leading axis of `inputs`, batched, chunked and over all devices.
 
@@ -228,7 +232,7 @@ def run_batched(
 
 
 @functools.lru_cache(maxsize=32)
-def _program(fn: Callable, mode: str, devices: tuple[jax.Device, ...]) -> Any:
+def _program(fn: Callable, mode: str, devices: tuple[Device, ...]) -> Any:
     return batch(lambda _, run, carry: (carry, fn(run)), mode=mode, devices=devices)
 
 
@@ -251,23 +255,23 @@ def _count(inputs: Any) -> int:
     return lengths.pop()
 
 
-def _probe(fn: Callable, inputs: Any, count: int, devices: tuple) -> str:
+def _probe(fn: Callable, inputs: Any, count: int, devices: tuple) -> Mode:
     """`map` or `vmap`, timed on the first runs (two per device and more)."""
     few = min(count, 4 * len(devices))
     if few <= len(devices):
         return "map"
     place = layout(few, devices)
     runs = place.place(jax.tree.map(lambda leaf: leaf[:few], inputs))
-    programs = {mode: _program(fn, mode, devices) for mode in ("map", "vmap")}
-    return faster(
-        {
-            mode: functools.partial(program, (), runs, (), place.counts())
-            for mode, program in programs.items()
-        }
-    )
+    modes: tuple[Mode, ...] = ("map", "vmap")
+    programs = {mode: _program(fn, mode, devices) for mode in modes}
+    calls: dict[Mode, Callable[[], Any]] = {
+        mode: functools.partial(program, (), runs, (), place.counts())
+        for mode, program in programs.items()
+    }
+    return faster(calls)
 
 
-def faster(calls: dict[str, Callable[[], Any]]) -> str:
+def faster(calls: dict[Name, Callable[[], Any]]) -> Name:
     """The name of the call that takes less time, each warmed up first."""
     seconds = {}
     for name, call in calls.items():
@@ -292,7 +296,7 @@ def predicted_bytes(compiled: Any) -> int:
     )
 
 
-def memory_budget(devices: Sequence[jax.Device]) -> int:
+def memory_budget(devices: Sequence[Device]) -> int:
     """Bytes that a program may take on each device: nine tenths of what is free."""
     stats = devices[0].memory_stats() if devices[0].platform != "cpu" else None
     if stats and "bytes_limit" in stats:

@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
+
+from grok_jax.types import Scalar
 
 
 def norm(tree: Any) -> Array:
@@ -18,7 +19,7 @@ def norm(tree: Any) -> Array:
     return jnp.sqrt(jnp.sum(jnp.stack(squares)))
 
 
-def scale(tree: Any, factor: ArrayLike) -> Any:
+def scale(tree: Any, factor: Scalar) -> Any:
     """Every leaf times one number, dtypes kept."""
     return jax.tree.map(lambda leaf: (factor * leaf).astype(leaf.dtype), tree)
 

@@ -4,10 +4,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jax import Array
-from jax.typing import ArrayLike
 
 Params = Any
 """A tree of arrays."""
+
+Scalar = Array | float
+"""A number, traced or not."""
+
+Device = Any
+"""A `jax.Device` (which is no class that a type checker would take)."""
 
 Apply = Callable[[Params, Array], Array]
 """A network: (params, x [n, ...]) -> f [n, C] or [n]."""
@@ -42,7 +47,7 @@ class Model(NamedTuple):
     init: Callable[[Array, Array], Params]  # (key, x [n, ...]) -> params
     apply: Apply
     width: int = 1  # N of a mean-field network, for the learning-rate rule eta0 N
-    rescale: Callable[[Params, ArrayLike], Params] | None = None
+    rescale: Callable[[Params, Scalar], Params] | None = None
     """params of `init_scale` times the initialisation, where that is not each
     parameter times the scale."""
     kernel: Callable[[Params, Array, Array], Array] | None = None

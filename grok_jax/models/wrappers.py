@@ -7,13 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from jax import Array
-from jax.typing import ArrayLike
 
 from grok_jax import tree
-from grok_jax.types import Apply, Model, Params
+from grok_jax.types import Apply, Model, Params, Scalar
 
 
-def scale_output(apply: Apply, output_scale: ArrayLike) -> Apply:
+def scale_output(apply: Apply, output_scale: Scalar) -> Apply:
     """alpha f: the laziness of Kumar et al. 2024 and Chizat et al. 2019."""
     return lambda params, x: output_scale * apply(params, x)
 
@@ -26,7 +25,7 @@ def center(
     return lambda params, x: tree.subtract(function(params, x), function(anchor, x))
 
 
-def scale_init(model: Model, init_scale: ArrayLike) -> Model:
+def scale_init(model: Model, init_scale: Scalar) -> Model:
     """The model with every initial parameter times `init_scale` (alpha = w / w0 of
     Omnigrok, sigma of Kumar et al. 2024, Fig. 7), biases included."""
     rescale = model.rescale or tree.scale

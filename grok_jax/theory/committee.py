@@ -16,7 +16,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from grok_jax.settings import Natural, NonNegative
-from grok_jax.types import Model
+from grok_jax.types import Model, Scalar
 
 
 class Risk(NamedTuple):
@@ -49,7 +49,7 @@ def summary_statistics(w: ArrayLike, readout: ArrayLike | None = None):
 
 
 def predict(
-    wbar: ArrayLike, m: ArrayLike, x: ArrayLike, alpha: ArrayLike, epsilon: ArrayLike
+    wbar: ArrayLike, m: ArrayLike, x: ArrayLike, alpha: Scalar, epsilon: Scalar
 ) -> Array:
     """f(x) [n] = alpha wbar . x + (alpha epsilon / 2) x^T M x for x [n, D]."""
     x = jnp.asarray(x)
@@ -62,8 +62,8 @@ def population_risk(
     wbar: ArrayLike,
     m: ArrayLike,
     beta: ArrayLike,
-    alpha: ArrayLike,
-    epsilon: ArrayLike,
+    alpha: Scalar,
+    epsilon: Scalar,
 ) -> Risk:
     """The mean squared error over x ~ N(0, I / D) in its three terms (eq. 6).
 
@@ -96,7 +96,7 @@ def ntk(
     x1: ArrayLike,
     x2: ArrayLike | None = None,
     *,
-    epsilon: ArrayLike,
+    epsilon: Scalar,
 ) -> Array:
     """The NTK [n1, n2] from the statistics, without its prefactor alpha^2 / N.
 
@@ -113,7 +113,7 @@ def ntk(
     return gram * slope
 
 
-def initial_spectrum(dim: int, epsilon: ArrayLike) -> dict[str, Array]:
+def initial_spectrum(dim: int, epsilon: Scalar) -> dict[str, Array]:
     """Eigenvalues of the infinite-width NTK at initialisation under x ~ N(0, I / D).
 
     Linear functions 1 / D; traceless quadratic functions 2 epsilon^2 / D^2; |x|^2
@@ -133,9 +133,9 @@ def gradient_step(
     m: ArrayLike,
     x: ArrayLike,
     y: ArrayLike,
-    alpha: ArrayLike,
-    epsilon: ArrayLike,
-    eta0: ArrayLike,
+    alpha: Scalar,
+    epsilon: Scalar,
+    eta0: Scalar,
 ) -> tuple[Array, Array]:
     """(wbar, M) after one full-batch step at rate eta = eta0 N / alpha^2; exact.
 
@@ -194,7 +194,7 @@ def exact_dynamics(*, width: Natural = 0, epsilon: NonNegative = 0.25) -> Model:
     def apply(params: dict[str, Array], x: Array) -> Array:
         return predict(params["wbar"], params["m"], x, 1.0, epsilon)
 
-    def rescale(params: dict[str, Array], scale: ArrayLike) -> dict[str, Array]:
+    def rescale(params: dict[str, Array], scale: Scalar) -> dict[str, Array]:
         return {"wbar": scale * params["wbar"], "m": scale**2 * params["m"]}
 
     def kernel(params: dict[str, Array], x1: Array, x2: Array) -> Array:
