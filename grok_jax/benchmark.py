@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from grok_jax import checkpoint, record, runner, sweep
 from grok_jax import config as config_lib
@@ -77,11 +77,11 @@ def many_runs(
     sets = {1: jax.local_devices()[:1], jax.local_device_count(): jax.local_devices()}
     return [
         Row(
-            f"many_runs/{name}/{count} device{'s' * (count > 1)}",
+            f"many_runs/{name}/{count}",
             _cost_ratio(settings, runs, tuple(devices), repeats, seconds),
             "x",
             1.05,
-            f"{runs} runs against {count}, per run",
+            f"{runs} runs against {count} on as many devices",
         )
         for name, settings in workloads.items()
         for count, devices in sets.items()
@@ -364,7 +364,8 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
 
 
 def as_table(rows: Sequence[Row]) -> Table:
-    table = Table("name", "measured", "goal", "met", "note")
+    names = ("name", "measured", "goal", "met", "note")
+    table = Table(*(Column(name, overflow="fold") for name in names))
     for row in rows:
         measured = f"{row.measured:.3g} {row.unit}"
         goal = "-" if row.goal is None else f"<= {row.goal:g} {row.unit}"

@@ -105,9 +105,9 @@ def heat_map(
         cmap="viridis",
     )
     for row, column in np.ndindex(values.shape):
-        value = values[row, column]
+        value = float(values[row, column])
         if np.isfinite(value):
-            dark = float(np.asarray(norm(value))) < 0.6
+            dark = np.asarray(norm(value)) < 0.6
             axis.text(
                 column + 0.5,
                 row + 0.5,

@@ -10,10 +10,11 @@ and statistically later, as batched products round differently.
 """
 
 import functools
+import operator
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from grok_jax.types import Device
 
 Mode = Literal["auto", "map", "vmap"]
-Name = TypeVar("Name", bound=str)
 BatchedFn = Any  # a jitted (shared, runs, carries, counts) -> (carries, outs)
 
 _AXIS = "run"
@@ -215,16 +215,17 @@ def run_batched(
         raise ValueError(f"mode is {mode!r}; it must be auto, map or vmap.")
     if runs_per_chunk is not None and runs_per_chunk < 1:
         raise ValueError(f"runs_per_chunk must be at least 1, not {runs_per_chunk}.")
-    if mode == "auto":
-        mode = _probe(fn, inputs, count, devices)
-    program = _program(fn, mode, devices)
+    chosen = _probe(fn, inputs, count, devices) if mode == "auto" else mode
+    program = _program(fn, chosen, devices)
     if runs_per_chunk is None:
         place = layout(count, devices)
-        lowered = program.lower((), place.place(inputs), (), place.counts())
-        runs_per_chunk = chunk_that_fits(lowered.compile(), place, mode)
+        runs = place.placed_shapes(inputs)
+        lowered = program.lower((), runs, (), place.counts())
+        runs_per_chunk = chunk_that_fits(lowered.compile(), place, chosen)
     chunks = []
     for start in range(0, count, runs_per_chunk):
-        part = jax.tree.map(lambda leaf: leaf[start : start + runs_per_chunk], inputs)  # noqa: B023
+        here = slice(start, start + runs_per_chunk)
+        part = jax.tree.map(operator.itemgetter(here), inputs)
         place = layout(_count(part), devices, min(runs_per_chunk, count))
         _, outs = program((), place.place(part), (), place.counts())
         chunks.append(place.collect(outs))
@@ -255,23 +256,23 @@ def _count(inputs: Any) -> int:
     return lengths.pop()
 
 
-def _probe(fn: Callable, inputs: Any, count: int, devices: tuple) -> Mode:
+def _probe(fn: Callable, inputs: Any, count: int, devices: tuple) -> str:
     """`map` or `vmap`, timed on the first runs (two per device and more)."""
     few = min(count, 4 * len(devices))
     if few <= len(devices):
         return "map"
     place = layout(few, devices)
     runs = place.place(jax.tree.map(lambda leaf: leaf[:few], inputs))
-    modes: tuple[Mode, ...] = ("map", "vmap")
-    programs = {mode: _program(fn, mode, devices) for mode in modes}
-    calls: dict[Mode, Callable[[], Any]] = {
-        mode: functools.partial(program, (), runs, (), place.counts())
-        for mode, program in programs.items()
-    }
-    return faster(calls)
+    programs = {mode: _program(fn, mode, devices) for mode in ("map", "vmap")}
+    return faster(
+        {
+            mode: functools.partial(program, (), runs, (), place.counts())
+            for mode, program in programs.items()
+        }
+    )
 
 
-def faster(calls: dict[Name, Callable[[], Any]]) -> Name:
+def faster(calls: dict[str, Callable[[], Any]]) -> str:
     """The name of the call that takes less time, each warmed up first."""
     seconds = {}
     for name, call in calls.items():
