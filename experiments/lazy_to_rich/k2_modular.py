@@ -129,7 +129,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
         ),
         Claim(
             "K2f",
-            "users",
+            "-",
             "alpha = 1: the kernel has covered half of its way before test accuracy "
             "is at 95%",
             "half-way step of 1 - cos(K_t, K_0) < t_test, every seed",
