@@ -64,6 +64,39 @@ def curves(
         axis.fill_between(_shifted(steps), low, high, color=color, alpha=0.15, lw=0)
 
 
+def losses(
+    axis: Axes,
+    results: xr.Dataset,
+    *,
+    test: str = "test_loss",
+    style: str = "-",
+    suffix: str = "",
+) -> None:
+    """Train loss and test loss (the variable `test`) on a log axis of steps."""
+    for variable, color, name in (
+        ("train_loss", TRAIN, "train"),
+        (test, TEST, "test"),
+    ):
+        label = f"{name}{suffix}"
+        curves(axis, results, variable, color=color, label=label, style=style)
+    log_steps(axis)
+    axis.set_ylabel("loss")
+    axis.legend(fontsize=7)
+
+
+def risk_terms(axis: Axes, results: xr.Dataset) -> None:
+    """The three terms of a committee's population risk on a log axis of steps."""
+    for variable, label, color in (
+        ("linear_power", "power in linear modes", "black"),
+        ("misalignment_error", "misalignment error", "tab:green"),
+        ("variance_error", "variance error", "tab:orange"),
+    ):
+        curves(axis, results, variable, color=color, label=label)
+    log_steps(axis)
+    axis.set_ylabel("terms of the risk")
+    axis.legend(fontsize=7)
+
+
 def _shifted(steps: np.ndarray) -> np.ndarray:
     """Step 0 drawn at 0.7, so that it has a place on a log axis."""
     return np.where(steps == 0, 0.7, steps)

@@ -103,17 +103,11 @@ def figure(results: xr.Dataset) -> Figure:
     decays = results.weight_decay.values
     drawing, axes = plot.panels(1, len(decays), 3.8, 3.2)
     for axis, decay in zip(axes[0], decays, strict=True):
-        for linearized, style, tail in ((False, "-", ""), (True, "--", ", linearised")):
-            run = results.sel(linearized=linearized, weight_decay=decay)
-            for variable, color, name in (
-                ("train_loss", plot.TRAIN, "train"),
-                ("population_risk", plot.TEST, "test"),
-            ):
-                plot.curves(
-                    axis, run, variable, color=color, style=style, label=name + tail
-                )
-        plot.log_steps(axis)
+        for linearized, style, suffix in (
+            (False, "-", ""),
+            (True, "--", ", linearised"),
+        ):
+            run = results.sel(weight_decay=decay, linearized=linearized)
+            plot.losses(axis, run, test="population_risk", style=style, suffix=suffix)
         axis.set_title(f"weight decay {decay:g}")
-        axis.set_ylabel("loss")
-        axis.legend(fontsize=7)
     return drawing

@@ -120,29 +120,14 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [*plain, *heavy, faster]
 
 
-def draw(axis, results: xr.Dataset, title: str) -> None:
-    """One panel: network and twin."""
-    for linearized, style, tail in ((False, "-", ""), (True, "--", ", linearised")):
-        run = results.sel(linearized=linearized)
-        plot.curves(
-            axis, run, "train_loss", color=plot.TRAIN, style=style, label=f"train{tail}"
-        )
-        plot.curves(
-            axis,
-            run,
-            "population_risk",
-            color=plot.TEST,
-            style=style,
-            label=f"test{tail}",
-        )
-    plot.log_steps(axis)
-    axis.set_ylabel("loss")
-    axis.set_title(title)
-    axis.legend(fontsize=7)
-
-
 def figure(results: xr.Dataset) -> Figure:
     drawing, axes = plot.panels(1, 2, 4.2, 3.2)
     for axis, momentum in zip(axes[0], (0.0, 0.95), strict=True):
-        draw(axis, results.sel(momentum=momentum), f"momentum {momentum:g}")
+        for linearized, style, suffix in (
+            (False, "-", ""),
+            (True, "--", ", linearised"),
+        ):
+            run = results.sel(momentum=momentum, linearized=linearized)
+            plot.losses(axis, run, test="population_risk", style=style, suffix=suffix)
+        axis.set_title(f"momentum {momentum:g}")
     return drawing

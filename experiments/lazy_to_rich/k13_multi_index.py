@@ -73,10 +73,6 @@ def figure(results: xr.Dataset) -> Figure:
     drawing, axes = plot.panels(1, len(counts), 3.6, 3.0)
     for axis, count in zip(axes[0], counts, strict=True):
         run = results.sel(directions=count)
-        plot.curves(axis, run, "train_loss", color=plot.TRAIN, label="train")
-        plot.curves(axis, run, "test_loss", color=plot.TEST, label="test")
-        plot.log_steps(axis)
-        axis.set_ylabel("loss")
+        plot.losses(axis, run)
         axis.set_title(f"{count} direction(s), P = {run.train_size.item()}")
-        axis.legend(fontsize=7)
     return drawing

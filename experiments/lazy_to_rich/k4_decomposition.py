@@ -19,12 +19,6 @@ from grok_jax import measures, plot
 from grok_jax.claims import Claim, spread
 from grok_jax.config import choose_preset, make_config
 
-TERMS = {
-    "linear_power": ("power in linear modes", "black"),
-    "misalignment_error": ("misalignment error", "tab:green"),
-    "variance_error": ("variance error", "tab:orange"),
-}
-
 
 def get_config(preset: str = "cpu"):
     base = dict(
@@ -133,14 +127,7 @@ def _figure_at(results: xr.Dataset) -> Figure:
     for column, size in enumerate(sizes):
         run = results.sel(train_size=size)
         top, bottom = axes[:, column]
-        plot.curves(top, run, "train_loss", color=plot.TRAIN, label="train")
-        plot.curves(top, run, "population_risk", color=plot.TEST, label="test (exact)")
-        for name, (label, color) in TERMS.items():
-            plot.curves(bottom, run, name, color=color, label=label)
-        for axis in (top, bottom):
-            plot.log_steps(axis)
-            axis.legend(fontsize=7)
+        plot.losses(top, run, test="population_risk")
+        plot.risk_terms(bottom, run)
         top.set_title(f"P = {size}, D = {results.input_dim.item()}")
-        top.set_ylabel("loss")
-        bottom.set_ylabel("terms of the risk")
     return drawing

@@ -125,10 +125,7 @@ def figure(results: xr.Dataset) -> Figure:
         for column, size in enumerate(sizes):
             axis = axes[row, column]
             run = results.sel(eigenvector=vector, train_size=size)
-            plot.curves(axis, run, "train_loss", color=plot.TRAIN, label="train")
-            plot.curves(axis, run, "test_loss", color=plot.TEST, label="test")
-            plot.log_steps(axis)
+            plot.losses(axis, run)
             axis.set_ylim(0, 2)
             axis.set_title(f"j = {vector}, P = {size}")
-    axes[0, 0].legend(fontsize=7)
     return drawing
