@@ -343,13 +343,16 @@ def start_up(*, repeats: int = 2, overrides: Sequence[str] = ()) -> list[Row]:
             process = subprocess.Popen(
                 [sys.executable, "-m", "grok_jax.launch", *line],
                 stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
             )
             progress = Path(folder) / "run" / "progress.json"
             while not progress.exists() and process.poll() is None:
                 time.sleep(0.02)
             times.append(time.perf_counter() - started)
             process.terminate()
-            process.wait()
+            _, error = process.communicate()
+            if not progress.exists():
+                raise RuntimeError(error.decode())
     return [Row("start_up/k3 smoke", statistics.median(times), "s")]
 
 

@@ -48,11 +48,10 @@ def text(value: Any) -> str:
     """
     if isinstance(value, dict):
         return "; ".join(f"{key}: {text(each)}" for key, each in value.items())
-    if isinstance(value, (list, tuple)) or hasattr(value, "tolist"):
-        values = np.asarray(value).tolist()
-        if isinstance(values, list):
-            return ", ".join(text(each) for each in values)
-        value = values
+    if hasattr(value, "tolist"):
+        value = np.asarray(value).tolist()
+    if isinstance(value, (list, tuple)):
+        return ", ".join(text(each) for each in value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return "never" if value is None else str(value)
     if not math.isfinite(value):

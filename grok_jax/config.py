@@ -7,6 +7,7 @@ the signature of the part it belongs to.
 """
 
 import ast
+import contextlib
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -270,7 +271,8 @@ def set_up_jax(engine: Mapping[str, Any]) -> Engine:
     if engine["platform"]:
         jax.config.update("jax_platforms", engine["platform"].replace("gpu", "cuda"))
     wanted = engine["devices"]
-    jax.config.update("jax_num_cpu_devices", wanted or _cores())
+    with contextlib.suppress(RuntimeError):  # where this process has devices already
+        jax.config.update("jax_num_cpu_devices", wanted or _cores())
     try:
         devices = jax.local_devices()
     except RuntimeError as error:

@@ -108,8 +108,12 @@ def read_json(path: Path) -> Any:
 
 
 def write_results(path: Path, results: xr.Dataset) -> None:
-    """Writes results.nc (netCDF4)."""
-    _replace(path, lambda part: results.to_netcdf(part, engine="h5netcdf"))
+    """Writes results.nc (netCDF4).
+
+    Made in memory first: HDF5 ends the whole process where a disk is full.
+    """
+    content: Any = results.to_netcdf(engine="h5netcdf")
+    _replace(path, lambda part: part.write_bytes(content))
 
 
 def read_results(path: Path) -> xr.Dataset:

@@ -216,7 +216,8 @@ dd{margin:0}dd,pre,code{overflow-wrap:anywhere;white-space:pre-wrap}
 figure{margin:1rem 0}img{max-width:100%;height:auto;background:#fff}
 @media(max-width:44rem){thead{display:none}tr,td,dl{display:block}td{border:0;
 padding:.1rem 0;overflow-wrap:anywhere}tr{border-bottom:2px solid var(--line);
-padding:.5rem 0}dd{margin-bottom:.3rem}td::before{content:attr(data-label) ": ";opacity:.75}}
+padding:.5rem 0}dd{margin-bottom:.3rem}
+td::before{content:attr(data-label) ": ";opacity:.75}}
 """
 
 

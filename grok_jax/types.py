@@ -47,9 +47,6 @@ class Model(NamedTuple):
     init: Callable[[Array, Array], Params]  # (key, x [n, ...]) -> params
     apply: Apply
     width: int = 1  # N of a mean-field network, for the learning-rate rule eta0 N
-    rescale: Callable[[Params, Scalar], Params] | None = None
-    """params of `init_scale` times the initialisation, where that is not each
-    parameter times the scale."""
     kernel: Callable[[Params, Array, Array], Array] | None = None
     """(params, x1, x2) -> NTK [n1, n2], where the gradient of `apply` is not the
     gradient of the network (statistics of a network instead of its weights)."""

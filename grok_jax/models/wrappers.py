@@ -28,9 +28,8 @@ def center(
 def scale_init(model: Model, init_scale: Scalar) -> Model:
     """The model with every initial parameter times `init_scale` (alpha = w / w0 of
     Omnigrok, sigma of Kumar et al. 2024, Fig. 7), biases included."""
-    rescale = model.rescale or tree.scale
 
     def init(key: Array, x: Array) -> Params:
-        return rescale(model.init(key, x), init_scale)
+        return tree.scale(model.init(key, x), init_scale)
 
     return model._replace(init=init)

@@ -8,7 +8,7 @@ is y(x) = (beta . x)^2 / 2. Test loss, NTK and the whole course of full-batch gr
 descent are functions of (wbar, M) alone, so that a phase diagram needs no network.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -154,13 +154,51 @@ def gradient_step(
     return _descend(wbar, m, g, g_matrix, 2 * eta0 / (alpha * x.shape[0]), epsilon)
 
 
+def factored_step(
+    wbar: ArrayLike,
+    factor: ArrayLike,
+    x: ArrayLike,
+    y: ArrayLike,
+    alpha: Scalar,
+    epsilon: Scalar,
+    eta0: Scalar,
+) -> tuple[Array, Array]:
+    """`gradient_step` on (wbar, F) with M = F F^T + wbar wbar^T.
+
+    The covariance of the weights obeys C' = A C A, so that F' = A F: the same dynamics,
+    but M can no longer leave the cone of positive matrices by rounding, where descent
+    turns into ascent. In float32 (wbar, M) ends there once the train loss is so small
+    that C has eigenvalues below the rounding of M (some 10^5 steps).
+    """
+    wbar, factor, x = jnp.asarray(wbar), jnp.asarray(factor), jnp.asarray(x)
+    residual = _predict_factored(wbar, factor, x, alpha, epsilon) - y
+    g, g_matrix = _moments(x, residual)
+    c = 2 * eta0 / (alpha * x.shape[0])
+
+    def transport(v: Array) -> Array:  # A v
+        return v - c * epsilon * jnp.matmul(g_matrix, v, precision="highest")
+
+    return transport(wbar) - c * g, transport(factor)
+
+
+def _predict_factored(
+    wbar: Array, factor: Array, x: Array, alpha: Scalar, epsilon: Scalar
+) -> Array:
+    linear = jnp.matmul(x, wbar, precision="highest")
+    spread = jnp.matmul(x, factor, precision="highest")
+    quadratic = linear**2 + jnp.sum(spread**2, axis=-1)
+    return alpha * linear + 0.5 * alpha * epsilon * quadratic
+
+
 def _moments(x: Array, residual: Array) -> tuple[Array, Array]:
     g = jnp.matmul(x.T, residual, precision="highest")
     return g, jnp.matmul(x.T, x * residual[:, None], precision="highest")
 
 
-def _descend(wbar, m, g, g_matrix, c, epsilon):
-    def transport(v):  # A v
+def _descend(
+    wbar: Array, m: Array, g: Array, g_matrix: Array, c: Array, epsilon: Scalar
+) -> tuple[Array, Array]:
+    def transport(v: Array) -> Array:  # A v
         return v - c * epsilon * jnp.matmul(g_matrix, v, precision="highest")
 
     moved = transport(wbar)
@@ -170,40 +208,55 @@ def _descend(wbar, m, g, g_matrix, c, epsilon):
 
 
 def statistics_of(params: dict[str, Array]) -> tuple[Array, Array]:
-    """(wbar, M) of a committee's parameters or of a statistics model's own."""
-    if "m" in params:
-        return params["wbar"], params["m"]
+    """(wbar, M) of a committee's parameters or of `exact_dynamics`' own."""
+    if "factor" in params:
+        wbar, factor = params["wbar"], params["factor"]
+        covariance = jnp.matmul(factor, factor.T, precision="highest")
+        return wbar, covariance + jnp.outer(wbar, wbar)
     return summary_statistics(params["w"], params.get("v"))
 
 
+def factored(wbar: ArrayLike, m: ArrayLike) -> dict[str, Array]:
+    """The parameters {"wbar": [D], "factor": [D, D]} of `exact_dynamics` that have
+    these statistics; `statistics_of` is its inverse."""
+    wbar = jnp.asarray(wbar)
+    values, vectors = jnp.linalg.eigh(jnp.asarray(m) - jnp.outer(wbar, wbar))
+    root = jnp.sqrt(jnp.maximum(values, 0))
+    return {"wbar": wbar, "factor": vectors * root[None, :]}
+
+
 def exact_dynamics(*, width: Natural = 0, epsilon: NonNegative = 0.25) -> Model:
-    """A model whose parameters are (wbar, M) and whose descent is `gradient_step`.
+    """A model whose parameters are the statistics and whose descent is exact.
 
     Drop it into a sweep in the place of `models.committee`: same predictions, same
     test loss, no network. width = 0 is infinite width (wbar = 0, M = I); otherwise
-    the statistics of the very weights that a committee of that width draws.
+    the statistics of the very weights that a committee of that width draws. M is
+    carried as F F^T + wbar wbar^T (`factored_step`).
     """
 
     def init(key: Array, x: Array) -> dict[str, Array]:
         dim = x.shape[-1]
         if width == 0:
-            return {"wbar": jnp.zeros(dim), "m": jnp.eye(dim)}
-        wbar, m = summary_statistics(jax.random.normal(key, (width, dim)))
-        return {"wbar": wbar, "m": m}
+            return {"wbar": jnp.zeros(dim), "factor": jnp.eye(dim)}
+        return factored(*summary_statistics(jax.random.normal(key, (width, dim))))
 
     def apply(params: dict[str, Array], x: Array) -> Array:
-        return predict(params["wbar"], params["m"], x, 1.0, epsilon)
-
-    def rescale(params: dict[str, Array], scale: Scalar) -> dict[str, Array]:
-        return {"wbar": scale * params["wbar"], "m": scale**2 * params["m"]}
+        return _predict_factored(params["wbar"], params["factor"], x, 1.0, epsilon)
 
     def kernel(params: dict[str, Array], x1: Array, x2: Array) -> Array:
-        return ntk(params["wbar"], params["m"], x1, x2, epsilon=epsilon)
+        return ntk(*statistics_of(params), x1, x2, epsilon=epsilon)
 
-    def descend(params, x, y, *, learning_rate, output_scale) -> dict[str, Any]:
-        wbar, m = gradient_step(
-            params["wbar"], params["m"], x, y, output_scale, epsilon, learning_rate
+    def descend(
+        params: dict[str, Array],
+        x: Array,
+        y: Array,
+        *,
+        learning_rate: Scalar,
+        output_scale: Scalar,
+    ) -> dict[str, Array]:
+        wbar, factor = factored_step(
+            params["wbar"], params["factor"], x, y, output_scale, epsilon, learning_rate
         )
-        return {"wbar": wbar, "m": m}
+        return {"wbar": wbar, "factor": factor}
 
-    return Model(init, apply, 1, rescale, kernel, descend)
+    return Model(init, apply, kernel=kernel, descend=descend)

@@ -1,0 +1,142 @@
+"""One setup for every test: two CPU devices, strict shapes, full precision.
+
+The fixtures below are functions, so that a test says in one line which run it means.
+"""
+
+import atexit
+import contextlib
+import logging
+import shutil
+import tempfile
+
+import jax
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_default_matmul_precision", "highest")
+
+assert len(jax.local_devices()) == 2  # and from here on they are what they are
+
+# A program that this process compiled before is read back instead of compiled again:
+# the sweeps of the tests repeat a few programs, and compiling is most of their time.
+_CACHE = tempfile.mkdtemp(prefix="grok_jax_tests_")
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", _CACHE)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+import matplotlib  # noqa: E402
+
+matplotlib.use("Agg")
+
+import jax.monitoring  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from grok_jax import build, config, runner, train  # noqa: E402
+
+logging.getLogger("orbax").setLevel(logging.ERROR)
+logging.getLogger("absl").setLevel(logging.ERROR)
+
+TINY = dict(
+    task=dict(input_dim=6, train_size=14, test_size=9),
+    model=dict(width=7),
+    optimizer=dict(rule="lazy"),
+    train=dict(steps=24, records=6),
+)
+"""A run of milliseconds; every test that runs one says only what it changes."""
+
+_COMPILED: list[str] = []
+
+
+def _note(event, duration, **about):
+    del duration
+    if event == "/jax/core/compile/backend_compile_duration":
+        _COMPILED.append(about.get("fun_name", ""))
+
+
+jax.monitoring.register_event_duration_secs_listener(_note)
+
+
+@pytest.fixture(scope="session")
+def compilations():
+    """`with compilations() as names:` the programs that XLA compiled meanwhile, with
+    nothing in JAX's caches at the start."""
+
+    @contextlib.contextmanager
+    def watch():
+        jax.clear_caches()
+        names, before = [], len(_COMPILED)
+        yield names
+        names.extend(_COMPILED[before:])
+
+    return watch
+
+
+@pytest.fixture(scope="session")
+def resolved():
+    """resolved(layer, ...) -> the checked configuration of TINY under these layers."""
+
+    def resolve(*layers):
+        return config.resolve(config.make_config(TINY, *layers))
+
+    return resolve
+
+
+@pytest.fixture(scope="session")
+def run_sweep(resolved):
+    """run_sweep(layer, ..., mode="map", ...) -> results of the whole grid; keywords
+    are those of Engine, or `folder`, `stop`, `say` and `progress` of the Sweeper."""
+
+    def run(*layers, folder=None, stop=lambda: False, say=None, **engine):
+        plan = resolved(*layers).plan
+        sweeper = runner.Sweeper(
+            plan,
+            runner.Engine(**{"mode": "map", **engine}),
+            folder=folder,
+            say=say or (lambda _: None),
+            stop_requested=stop,
+        )
+        return sweeper.run()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_alone(resolved):
+    """run_alone(layer, ...) -> (state, records, data, settings) of ONE run, without
+    the sweep engine: init and one segment over all records, jitted."""
+
+    def run(*layers, changes=None):
+        settings = {**resolved(*layers).plan.settings, **(changes or {})}
+        data = jax.jit(lambda: build.make_dataset(settings))()
+        one = build.make(settings)
+        steps = train.record_steps(
+            settings["train.steps"],
+            settings["train.records"],
+            settings["train.spacing"],
+        )
+        pieces = train.Pieces(np.diff(steps, prepend=0), np.arange(len(steps)))
+
+        def whole(data):
+            return train.segment(one, one.init(data), data, pieces)
+
+        state, records = jax.jit(whole)(data)
+        return state, records, data, {**settings, "steps": steps}
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def assert_identical():
+    """assert_identical(a, b): the same variables with the same bits, NaN included."""
+
+    def check(actual, expected):
+        assert sorted(actual) == sorted(expected)
+        for name in expected:
+            a, b = np.asarray(actual[name]), np.asarray(expected[name])
+            assert a.dtype == b.dtype and a.shape == b.shape, name
+            np.testing.assert_array_equal(a, b, err_msg=str(name), strict=True)
+
+    return check

@@ -1,0 +1,99 @@
+"""Every experiment: its presets hold, and its smoke preset runs to the end."""
+
+import ast
+import re
+from pathlib import Path
+
+import jax
+import pytest
+
+from grok_jax import config, launch, record, report
+from grok_jax.claims import Claim
+from grok_jax.settings import SettingError
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = [
+    path
+    for path in sorted((ROOT / "experiments").rglob("*.py"))
+    if "def get_config(" in path.read_text(encoding="utf-8")
+]
+every_experiment = pytest.mark.parametrize(
+    "path", EXPERIMENTS, ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
+
+
+def test_there_are_experiments():
+    assert EXPERIMENTS
+
+
+@every_experiment
+@pytest.mark.parametrize("preset", ["smoke", "cpu", "paper"])
+def test_a_preset_resolves_to_a_grid_with_seeds(path, preset):
+    experiment, chosen = launch.load_experiment(f"{path}:{preset}")
+    resolved = config.resolve(launch.get_config(experiment, chosen))
+    assert resolved.name and resolved.description
+    axes = [path for axis in resolved.plan.grid.axes for path in axis.paths]
+    assert any(axis == "seed" or axis.startswith("seeds.") for axis in axes)
+
+
+@every_experiment
+def test_the_preset_without_a_name_is_one_of_those_with_a_name(path):
+    experiment, _ = launch.load_experiment(str(path))
+    stored = [
+        config.resolve(launch.get_config(experiment, preset)).stored
+        for preset in (None, "smoke", "cpu", "paper")
+    ]
+    assert stored[0] in stored[1:]
+
+
+@every_experiment
+def test_an_unknown_preset_names_those_there_are(path):
+    experiment, preset = launch.load_experiment(f"{path}:quick")
+    with pytest.raises(SettingError, match=r"no preset 'quick'; known: .*smoke"):
+        launch.get_config(experiment, preset)
+
+
+@every_experiment
+def test_the_docstring_names_the_command(path):
+    says = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    command = " ".join(says.replace("\\\n", " ").split())
+    line = f"python -m grok_jax.launch --config={path.relative_to(ROOT).as_posix()}"
+    assert re.search(rf"{re.escape(line)}(:\w+)? --workdir=\S+", command), command
+
+
+@pytest.fixture
+def quick_to_compile():
+    """Most of a smoke run is compilation: none of it is optimised here."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@every_experiment
+@pytest.mark.usefixtures("quick_to_compile")
+def test_smoke_runs_to_its_end(path, tmp_path):
+    workdir = record.Workdir(tmp_path / "run")
+    arguments = [f"--config={path}:smoke", f"--workdir={workdir.path}"]
+    arguments.append("--config.engine.devices=2")
+    assert launch.main(["launch", *arguments]) == launch.DONE
+
+    results = record.read_results(workdir.results)
+    assert results.attrs["complete"] and not results["diverged"].all()
+    for name in ("train_loss", "test_loss"):
+        assert results[name].dims[-1] == "step"
+        assert results[name].isel(step=0).notnull().all()
+
+    claims = record.read_json(workdir.claims)
+    ids = [claim["id"] for claim in claims]
+    assert ids and len(set(ids)) == len(ids)
+    for claim in claims:
+        assert tuple(claim) == Claim._fields
+        assert isinstance(claim["holds"], bool)
+        assert all(claim[name] for name in ("id", "figure", "statement", "expected"))
+
+    figures = list(workdir.figures.glob("*.png"))
+    assert figures and all(figure.stat().st_size > 5000 for figure in figures)
+    out = tmp_path / "report"
+    assert report.main(["report", str(workdir.path), f"--out={out}"]) == report.DONE
+    assert len(list((out / "figures").iterdir())) == len(figures)

@@ -1,0 +1,405 @@
+"""Configurations: defaults, layers, overrides, and a sentence for each bad one."""
+
+import copy
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from grok_jax import build, config
+from grok_jax.config import apply_overrides, choose_preset, make_config, resolve
+from grok_jax.settings import SettingError
+
+
+def settings(*overrides, base=None):
+    """What a configuration with these overrides resolves to."""
+    changed = apply_overrides(base or make_config(), overrides)
+    return resolve(changed).plan.settings
+
+
+def refusal(*overrides, base=None):
+    with pytest.raises(SettingError) as error:
+        settings(*overrides, base=base)
+    return str(error.value)
+
+
+# --- defaults and layers -------------------------------------------------------------
+
+
+def test_every_setting_has_the_default_of_its_signature():
+    plain = settings()
+    names = build.names_of(plain)
+    for path, leaf in build.run_schema(names, ()).items():
+        assert plain[path] == leaf.default, path
+
+
+def test_later_layers_win_and_touch_nothing_else():
+    first = dict(model=dict(width=9, epsilon=0.5), seed=1)
+    second = dict(model=dict(width=4))
+    held = resolve(make_config(first, second)).plan.settings
+    assert (held["model.width"], held["model.epsilon"], held["seed"]) == (4, 0.5, 1)
+    assert held["task.train_size"] == settings()["task.train_size"]
+
+
+def test_layers_are_not_changed_by_merging():
+    first = dict(model=dict(width=9), observe=dict(norms={}), sweep=dict(seed=[1]))
+    second = dict(model=dict(epsilon=0.1), observe=dict(kernel_alignment={}))
+    before = copy.deepcopy((first, second))
+    make_config(first, second)
+    assert (first, second) == before
+
+
+def test_a_chosen_part_brings_its_own_settings():
+    held = resolve(make_config(dict(task=dict(name="modular")))).plan.settings
+    assert held["task.modulus"] == 23 and "task.input_dim" not in held
+
+
+def test_an_observable_that_is_named_is_taken_at_every_record():
+    held = resolve(make_config(dict(observe=dict(norms={})))).plan.settings
+    assert held["observe.norms.every"] == 1
+
+
+def test_an_unknown_key_of_a_layer_names_the_nearest():
+    with pytest.raises(SettingError) as error:
+        make_config(dict(model=dict(widht=3)))
+    assert str(error.value).startswith(
+        "There is no setting 'model.widht'; nearest: model.width"
+    )
+
+
+def test_an_unknown_section_of_a_layer_names_the_nearest():
+    with pytest.raises(SettingError) as error:
+        make_config(dict(optimiser=dict(learning_rate=3)))
+    assert "nearest: optimizer.learning_rate" in str(error.value)
+
+
+def test_presets_are_chosen_by_name_and_an_unknown_one_names_those_there_are():
+    assert choose_preset("a", a={"x": 1}, b={}) == {"x": 1}
+    with pytest.raises(SettingError) as error:
+        choose_preset("papr", smoke={}, cpu={}, paper={})
+    assert str(error.value) == "There is no preset 'papr'; known: smoke, cpu, paper."
+
+
+# --- overrides: what they do ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("model.width=30", "model.width", 30),
+        ("model.width=3e1", "model.width", 30),
+        ("model.epsilon=2", "model.epsilon", 2.0),
+        ("model.epsilon=1e-3", "model.epsilon", 1e-3),
+        ("epsilon=.5", "model.epsilon", 0.5),
+        ("centered=true", "model.centered", True),
+        ("centered=False", "model.centered", False),
+        ("centered=1", "model.centered", True),
+        ("threshold=-1.5", "stop.threshold", -1.5),
+        ("metric=test_loss", "stop.metric", "test_loss"),
+        ("spacing=linear", "train.spacing", "linear"),
+        ("seeds.init=-1", "seeds.init", -1),
+        ("seed=7", "seed", 7),
+    ],
+)
+def test_an_override_is_read_in_the_type_of_its_setting(override, path, value):
+    held = settings(override)[path]
+    assert held == value and type(held) is type(value)
+
+
+def test_the_original_configuration_is_left_alone():
+    base = make_config(dict(sweep=dict(seed=(0, 1)), observe=dict(norms={})))
+    before = base.to_json()
+    apply_overrides(
+        base, ["width=3", "sweep.epsilon=1,2", "model.name=committee_dynamics"]
+    )
+    assert base.to_json() == before
+
+
+def test_the_last_of_two_overrides_of_one_setting_wins():
+    assert settings("width=3", "model.width=4")["model.width"] == 4
+
+
+def grid_of(*overrides, base=None):
+    return resolve(apply_overrides(base or make_config(), overrides)).plan.grid
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("sweep.epsilon=0.1,0.2", [0.1, 0.2]),
+        ("sweep.epsilon=(0.1,0.2)", [0.1, 0.2]),
+        ("sweep.epsilon=( 1 , 1e-2 )", [1.0, 0.01]),
+        ("sweep.epsilon=1", [1.0]),
+        ("sweep.epsilon=(1,)", [1.0]),
+        ("sweep.model.epsilon=1,2", [1.0, 2.0]),
+        ("sweep.width=3,4", [3, 4]),
+        ("sweep.centered=true,false", [True, False]),
+        ("sweep.spacing=log,linear", ["log", "linear"]),
+    ],
+)
+def test_an_axis_is_a_list_of_values(text, values):
+    grid = grid_of(text)
+    assert [axis[0] for axis in grid.axes[0].values] == values
+    assert len(grid) == len(values)
+
+
+def test_a_bare_value_in_a_config_file_is_an_axis_of_one():
+    for values in (3, [3], (3,)):
+        grid = resolve(make_config(dict(sweep=dict(seed=values)))).plan.grid
+        assert grid.runs() == [{"seed": 3}]
+    grid = resolve(make_config(dict(sweep=dict(spacing="linear")))).plan.grid
+    assert grid.runs() == [{"train.spacing": "linear"}]
+
+
+@pytest.mark.parametrize("new", ["sweep.epsilon=3", "sweep.model.epsilon=3"])
+@pytest.mark.parametrize("old", ["epsilon", "model.epsilon"])
+def test_an_override_of_an_axis_replaces_it_however_either_is_named(old, new):
+    base = make_config(dict(sweep={old: (1.0, 2.0), "seed": (0, 1)}))
+    grid = grid_of(new, base=base)
+    assert sorted(grid.dims) == ["epsilon", "seed"] and len(grid) == 2
+
+
+def test_axes_are_zipped_by_an_override_and_unzipped_by_an_empty_one():
+    axes = ["sweep.train_size=5,6", "sweep.steps=10,20"]
+    zipped = apply_overrides(make_config(), [*axes, "zip=train_size+steps"])
+    assert len(resolve(zipped).plan.grid) == 2
+    assert len(grid_of("zip=", base=zipped)) == 4
+
+
+def test_another_model_brings_its_defaults_and_keeps_what_was_set_and_both_have():
+    base = make_config(dict(model=dict(epsilon=0.7, aligned_share=0.5)))
+    base.optimizer.rule = "lazy"
+    held = settings("model.name=committee_dynamics", base=base)
+    assert held["model.epsilon"] == 0.7
+    assert held["model.width"] == 0  # the committee's default was 500
+    assert "model.aligned_share" not in held
+
+
+def test_the_settings_of_a_new_part_may_be_overridden_in_any_order():
+    held = settings("task.modulus=5", "task.name=modular")
+    assert held["task.modulus"] == 5
+
+
+def test_an_observable_is_added_by_setting_something_of_it():
+    held = settings("observe.kernel_alignment.points=5")
+    assert held["observe.kernel_alignment.points"] == 5
+    assert held["observe.kernel_alignment.every"] == 1
+    assert settings("observe.norms.every=3")["observe.norms.every"] == 3
+
+
+# --- overrides: what they refuse -----------------------------------------------------
+
+TWO = dict(observe=dict(norms={}, kernel_alignment={}))
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("optimizer.learningrate=2", "There is no setting 'optimizer.learningrate'; "),
+        ("epsilonn=2", "There is no setting 'epsilonn'; nearest: model.epsilon"),
+        ("modle.name=x", "There is no setting 'modle.name'; nearest: model.name"),
+        ("sweeep.epsilon=1,2", "There is no setting 'sweeep.epsilon'; nearest: "),
+        ("width=many", "model.width must be of type int, not 'many'."),
+        ("width=2.5", "model.width must be of type int, not 2.5."),
+        ("width=1,2", "model.width must be of type int, not (1, 2)."),
+        ("width=", "model.width must be of type int, not ''."),
+        ("learning_rate=fast", "optimizer.learning_rate must be of type float, not "),
+        ("learning_rate=True", "optimizer.learning_rate must be of type float, not "),
+        ("centered=maybe", "model.centered must be of type bool, not 'maybe'."),
+        ("output_scale=0", "model.output_scale is 0.0; it must be > 0."),
+        ("epsilon=-1", "model.epsilon is -1.0; it must be >= 0."),
+        ("train_size=0", "task.train_size is 0; it must be >= 1."),
+        ("train.steps=-1", "train.steps is -1; it must be >= 0 and <= 2147483647."),
+        ("train.steps=3000000000", "train.steps is 3000000000; it must be >= 0 and "),
+        ("records=0", "train.records is 0; it must be >= 1."),
+        ("momentum=1", "optimizer.momentum is 1.0; it must be >= 0 and < 1."),
+        ("seed=-1", "seed is -1; it must be >= 0 and <= 2147483647."),
+        ("spacing=cubic", "train.spacing is 'cubic'; it must be one of log, linear."),
+        ("engine.mode=fast", "engine.mode is 'fast'; it must be one of auto, map, "),
+        ("memory_gb=-1", "engine.memory_gb is -1.0; it must be >= 0."),
+        ("model.name=comittee", "There is no model 'comittee'; nearest: committee"),
+        ("task.name=polynomal", "There is no task 'polynomal'; nearest: polynomial."),
+        ("optimizer.name=sgd", "There is no optimizer 'sgd'; "),
+        ("loss.name=hinge", "There is no loss 'hinge'; "),
+        ("observe.norm.every=2", "There is no observable 'norm'; nearest: norms."),
+        ("width", "Write --config.width=VALUE; there is no value."),
+        ("degree=2", "The setting 'degree' could be "),
+        ("sweep.degree=2,3", "The setting to sweep 'degree' could be "),
+        ("sweep.epsilon=", "The swept axis epsilon is empty; give it a value."),
+        ("sweep.epsilon=1,-2", "sweep.epsilon is -2.0; it must be >= 0."),
+        ("sweep.epsilon=1,x", "sweep.epsilon must be of type float, not 'x'."),
+        ("sweep.seed=1,2,1", "The swept axis seed holds a value twice."),
+        ("sweep.epsilom=1,2", "There is no setting to sweep 'epsilom'; nearest: "),
+        ("sweep.model.name=a,b", "There is no setting to sweep 'model.name'; "),
+        ("sweep.engine.mode=map", "There is no setting to sweep 'engine.mode'; "),
+        ("zip=seed+width", "There is no swept axis 'seed'; "),
+    ],
+)
+def test_each_kind_of_bad_override_has_its_own_sentence(override, sentence):
+    assert refusal(override).startswith(sentence)
+
+
+def test_a_short_name_of_two_settings_asks_for_the_full_path():
+    assert refusal("every=2", base=make_config(TWO)) == (
+        "The setting 'every' could be observe.kernel_alignment.every or "
+        "observe.norms.every; write the full path."
+    )
+
+
+def test_one_setting_swept_under_two_names_is_refused():
+    base = make_config(dict(sweep={"epsilon": (1.0,), "model.epsilon": (2.0,)}))
+    assert refusal(base=base) == "The setting model.epsilon is swept twice."
+
+
+def test_zipped_axes_of_different_lengths_are_refused():
+    said = refusal("sweep.seed=1,2", "sweep.width=1,2,3", "zip=seed+width")
+    assert said == "Zipped axes need equal lengths: seed (2), width (3)."
+
+
+def test_a_bad_value_set_in_the_file_is_refused_as_one_on_the_command_line_is():
+    base = make_config(dict(model=dict(output_scale=-1.0)))
+    assert refusal(base=base) == "model.output_scale is -1.0; it must be > 0."
+
+
+# --- parts that do not go together ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (
+            ["observe.population_risk.every=1", "task.name=modular"],
+            "observe.population_risk needs task.name polynomial",
+        ),
+        (
+            ["model.name=committee_dynamics"],
+            "model.name committee_dynamics is exact for optimizer.name gradient_desc",
+        ),
+        (
+            ["model.name=committee_dynamics", "rule=lazy", "centered=true"],
+            "model.name committee_dynamics is exact for optimizer.name gradient_desc",
+        ),
+        (
+            ["reference.lazy=true", "momentum=0.5"],
+            "reference.lazy has a closed form for optimizer.name gradient_descent",
+        ),
+        (
+            ["reference.lazy=true", "task.name=modular"],
+            "reference.lazy has a closed form for optimizer.name gradient_descent",
+        ),
+        (
+            ["stop.metric=loss"],
+            "stop.metric is 'loss'; it must be one of train_loss, test_loss, ",
+        ),
+        (
+            ["stop.metric=population_risk"],
+            "stop.metric population_risk needs observe.population_risk.",
+        ),
+    ],
+)
+def test_parts_that_do_not_go_together_have_their_own_sentence(overrides, sentence):
+    assert refusal(*overrides).startswith(sentence)
+
+
+def test_every_run_of_a_grid_is_checked_not_the_first_alone():
+    said = refusal("sweep.momentum=0,0.5", "reference.lazy=true")
+    assert said.startswith("reference.lazy has a closed form")
+
+
+# --- what is stored ------------------------------------------------------------------
+
+
+def stored(*overrides):
+    return resolve(apply_overrides(make_config(), overrides)).stored
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "width=3",
+        "seed=1",
+        "grok.test=0.2",
+        "engine.precision=default",
+        "engine.x64=true",
+        "engine.mode=map",
+        "sweep.seed=0,1",
+        "observe.norms.every=2",
+    ],
+)
+def test_all_that_can_change_a_number_is_stored(override):
+    assert stored(override) != stored()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "engine.devices=1",
+        "engine.segment_seconds=9",
+        "engine.checkpoint_seconds=9",
+        "runs_per_chunk=3",
+        "memory_gb=1",
+    ],
+)
+def test_how_to_run_is_not_stored_and_may_differ_between_launches(override):
+    assert stored(override) == stored()
+
+
+# --- this machine --------------------------------------------------------------------
+
+
+def engine(*overrides):
+    return resolve(apply_overrides(make_config(), overrides)).engine
+
+
+@pytest.fixture
+def jax_settings():
+    """What set_up_jax sets, put back afterwards."""
+    names = ("jax_default_matmul_precision", "jax_enable_x64")
+    before = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_more_devices_than_there_are_is_one_sentence(jax_settings):
+    with pytest.raises(SettingError) as error:
+        config.set_up_jax(engine("engine.devices=99"))
+    assert str(error.value) == "engine.devices is 99; this machine has 2."
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_engine_has_the_devices_that_are_asked_for(jax_settings, devices):
+    asked = config.set_up_jax(engine(f"engine.devices={devices}", "mode=map"))
+    assert asked.devices == tuple(jax.local_devices()[:devices])
+    assert asked.mode == "map"
+    assert config.device_text(asked.devices).startswith(f"{devices} x CPU (")
+
+
+def test_precision_and_x64_are_those_asked_for(jax_settings):
+    config.set_up_jax(engine("engine.x64=true", "engine.precision=high"))
+    assert jax.numpy.zeros(1).dtype == "float64"
+    assert jax.config.jax_default_matmul_precision == "high"
+    config.set_up_jax(engine())
+    assert jax.numpy.zeros(1).dtype == "float32"
+    assert jax.config.jax_default_matmul_precision == "highest"
+
+
+MISSING = """
+from grok_jax import config
+from grok_jax.settings import SettingError
+asked = config.apply_overrides(config.make_config(), ["platform=tpu"])
+try:
+    config.set_up_jax(config.resolve(asked).engine)
+except SettingError as error:
+    print(error)
+"""
+
+
+def test_a_platform_that_is_not_here_is_one_sentence():
+    done = subprocess.run(
+        [sys.executable, "-c", MISSING], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (sentence,) = done.stdout.splitlines()
+    assert sentence.startswith("engine.platform is tpu, but this machine has none: ")

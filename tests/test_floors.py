@@ -1,0 +1,184 @@
+"""The order of the house: what may import what, and who touches disk and screen.
+
+Read from the source alone (ast), so that an import inside a function counts too.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import grok_jax
+
+ROOT = Path(grok_jax.__file__).parent
+FLOORS = [
+    ["types"],
+    ["settings"],
+    ["rng"],
+    ["tree"],
+    ["hermite"],
+    ["tasks.*"],
+    ["models.*"],
+    ["losses"],
+    ["optim"],
+    ["_probes"],
+    ["ntk"],
+    ["alignment"],
+    ["theory.*"],
+    ["transfer"],
+    ["measures"],
+    ["kernel_history"],
+    ["observables"],
+    ["train"],
+    ["sweep"],
+    ["grid"],
+    ["record"],
+    ["checkpoint"],
+    ["plot"],
+    ["claims"],
+    ["build"],
+    ["runner"],
+    ["config"],
+    ["launch"],
+    ["report"],
+    ["benchmark"],
+]
+COMMAND_LINE = {"launch", "report", "benchmark"}
+
+
+def modules():
+    """name below grok_jax -> syntax tree."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        if parts[-1] == "__init__":
+            parts = parts[:-1]
+        if parts:
+            found[".".join(parts)] = ast.parse(path.read_text())
+    return found
+
+
+MODULES = modules()
+PACKAGES = {name for name in MODULES if (ROOT / name.replace(".", "/")).is_dir()}
+
+
+def imported(tree):
+    """Every module that the source imports, as dotted names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}"
+
+
+def own(tree):
+    """Modules of the package that the source imports, below grok_jax."""
+    for name in imported(tree):
+        if name.startswith("grok_jax."):
+            name = name.removeprefix("grok_jax.")
+            while name and name not in MODULES:
+                name = name.rpartition(".")[0]
+            if name:
+                yield name
+
+
+def floor(name):
+    for number, names in enumerate(FLOORS):
+        if name in names or f"{name.partition('.')[0]}.*" in names:
+            return number
+    raise AssertionError(f"{name} has no floor: give it its line in FLOORS")
+
+
+def users(*libraries):
+    """The modules that import one of these libraries."""
+    return {
+        name
+        for name, tree in MODULES.items()
+        if any(i.split(".")[0] in libraries for i in imported(tree))
+    }
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - PACKAGES))
+def test_a_module_imports_only_from_floors_below_it(name):
+    for other in own(MODULES[name]):
+        assert floor(other) < floor(name), f"{name} imports {other}"
+
+
+def test_siblings_in_a_folder_do_not_import_one_another():
+    for name, tree in MODULES.items():
+        folder = name.rpartition(".")[0]
+        if folder:
+            siblings = [o for o in own(tree) if o.rpartition(".")[0] == folder]
+            assert not siblings, f"{name} imports {siblings}"
+
+
+def test_settings_and_types_import_nothing_of_the_package():
+    assert not list(own(MODULES["types"])) + list(own(MODULES["settings"]))
+
+
+def test_importing_the_package_imports_no_module_of_it():
+    """Who uses one primitive pays for nothing else."""
+    for name in PACKAGES:
+        assert not list(imported(MODULES[name])), name
+    top = ast.parse((ROOT / "__init__.py").read_text())
+    assert not list(imported(top))
+
+
+def opens_files(tree):
+    """Whether the source calls open, or a method that reads or writes a file."""
+    methods = {
+        *("open", "read_text", "write_text", "read_bytes", "write_bytes"),
+        *("to_netcdf", "open_dataset", "savefig", "savez", "unlink", "mkdir", "rmtree"),
+        *("load", "loadtxt", "genfromtxt", "urlopen", "urlretrieve", "fromfile"),
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = node.func
+            if isinstance(called, ast.Name) and called.id == "open":
+                yield ast.unparse(node)
+            if isinstance(called, ast.Attribute) and called.attr in methods:
+                yield ast.unparse(node)
+
+
+def test_only_the_modules_of_the_disk_open_files():
+    allowed = {"tasks.files", "record", "checkpoint", "plot", *COMMAND_LINE}
+    for name, tree in MODULES.items():
+        opened = list(opens_files(tree))
+        if name == "sweep":  # how much memory is free
+            assert opened == ["open('/proc/meminfo')"]
+        elif name == "plot":  # a figure, where it is told to
+            assert opened == ["figure.savefig(path, dpi=150)"]
+        elif name not in allowed:
+            assert not opened or is_in_memory(opened), f"{name}: {opened}"
+
+
+def is_in_memory(opened):
+    """`results.load()` and the like: no path is named."""
+    return all(call.endswith(".load()") for call in opened)
+
+
+@pytest.mark.parametrize(
+    ("libraries", "allowed"),
+    [
+        (("matplotlib",), {"plot", "launch", "report"}),
+        (("orbax",), {"checkpoint"}),
+        (("absl",), COMMAND_LINE),
+        (("ml_collections",), {"config", *COMMAND_LINE}),
+        (("rich",), COMMAND_LINE),
+        (("xarray", "h5netcdf", "h5py"), {"record", "plot", "runner", *COMMAND_LINE}),
+        (("pickle", "cloudpickle", "dill", "joblib", "shelve"), set()),
+        (("torch", "tensorflow"), {"benchmark"}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_a_library_is_known_only_where_it_belongs(libraries, allowed):
+    assert users(*libraries) <= allowed
+
+
+def test_no_module_evaluates_text():
+    for name, tree in MODULES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in ("eval", "exec"), name

@@ -1,0 +1,386 @@
+"""The command line, end to end: every test starts the real launcher, in this process
+or, where signals and limits are at stake, in one of its own."""
+
+import contextlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from grok_jax import checkpoint, launch, record
+from grok_jax import claims as claims_lib
+
+ROOT = Path(__file__).parents[1]
+K3 = ROOT / "experiments" / "lazy_to_rich" / "k3_laziness.py"
+AXES = {"epsilon", "output_scale", "seed"}
+LONG = (
+    "--config.train.steps=8000",
+    "--config.train.records=20",
+    "--config.input_dim=48",
+    "--config.train_size=300",
+    "--config.stop.metric=",
+    "--config.sweep.seed=0",
+    "--config.engine.devices=2",
+    "--config.engine.segment_seconds=0.05",
+    "--config.engine.checkpoint_seconds=0.2",
+)
+"""K3 with four runs of a few seconds in all: time enough to be killed in."""
+SHORT = (
+    *LONG,
+    "--config.train.steps=30",
+    "--config.input_dim=6",
+    "--config.train_size=14",
+    "--config.test_size=9",
+)
+
+
+def line(workdir, *more, config=f"{K3}:smoke"):
+    return ["launch", f"--config={config}", f"--workdir={workdir}", *more]
+
+
+def snapshot(folder):
+    """path -> (time of the last change, content), of every file but the lock."""
+    paths = (path for path in folder.rglob("*") if path.name != ".lock")
+    files = (path for path in paths if path.is_file())
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """An uninterrupted run of LONG; tests that change it copy it first."""
+    workdir = tmp_path_factory.mktemp("done") / "run"
+    assert launch.main(line(workdir, *LONG)) == launch.DONE
+    return workdir
+
+
+@pytest.fixture
+def copy_of(tmp_path):
+    def copy(workdir):
+        return shutil.copytree(workdir, tmp_path / "copy")
+
+    return copy
+
+
+def start(arguments, limit=None):
+    """The launcher in a process of its own, with files of at most `limit` bytes."""
+    code = "import resource, sys; from grok_jax import launch\n"
+    if limit:
+        code += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+    code += "sys.exit(launch.main(sys.argv))"
+    return subprocess.Popen(
+        [sys.executable, "-B", "-c", code, *arguments[1:]],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_share(process, workdir, share):
+    """Returns when `process` has done that share of its steps."""
+    begun, progress = time.time(), workdir / "progress.json"
+    while process.poll() is None:
+        with contextlib.suppress(FileNotFoundError):
+            now = json.loads(progress.read_text())
+            if now["at"] > begun and now["run_steps"] >= share * now["run_steps_total"]:
+                return
+        time.sleep(0.005)
+    pytest.fail(f"ended with {process.returncode}: {process.communicate()}")
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """(workdir, exit status, output) of LONG stopped by SIGTERM on its way."""
+    workdir = tmp_path_factory.mktemp("stopped") / "run"
+    process = start(line(workdir, *LONG))
+    wait_for_share(process, workdir, 0.3)
+    process.terminate()
+    output, _ = process.communicate()
+    return workdir, process.returncode, output
+
+
+def test_a_whole_run_leaves_config_results_claims_and_figures(done):
+    about = record.read_json(done / "config.json")
+    assert about["config"]["train.steps"] == 8_000
+    assert about["command"].startswith("python -m grok_jax.launch --config=")
+    assert {"versions", "device", "precision", "git_commit"} <= about.keys()
+
+    results = record.read_results(done / "results.nc")
+    curves = [name for name in results if "step" in results[name].dims]
+    assert {"train_loss", "test_loss", "train_accuracy", "test_accuracy"} <= {*curves}
+    for name in results:
+        assert set(results[name].dims) >= AXES, name
+        assert ("step" in results[name].dims) == (results[name].dims[-1] == "step")
+    assert results["train_loss"].notnull().all() and not results["diverged"].any()
+
+    claims = record.read_json(done / "claims.json")
+    assert claims
+    for claim in claims:
+        assert tuple(claim) == claims_lib.Claim._fields
+    assert (done / "figures" / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_line_again_only_draws_again(done, copy_of, capsys):
+    workdir = copy_of(done)
+    (workdir / "figures" / "figure.png").unlink()
+    (workdir / "claims.json").unlink()
+    before = snapshot(workdir)
+    assert launch.main(line(workdir, *LONG)) == launch.DONE
+    assert "is complete" in capsys.readouterr().out
+    after = snapshot(workdir)
+    assert {path.name for path in after.keys() - before.keys()} == {
+        "figure.png",
+        "claims.json",
+    }
+    assert all(after[path] == before[path] for path in before)
+
+
+def test_how_to_run_may_change_between_launches_but_what_to_run_may_not(
+    done, copy_of, capsys
+):
+    workdir = copy_of(done)
+    assert launch.main(line(workdir, *LONG, "--config.runs_per_chunk=1")) == launch.DONE
+    before = snapshot(workdir)
+    capsys.readouterr()
+    status = launch.main(line(workdir, *LONG, "--config.model.epsilon=0.3"))
+    assert status == launch.WRONG_USAGE
+    error = capsys.readouterr().err
+    assert "holds another config" in error and "model.epsilon" in error
+    assert snapshot(workdir) == before
+
+
+def test_truncated_results_are_made_again_from_the_checkpoint(
+    done, copy_of, capsys, assert_identical
+):
+    workdir = copy_of(done)
+    results = workdir / "results.nc"
+    results.write_bytes(results.read_bytes()[:5000])
+    assert launch.main(line(workdir, *LONG)) == launch.DONE
+    said = capsys.readouterr().out
+    assert "results.nc is truncated" in said and "checkpoint" in said
+    assert_identical(
+        record.read_results(results), record.read_results(done / "results.nc")
+    )
+
+
+def test_sigterm_saves_and_ends_with_75_and_the_same_line_goes_on_to_the_same_bits(
+    done, stopped, copy_of, capsys, assert_identical
+):
+    workdir, status, output = stopped
+    assert status == launch.STOPPED == 75
+    assert "run the same line to go on" in output
+    assert not (workdir / "results.nc").exists()
+    workdir = copy_of(workdir)
+    assert launch.main(line(workdir, *LONG)) == launch.DONE
+    assert "Going on from checkpoint" in capsys.readouterr().out
+    assert_identical(
+        record.read_results(workdir / "results.nc"),
+        record.read_results(done / "results.nc"),
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_after_the_segment(number, tmp_path, monkeypatch):
+    show = launch.Watch.show
+
+    def interrupted(self, progress):
+        show(self, progress)
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(launch.Watch, "show", interrupted)
+    assert launch.main(line(tmp_path / "run", *SHORT)) == launch.STOPPED
+    assert signal.getsignal(number) is not interrupted  # handlers are given back
+    assert checkpoint.restore_newest(tmp_path / "run" / "checkpoints")[1]
+
+
+def test_killed_at_random_moments_and_started_again_it_ends_in_the_same_bits(
+    done, tmp_path, assert_identical
+):
+    workdir, chance = tmp_path / "run", random.Random(0)
+    for share in (0.02, 0.35, 0.65):
+        process = start(line(workdir, *LONG))
+        wait_for_share(process, workdir, share + 0.2 * chance.random())
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert not (workdir / "results.nc").exists()
+    assert launch.main(line(workdir, *LONG)) == launch.DONE
+    assert_identical(
+        record.read_results(workdir / "results.nc"),
+        record.read_results(done / "results.nc"),
+    )
+
+
+def test_a_launch_killed_before_its_config_was_written_can_be_started_again(tmp_path):
+    workdir = record.Workdir(tmp_path / "run")
+    workdir.create()
+    assert launch.main(line(workdir.path, *SHORT)) == launch.DONE
+
+
+def test_a_damaged_newest_checkpoint_is_skipped_with_a_sentence(
+    done, stopped, copy_of, capsys, assert_identical
+):
+    workdir = copy_of(stopped[0])
+    newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    for path in newest.rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:-10])
+    assert launch.main(line(workdir, *LONG)) == launch.DONE
+    assert f"Checkpoint {newest.name} is not readable" in capsys.readouterr().out
+    assert_identical(
+        record.read_results(workdir / "results.nc"),
+        record.read_results(done / "results.nc"),
+    )
+
+
+def test_a_full_disk_is_said_in_a_sentence_and_loses_no_checkpoint(stopped, copy_of):
+    workdir = copy_of(stopped[0])
+    leaves, about, _ = checkpoint.restore_newest(workdir / "checkpoints")
+    process = start(line(workdir, *LONG), limit=4096)
+    _, error = process.communicate()
+    assert process.returncode == launch.WRONG_USAGE
+    said = r"grok_jax: Checkpoint \d+ could not be written to .*: File too large; the "
+    assert re.search(said, error), error  # threads of tensorstore may add to it
+    held, still, skipped = checkpoint.restore_newest(workdir / "checkpoints")
+    assert still == about and not skipped
+    assert held.keys() == leaves.keys()
+    assert not (workdir / "results.nc").exists()
+
+
+def test_a_second_launch_on_one_folder_is_refused(done, capsys):
+    with record.Workdir(done).locked():
+        assert launch.main(line(done, *LONG)) == launch.WRONG_USAGE
+    assert "Another launch is running" in capsys.readouterr().err
+
+
+BAD_SETTINGS = {
+    "typo": (["model.epsilom=1"], "'model.epsilom'; nearest: model.epsilon"),
+    "typo in a short name": (["epsilom=1"], "model.epsilon"),
+    "typo in an axis": (["sweep.epsilom=1,2"], "epsilon"),
+    "word for a number": (["train.steps=many"], "train.steps must be of type int"),
+    "fraction for a count": (["train.steps=1.5"], "train.steps must be of type int"),
+    "alpha zero": (["model.output_scale=0"], "output_scale is 0.0; it must be > 0"),
+    "alpha zero in an axis": (["sweep.output_scale=0,1"], "it must be > 0"),
+    "no examples": (["task.train_size=0"], "train_size is 0; it must be >= 1"),
+    "negative steps": (["train.steps=-1"], "train.steps is -1; it must be >= 0"),
+    "no value": (["train.steps"], "train.steps must be of type int"),
+    "empty axis": (["sweep.epsilon="], "epsilon is empty"),
+    "value twice": (["sweep.epsilon=0.25,0.25"], "twice"),
+    "unequal zip": (["sweep.seed=0,1,2", "zip=epsilon+seed"], "equal lengths"),
+    "zip of no axis": (["zip=epsilon+width"], "no swept axis 'width'"),
+    "unknown part": (["model.name=comittee"], "nearest: committee"),
+    "unknown choice": (["train.spacing=lin"], "one of log, linear"),
+    "parts that do not fit": (["optimizer.momentum=0.5"], "momentum 0"),
+}
+
+
+def refused(arguments, capsys):
+    """The one sentence with which the launcher refuses a line."""
+    assert launch.main(arguments) == launch.WRONG_USAGE
+    error = capsys.readouterr().err
+    assert error.startswith("grok_jax: ") and error.endswith(".\n"), error
+    assert error.count("\n") == 1, error
+    return error
+
+
+@pytest.mark.parametrize("case", BAD_SETTINGS)
+def test_a_bad_setting_is_refused_before_anything_is_written(case, tmp_path, capsys):
+    overrides, said = BAD_SETTINGS[case]
+    workdir = tmp_path / "run"
+    arguments = line(workdir, *(f"--config.{text}" for text in overrides))
+    assert said in refused(arguments, capsys)
+    assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (f"{K3}:smok", "no preset 'smok'; known: smoke, cpu, paper"),
+        ("nowhere.py", "no config file nowhere.py"),
+        ("nowhere.py:smoke", "no config file nowhere.py"),
+        ("empty.py", "defines no get_config()"),
+        ("broken.py", "cannot be loaded"),
+    ],
+)
+def test_a_bad_config_file_is_refused(config, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("empty.py").write_text("")
+    Path("broken.py").write_text("def get_config(")
+    assert said in refused(line(tmp_path / "run", config=config), capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "Give --config"),
+        ([f"--config={K3}:smoke"], "Give --workdir"),
+        (["--config"], "--config"),
+        (["--confg=x"], "no flag --confg; nearest: config"),
+        ([f"--config={K3}:smoke", "--workdir=run", "fast"], "'fast' is not a flag"),
+        ([f"--config={K3}:smoke", "--workdir=run", "--dry_run=maybe"], "dry_run"),
+    ],
+)
+def test_a_bad_line_is_refused(arguments, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert said in refused(["launch", *arguments], capsys)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("workdir", "said"),
+    [
+        ("file", "is a file"),
+        ("file/run", "cannot be written: Not a directory"),
+        ("/proc/run", "cannot be written"),
+        ("x" * 300, "cannot be read: File name too long"),
+        ("other", "is not empty and holds no config.json"),
+    ],
+)
+def test_a_bad_workdir_is_refused(workdir, said, tmp_path, capsys):
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("kept")
+    before = snapshot(tmp_path)
+    assert said in refused(line(tmp_path / workdir), capsys)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_dry_run_says_what_would_run_and_writes_nothing(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = line("run", *SHORT, "--config.sweep.seed=0,1,2", "--dry_run")
+    assert launch.main(arguments) == launch.DONE
+    said = capsys.readouterr().out
+    for words in ("12 runs", "seed (3)", "1 compile group", "MiB", "At most"):
+        assert words in said, words
+    assert not list(tmp_path.iterdir())
+
+
+def test_overrides_hold_and_paths_may_be_relative_to_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = line(
+        "deep/run",
+        "--config.engine.devices=2",
+        "--config.steps=599",
+        "--config.model.name=committee",
+        "--config.width=7",
+        "--config.sweep.epsilon=0.25,0.5",
+        config=f"{os.path.relpath(K3)}:smoke",
+    )
+    assert launch.main(arguments) == launch.DONE
+    held = record.read_json(tmp_path / "deep" / "run" / "config.json")["config"]
+    assert (held["model.name"], held["model.width"]) == ("committee", 7)
+    assert held["train.steps"] == 599
+    results = record.read_results(tmp_path / "deep" / "run" / "results.nc")
+    assert results["epsilon"].values.tolist() == [0.25, 0.5]
+    assert results["step"].values[-1] == 599

@@ -1,0 +1,75 @@
+"""Losses are per example; the weights are the caller's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from grok_jax import losses
+
+F = np.array([[1.0, 2.0], [0.0, -1.0], [3.0, 3.0]], np.float32)
+Y = np.array([[1.0, 0.0], [1.0, 0.0], [3.0, 3.5]], np.float32)
+
+
+def test_squared_error_is_the_sum_over_outputs_without_a_half():
+    np.testing.assert_allclose(losses.squared_error(F, Y), ((F - Y) ** 2).sum(1))
+
+
+def test_one_output_may_be_a_column_or_none():
+    one = losses.squared_error(F[:, 0], Y[:, 0])
+    np.testing.assert_array_equal(one, losses.squared_error(F[:, :1], Y[:, :1]))
+
+
+def test_an_example_is_right_strictly_below_the_tolerance():
+    f, y = jnp.array([0.0, 0.5, 1.0]), jnp.zeros(3)
+    assert losses.within(f, y, tolerance=0.25).tolist() == [1.0, 0.0, 0.0]
+    assert losses.within(f, y, tolerance=0.2501).tolist() == [1.0, 1.0, 0.0]
+
+
+def test_the_tolerance_moves_the_accuracy_and_not_the_loss():
+    f, y = jnp.linspace(0, 1, 11), jnp.zeros(11)
+    strict, mild = losses.regression(tolerance=0.01), losses.regression(tolerance=0.5)
+    np.testing.assert_array_equal(strict.value(f, y), mild.value(f, y))
+    assert strict.accuracy(f, y).sum() < mild.accuracy(f, y).sum()
+
+
+def test_a_traced_tolerance_equals_a_plain_one():
+    f, y = jnp.linspace(0, 1, 11), jnp.zeros(11)
+    traced = jax.jit(lambda t: losses.regression(tolerance=t).accuracy(f, y))(0.3)
+    np.testing.assert_array_equal(
+        traced, losses.regression(tolerance=0.3).accuracy(f, y)
+    )
+
+
+def test_weighted_mean_with_equal_weights_is_the_mean_and_zero_leaves_out():
+    values = jnp.array([1.0, 2.0, 6.0])
+    for weight in (1.0, 0.25):
+        mean = losses.weighted_mean(values, jnp.full(3, weight))
+        np.testing.assert_allclose(mean, 3.0, rtol=1e-6)
+    masked = losses.weighted_mean(values, jnp.array([1.0, 1.0, 0.0]))
+    assert masked == losses.weighted_mean(values[:2], jnp.ones(2)) == 1.5
+
+
+def test_a_weight_of_zero_has_no_gradient():
+    def mean(values):
+        return losses.weighted_mean(values**2, jnp.array([1.0, 0.0, 1.0]))
+
+    np.testing.assert_allclose(jax.grad(mean)(jnp.ones(3)), [1.0, 0.0, 1.0])
+
+
+def test_one_hot_regression_is_the_mean_over_outputs_and_the_largest_output_counts():
+    loss = losses.one_hot_regression()
+    y = jax.nn.one_hot(jnp.array([0, 1, 1]), 2)
+    np.testing.assert_allclose(
+        loss.value(F, y), ((F - np.asarray(y)) ** 2).mean(1), rtol=1e-6
+    )
+    assert loss.accuracy(F, y).tolist() == [0.0, 0.0, 0.0]
+    assert loss.accuracy(F[:, ::-1], y).tolist() == [1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 3)])
+def test_every_loss_is_zero_and_right_at_the_target(shape):
+    y = jnp.asarray(np.random.default_rng(0).normal(size=shape))
+    loss = losses.regression()
+    assert loss.value(y, y).tolist() == [0.0] * 5
+    assert loss.accuracy(y, y).tolist() == [1.0] * 5

@@ -1,0 +1,117 @@
+"""Optimisers against their recursions; the learning-rate rule against its purpose."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from grok_jax import optim
+from grok_jax.losses import squared_error
+from grok_jax.models import wrappers
+from grok_jax.models.committee import committee
+
+CURVATURE = jnp.array([1.0, 3.0, 0.5])
+START = jnp.array([1.0, -2.0, 0.7])
+
+
+def descend(tx, steps, start=START):
+    """The course [steps, 3] on the parabola sum(CURVATURE x^2) / 2."""
+
+    def step(carry, _):
+        params, state = carry
+        updates, state = tx.update(CURVATURE * params, state, params)
+        params = optax.apply_updates(params, updates)
+        return (params, state), params
+
+    return jax.lax.scan(step, (start, tx.init(start)), None, steps)[1]
+
+
+def test_gradient_descent_on_a_parabola_is_its_closed_form():
+    course = descend(optim.gradient_descent(learning_rate=0.3), 20)
+    shrunk = np.asarray(1 - 0.3 * CURVATURE) ** np.arange(1, 21)[:, None]
+    expected = np.asarray(START) * shrunk
+    np.testing.assert_allclose(course, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_momentum_is_the_heavy_ball_recursion():
+    course = descend(optim.gradient_descent(learning_rate=0.1, momentum=0.9), 10)
+    x, velocity = np.asarray(START, float), 0.0
+    for params in course:
+        velocity = 0.9 * velocity + np.asarray(CURVATURE) * x
+        x = x - 0.1 * velocity
+        np.testing.assert_allclose(params, x, rtol=1e-4, atol=1e-6)
+
+
+def test_without_momentum_there_is_no_state_to_carry():
+    assert not jax.tree.leaves(optim.gradient_descent(learning_rate=1.0).init(START))
+    assert jax.tree.leaves(optim.gradient_descent(momentum=0.5).init(START))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_traced_learning_rate_gives_the_same_course_in_one_trace(momentum):
+    traces = []
+
+    @jax.jit
+    def course(rate):
+        traces.append(rate)
+        return descend(optim.gradient_descent(learning_rate=rate, momentum=momentum), 5)
+
+    for rate in (0.1, 0.2, 0.3):
+        tx = optim.gradient_descent(learning_rate=rate, momentum=momentum)
+        np.testing.assert_allclose(course(rate), descend(tx, 5), rtol=1e-5)
+    assert len(traces) == 1
+
+
+def test_adamw_decays_the_weights_apart_from_the_gradient():
+    tx = optim.adamw(learning_rate=0.01, weight_decay=2.0)
+    updates, _ = tx.update(jnp.zeros(3), tx.init(START), START)
+    np.testing.assert_allclose(updates, -0.01 * 2.0 * START, rtol=1e-6)
+    plain = optim.adamw(learning_rate=0.01)
+    updates, _ = plain.update(1e-3 * START, plain.init(START), START)
+    np.testing.assert_allclose(updates, -0.01 * jnp.sign(START), rtol=1e-3)
+
+
+# --- eta = eta0 N / alpha^2 ----------------------------------------------------------
+
+
+@functools.partial(jax.jit, static_argnames="copies")
+def initial_velocity(output_scale, copies=1):
+    """df/dt at step 0 of the centred committee, each weight vector held `copies`
+    times (the same function at a larger width)."""
+    model = committee(width=6 * copies, epsilon=0.4)
+    x = jax.random.normal(jax.random.key(1), (9, 4))
+    y = jnp.sin(x[:, 0])
+    weights = jax.random.normal(jax.random.key(2), (6, 4))
+    params = {"w": jnp.tile(weights, (copies, 1))}
+    net = wrappers.scale_output(wrappers.center(model.apply, params), output_scale)
+    rate = optim.lazy_learning_rate(0.5, output_scale, model.width)
+
+    def loss(params):
+        return jnp.mean(squared_error(net(params, x), y))
+
+    direction = jax.tree.map(lambda g: -rate * g, jax.grad(loss)(params))
+    return jax.jvp(lambda p: net(p, x), (params,), (direction,))[1]
+
+
+def test_the_lazy_rule_makes_the_initial_velocity_independent_of_the_output_scale():
+    with jax.enable_x64(True):
+        reference = initial_velocity(1.0)
+        assert abs(reference).max() > 0.1
+        for output_scale in (2.0**-5, 0.3, 7.0, 2.0**5):
+            np.testing.assert_allclose(
+                initial_velocity(output_scale), reference, rtol=1e-12
+            )
+
+
+def test_the_lazy_rule_makes_the_initial_velocity_independent_of_the_width():
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(
+            initial_velocity(2.0, copies=5), initial_velocity(2.0), rtol=1e-12
+        )
+
+
+def test_the_lazy_rule_at_scale_and_width_one_changes_nothing():
+    assert optim.lazy_learning_rate(0.37, 1.0) == 0.37

@@ -1,0 +1,311 @@
+"""The run folder: results as they were recorded, whole files, and refusals."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from grok_jax import record
+from grok_jax.grid import Axis, Grid
+from grok_jax.record import RecordError, Workdir
+
+WIDTH = Axis("width", ("model.width",), ((3,), (5,)))
+SEED = Axis("seed", ("seed",), ((7,), (8,), (9,)))
+GRID = Grid((WIDTH, SEED))
+
+
+def assembled():
+    """Two groups with steps, names and kinds of variables of their own."""
+    loss = np.arange(9, dtype=np.float32).reshape(3, 3)
+    return record.assemble(
+        GRID,
+        members=[(0, 1, 2), (3, 4, 5)],
+        steps=[np.array([0, 1, 4]), np.array([0, 4, 9, 10])],
+        records=[
+            {"loss": loss, "ended": np.array([1.0, np.nan, 3.0])},
+            {
+                "loss": 100 + np.arange(12, dtype=np.float32).reshape(3, 4),
+                "ended": np.array([4.0, 5.0, 6.0]),
+                "kernel": np.arange(24.0).reshape(3, 4, 2),
+                "spectrum": np.arange(6.0).reshape(3, 2),
+            },
+        ],
+        per_step=[{"loss"}, {"loss", "kernel"}],
+    )
+
+
+# --- results -------------------------------------------------------------------------
+
+
+def test_groups_with_other_steps_meet_on_their_union_with_nan_in_between():
+    results = assembled()
+    assert results.step.values.tolist() == [0, 1, 4, 9, 10]
+    assert results.loss.dims == ("width", "seed", "step")
+    np.testing.assert_array_equal(
+        results.loss.sel(width=3, seed=8), [3, 4, 5, np.nan, np.nan]
+    )
+    np.testing.assert_array_equal(
+        results.loss.sel(width=5, seed=7), [100, np.nan, 101, 102, 103]
+    )
+
+
+def test_every_run_lands_in_its_own_place_of_the_grid():
+    results = assembled()
+    np.testing.assert_array_equal(results.ended, [[1, np.nan, 3], [4, 5, 6]])
+    for place, run in enumerate(GRID.runs()):
+        at = results.sel(width=run["model.width"], seed=run["seed"])
+        assert int(at.loss.sel(step=0)) == [0, 3, 6, 100, 104, 108][place]
+
+
+def test_what_a_group_did_not_record_is_nan_and_arrays_keep_their_axes():
+    results = assembled()
+    assert results.kernel.dims == ("width", "seed", "step", "kernel_0")
+    assert results.kernel.sel(width=3).isnull().all()
+    np.testing.assert_array_equal(
+        results.kernel.sel(width=5, seed=9, step=10), [22.0, 23.0]
+    )
+    assert results.spectrum.dims == ("width", "seed", "spectrum_0")
+    np.testing.assert_array_equal(results.spectrum.sel(width=5, seed=8), [2.0, 3.0])
+
+
+def test_dtypes_are_kept():
+    results = assembled()
+    assert (results.loss.dtype, results.ended.dtype) == (np.float32, np.float64)
+
+
+def test_a_single_run_has_no_dimension_but_step():
+    results = record.assemble(
+        Grid(()),
+        members=[(0,)],
+        steps=[np.array([0, 5])],
+        records=[{"loss": np.array([[1.0, 2.0]]), "ended": np.array([3.0])}],
+        per_step=[{"loss"}],
+    )
+    assert results.loss.dims == ("step",) and results.loss.values.tolist() == [1, 2]
+    assert results.ended.dims == () and float(results.ended) == 3
+
+
+def test_zipped_settings_are_coordinates_of_their_common_axis(tmp_path):
+    both = Axis("size", ("task.size", "train.steps"), ((1, 10), (2, 10)))
+    results = record.assemble(
+        Grid((both,)), [(0, 1)], [np.array([0])], [{"a": np.zeros((2, 1))}], [{"a"}]
+    )
+    record.write_results(tmp_path / "results.nc", results)
+    back = record.read_results(tmp_path / "results.nc")
+    assert back.steps.dims == ("size",) and back.steps.values.tolist() == [10, 10]
+    assert float(back.a.sel(size=2, step=0)) == 0
+
+
+def test_results_come_back_from_the_disk_as_they_were(tmp_path):
+    results = assembled().assign(flag=("seed", [True, False, True]))
+    results = results.assign_coords(rule=("width", ["lazy", "plain"]))
+    results.attrs = {"name": "a name", "seconds": 1.5, "complete": 1}
+    record.write_results(tmp_path / "results.nc", results)
+    back = record.read_results(tmp_path / "results.nc")
+    xr.testing.assert_identical(back.drop_attrs(), results.drop_attrs())
+    assert back.flag.dtype == bool and back.attrs["name"] == "a name"
+    assert [p.name for p in tmp_path.iterdir()] == ["results.nc"]
+
+
+# --- damaged and missing files -------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_truncated_results_are_one_sentence(tmp_path, share):
+    path = tmp_path / "results.nc"
+    record.write_results(path, assembled())
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(RecordError) as error:
+        record.read_results(path)
+    assert str(error.value) == f"{path} is truncated or not a netCDF4 file."
+
+
+def test_missing_results_are_one_sentence(tmp_path):
+    with pytest.raises(RecordError, match=r"results\.nc is missing\."):
+        record.read_results(tmp_path / "results.nc")
+
+
+@pytest.mark.parametrize("content", [None, "", '{"config": {'])
+def test_json_that_is_missing_or_cut_is_one_sentence(tmp_path, content):
+    path = tmp_path / "config.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(RecordError, match=r"config\.json is missing or not readable"):
+        record.read_json(path)
+
+
+def test_json_comes_back_with_tuples_as_lists(tmp_path):
+    content = {"a": (1, 2.5), "b": {"c": None, "d": True}}
+    record.write_json(tmp_path / "x.json", content)
+    back = record.read_json(tmp_path / "x.json")
+    assert back == {"a": [1, 2.5], "b": {"c": None, "d": True}}
+
+
+def run_python(code, path):
+    return subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+import numpy as np, xarray as xr
+from grok_jax import record
+
+path = Path(sys.argv[1])
+def results(size):
+    return xr.Dataset({"a": ("x", np.random.default_rng(0).random(size))})
+record.write_results(path / "results.nc", results(10))
+record.write_json(path / "config.json", ["old"])
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+for write in (
+    lambda: record.write_results(path / "results.nc", results(100_000)),
+    lambda: record.write_json(path / "config.json", list(range(100_000))),
+):
+    try:
+        write()
+    except record.RecordError as error:
+        print(error)
+assert record.read_results(path / "results.nc").sizes["x"] == 10
+assert record.read_json(path / "config.json") == ["old"]
+print(sorted(p.name for p in path.iterdir()))
+"""
+
+
+def test_a_full_disk_is_one_sentence_and_the_old_file_stays_whole(tmp_path):
+    """A limit on the size of a file stands for the end of the disk."""
+    done = run_python(FULL, tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second, left = done.stdout.splitlines()
+    for name, sentence in (("results.nc", first), ("config.json", second)):
+        assert sentence.startswith(f"{tmp_path / name} could not be written: ")
+        assert sentence.endswith("; the file that was there is whole.")
+    assert left == "['config.json', 'results.nc']"
+
+
+# --- whose folder it is --------------------------------------------------------------
+
+CONFIG = {"seed": 0, "model.width": 5, "sweep": {"seed": (0, 1)}}
+
+
+def started(path):
+    workdir = Workdir(path)
+    workdir.check(CONFIG)
+    workdir.create()
+    record.write_json(workdir.config, {"config": CONFIG})
+    return workdir
+
+
+def content(path):
+    return {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+def test_the_same_config_is_let_in_again(tmp_path):
+    workdir = started(tmp_path / "new" / "run")
+    workdir.check(json.loads(json.dumps(CONFIG)))
+    workdir.check(CONFIG)
+
+
+def test_another_config_is_refused_by_the_names_that_differ_and_nothing_is_touched(
+    tmp_path,
+):
+    workdir = started(tmp_path / "run")
+    before = content(tmp_path)
+    with pytest.raises(RecordError) as error:
+        workdir.check({**CONFIG, "model.width": 6, "loss.name": "x"})
+    assert str(error.value) == (
+        f"{workdir.path} holds another config (it differs in loss.name, model.width); "
+        "nothing was touched. Give another --workdir."
+    )
+    assert content(tmp_path) == before
+
+
+def test_a_foreign_folder_that_is_not_empty_is_refused_and_not_touched(tmp_path):
+    (tmp_path / "thesis.tex").write_text("dear")
+    before = content(tmp_path)
+    with pytest.raises(RecordError) as error:
+        Workdir(tmp_path).check(CONFIG)
+    assert str(error.value) == (
+        f"{tmp_path} is not empty and holds no config.json; nothing was touched. "
+        "Give an empty or new --workdir."
+    )
+    assert content(tmp_path) == before
+
+
+def test_a_folder_with_foreign_figures_is_refused(tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "mine.png").write_text("")
+    with pytest.raises(RecordError, match="is not empty and holds no config"):
+        Workdir(tmp_path).check(CONFIG)
+
+
+def test_a_launch_killed_before_its_config_was_written_may_start_again(tmp_path):
+    Workdir(tmp_path).create()
+    Workdir(tmp_path).check(CONFIG)
+
+
+@pytest.mark.parametrize("hidden", [".DS_Store", ".lock"])
+def test_hidden_files_do_not_make_a_folder_foreign(tmp_path, hidden):
+    (tmp_path / hidden).write_text("")
+    Workdir(tmp_path).check(CONFIG)
+
+
+def test_a_file_is_no_workdir(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecordError, match="is a file; give a folder as --workdir"):
+        Workdir(tmp_path / "file").check(CONFIG)
+
+
+def test_a_workdir_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    workdir = Workdir(tmp_path / "file" / "run")
+    with pytest.raises(RecordError) as error:
+        workdir.create()
+    assert str(error.value) == (
+        f"The workdir {workdir.path} cannot be written: Not a directory."
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_workdir_is_one_sentence(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(RecordError, match=r"cannot be written: Permission denied\."):
+        Workdir(tmp_path).create()
+
+
+def test_a_second_launch_is_refused_while_the_first_holds_the_folder(tmp_path):
+    workdir = started(tmp_path)
+    with workdir.locked():
+        with pytest.raises(RecordError) as error, Workdir(tmp_path).locked():
+            pass
+        assert str(error.value) == (
+            f"Another launch is running in {tmp_path}; wait for it to end."
+        )
+    with Workdir(tmp_path).locked():
+        pass
+
+
+KILLED = """
+import os, sys
+from grok_jax.record import Workdir
+with Workdir(sys.argv[1]).locked():
+    os._exit(9)
+"""
+
+
+def test_a_killed_launch_leaves_no_lock_behind(tmp_path):
+    started(tmp_path)
+    assert run_python(KILLED, tmp_path).returncode == 9
+    assert (tmp_path / ".lock").exists()
+    with Workdir(tmp_path).locked():
+        pass

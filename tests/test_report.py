@@ -1,0 +1,268 @@
+"""The report: everything a run folder says, in one page and one Markdown file, and a
+sentence where a folder is not whole."""
+
+import base64
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import xarray as xr
+
+from grok_jax import record, report
+from grok_jax.claims import Claim
+
+ABOUT = dict(
+    name="K9 <laziness>",
+    description="delay | alpha & epsilon",
+    config={"model.name": "committee", "sweep": {"seed": [[0], [1]]}},
+    command="python -m grok_jax.launch --config=k9.py --workdir='runs/a b'",
+    versions={"grok_jax": "0.1.0", "jax": "0.10.2"},
+    device="2 x CPU (x86_64)",
+    precision={"matmul": "highest", "float": 32},
+    git_commit="8aa423b-dirty",
+    started="2026-11-22T17:40:57+0000",
+)
+CLAIMS = [
+    Claim("K9a", "9", "a < b", ">= 5x", {"x": 1234.5, "y": float("nan")}, True),
+    Claim("K9b", "9", "never", "strictly", np.array([0.5, 0.25]), False),
+]
+
+
+def write_json(path, content):
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """A finished run of six, one of which diverged."""
+    folder = record.Workdir(tmp_path / "k9 run")
+    folder.create()
+    write_json(folder.config, ABOUT)
+    write_json(folder.claims, [claim.as_json() for claim in CLAIMS])
+    dims, shape = ("alpha", "seed"), (3, 2)
+    times = np.where(np.arange(6).reshape(shape) < 4, 10.0, np.nan)
+    results = xr.Dataset(
+        {
+            "t_train": (dims, np.full(shape, 3.0)),
+            "t_test": (dims, times),
+            "diverged": (dims, np.arange(6).reshape(shape) == 5),
+        },
+        attrs={"seconds": 75.2, "complete": 1},
+    )
+    record.write_results(folder.results, results)
+    for name in ("figure_D100", "figure_D25"):
+        figure = plt.figure(figsize=(1, 1))
+        figure.savefig(folder.figures / f"{name}.png")
+        plt.close(figure)
+    return folder
+
+
+@pytest.fixture
+def unfinished(tmp_path):
+    folder = record.Workdir(tmp_path / "going")
+    folder.create()
+    write_json(folder.config, ABOUT)
+    progress = dict(runs=6, memorised=4, generalised=1, diverged=0)
+    steps = dict(seconds=30.0, run_steps=42, run_steps_total=100, rate=1.0, eta=58.0)
+    write_json(folder.progress, {**progress, **steps, "at": 0.0})
+    return folder
+
+
+class Page(HTMLParser):
+    """The elements and the text of a page; refuses tags that do not match."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.elements, self.text = [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def all(self, name):
+        return [attributes for tag, attributes in self.elements if tag == name]
+
+
+def written(out, *folders, more=()):
+    line = ["report", *(str(each.path) for each in folders), f"--out={out}", *more]
+    assert report.main(line) == report.DONE
+    return (out / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_page_says_what_was_claimed_measured_and_how_it_was_run(workdir, tmp_path):
+    page = Page(written(tmp_path / "out", workdir))
+    text = " ".join(page.text)
+    for words in (
+        *("1 of 2 claims hold", "K9 <laziness>", "delay | alpha & epsilon"),
+        *("K9a", "a < b", ">= 5x", "x: 1,234", "y: never", "0.5, 0.25"),
+        *("6 runs, 6 memorised, 4 generalised, 1 diverged", "1 min 15 s", "finished"),
+        *(ABOUT["command"], ABOUT["device"], ABOUT["git_commit"], ABOUT["started"]),
+        *("float32, matmul precision highest", "jax 0.10.2", "model.name"),
+    ):
+        assert words in text, words
+    marks = {a["class"]: None for a in page.all("span")}
+    assert list(marks) == ["yes", "no"] and "NO" in page.text
+
+
+def test_the_page_needs_nothing_beside_itself(workdir, tmp_path):
+    text = written(tmp_path / "out", workdir)
+    page = Page(text)
+    images = page.all("img")
+    assert len(images) == 2
+    for image, name in zip(images, ("figure_D25", "figure_D100"), strict=True):
+        assert name in image["alt"] and "K9 <laziness>" in image["alt"]
+        data = image["src"].removeprefix("data:image/png;base64,")
+        source = workdir.figures / f"{name}.png"
+        assert base64.b64decode(data) == source.read_bytes()
+    assert not page.all("link") and not page.all("script") and "url(" not in text
+    assert all(a["href"].startswith("#") for a in page.all("a"))
+    assert "prefers-color-scheme:dark" in text and "max-width:44rem" in text
+    assert {"width=device-width,initial-scale=1"} <= {
+        a.get("content") for a in page.all("meta")
+    }
+
+
+def test_the_summary_refers_to_figures_that_lie_beside_it(workdir, tmp_path):
+    out, gallery = tmp_path / "out", tmp_path / "gallery"
+    written(out, workdir)
+    written(tmp_path / "page", workdir, more=[f"--summary={gallery}/README.md"])
+    assert not (tmp_path / "page" / "figures").exists()
+    for path in (out / "summary.md", gallery / "README.md"):
+        text = path.read_text(encoding="utf-8")
+        links = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
+        assert len(links) == 2
+        for link in links:
+            assert (path.parent / link.replace("%20", " ")).is_file()
+    assert "| K9a | 9 | a \\< b | >= 5x | x: 1,234<br>y: never | yes |" in text
+    assert "| K9b | 9 | never | strictly | 0.5, 0.25 | **NO** |" in text
+    assert "delay \\| alpha & epsilon" in text
+    rows = [line for line in text.splitlines() if line.startswith("| K9")]
+    assert all(line.count(" | ") == 5 for line in rows)
+
+
+def test_the_summary_may_be_all_that_is_asked_for(workdir, tmp_path):
+    line = ["report", str(workdir.path), f"--summary={tmp_path / 'new' / 'a.md'}"]
+    assert report.main(line) == report.DONE
+    names = {path.name for path in (tmp_path / "new").iterdir()}
+    assert names == {"a.md", "figures"}
+
+
+def test_an_unfinished_run_is_shown_with_its_progress_and_no_claims(
+    unfinished, workdir, tmp_path
+):
+    shutil.copy(workdir.claims, unfinished.claims)  # of an earlier state: not shown
+    page = Page(written(tmp_path / "out", unfinished, workdir))
+    text = " ".join(page.text)
+    assert "UNFINISHED: 42% of the steps done, at most 58 s left" in text
+    assert "6 runs, 4 memorised, 1 generalised, 0 diverged" in text
+    assert "none tested" in text and "1 of 2 claims hold" in text
+    assert len(page.all("section")) == 2 and len(page.all("table")) == 2
+
+
+def test_a_run_without_any_step_or_with_untested_claims_is_shown(
+    unfinished, workdir, tmp_path
+):
+    unfinished.progress.unlink()
+    workdir.claims.unlink()
+    text = written(tmp_path / "out", unfinished, workdir)
+    assert "UNFINISHED: no step yet" in text
+    assert "finished, claims not tested" in text
+    assert "0 of 0 claims hold" in text
+
+
+def test_folders_of_one_name_do_not_overwrite_each_other(workdir, tmp_path):
+    other = record.Workdir(tmp_path / "other" / workdir.path.name)
+    shutil.copytree(workdir.path, other.path)
+    written(tmp_path / "out", workdir, other)
+    names = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
+    assert names == {
+        f"k9 run-{number}_figure_D{size}.png" for number in (1, 2) for size in (25, 100)
+    }
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+DAMAGES = {
+    "no folder": (lambda w: shutil.rmtree(w.path), "There is no folder"),
+    "no config": (lambda w: w.config.unlink(), "holds no config.json"),
+    "half a config": (lambda w: truncate(w.config), "config.json is missing or not"),
+    "other config": (lambda w: write_json(w.config, {"a": 1}), "this version"),
+    "config no mapping": (lambda w: write_json(w.config, [1]), "this version"),
+    "half results": (lambda w: truncate(w.results), "results.nc is truncated"),
+    "other results": (
+        lambda w: record.write_results(w.results, xr.Dataset({"a": 1})),
+        "this version",
+    ),
+    "half the claims": (lambda w: truncate(w.claims), "claims.json is missing or not"),
+    "claims without field": (
+        lambda w: write_json(w.claims, [{"id": "K9a"}]),
+        "claims.json is damaged",
+    ),
+    "half a figure": (lambda w: truncate(w.figures / "figure_D25.png"), "truncated"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+def test_a_damaged_folder_is_refused_and_nothing_written(
+    case, workdir, unfinished, tmp_path, capsys
+):
+    damage, said = DAMAGES[case]
+    damage(workdir)
+    out = tmp_path / "out"
+    line = ["report", str(unfinished.path), str(workdir.path), f"--out={out}"]
+    assert report.main(line) == report.WRONG_USAGE
+    error = capsys.readouterr().err
+    assert error.startswith("grok_jax: ") and said in error
+    assert error.count("\n") == 1 and error.endswith(".\n")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--out=o"], "WORKDIR"),
+        (["{}"], "Give --out=DIR"),
+        (["{}", "--aut=o"], "no flag --aut; nearest: out"),
+        (["{}", "--out"], "out"),
+        (["{}", "--out={}"], "is a run folder"),
+        (["{}", "--summary={}/a.md"], "is a run folder"),
+        (["{}", "--out={}/config.json"], "cannot be written"),
+    ],
+)
+def test_a_bad_line_is_refused(
+    arguments, said, unfinished, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    line = [word.format(unfinished.path) for word in arguments]
+    before = sorted(tmp_path.rglob("*"))
+    assert report.main(["report", *line]) == report.WRONG_USAGE
+    error = capsys.readouterr().err
+    assert error.startswith("grok_jax: ") and said in error
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_relative_folder_may_end_in_a_slash_or_be_the_current_one(
+    workdir, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(workdir.path)
+    assert report.main(["report", ".", "--out=../out"]) == report.DONE
+    monkeypatch.chdir(tmp_path)
+    assert report.main(["report", "k9 run/", "--out=again"]) == report.DONE
+    one, other = (Path(name, "index.html").read_text() for name in ("out", "again"))
+    assert one == other

@@ -1,0 +1,600 @@
+"""Sweeps: only the settings decide the numbers. How a sweep is chunked, cut, spread
+over devices, stopped and resumed leaves no trace in them."""
+
+import itertools
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from grok_jax import build, runner, sweep, train
+from grok_jax.checkpoint import CheckpointError
+from grok_jax.grid import Axis, Grid
+
+DEVICES = jax.local_devices()
+COLLECTIVES = (
+    "all-reduce",
+    "all-gather",
+    "all-to-all",
+    "collective-permute",
+    "reduce-scatter",
+    "collective-broadcast",
+)
+GRID = dict(
+    sweep=dict(output_scale=(0.5, 1.0, 2.0), seed=(3, 0)),
+    observe=dict(norms={}, population_risk=dict(every=2)),
+)
+"""Six runs on two data sets."""
+
+
+@pytest.fixture(scope="module")
+def reference(run_sweep):
+    """The grid at once, on both devices."""
+    return run_sweep(GRID)
+
+
+def alone(run_sweep, scale, seed, **engine):
+    """One run as a sweep of its own, without an axis."""
+    layer = dict(observe=GRID["observe"], seed=seed, model=dict(output_scale=scale))
+    return run_sweep(layer, **engine)
+
+
+def same_runs(actual, expected, assert_identical):
+    """Every variable of the runs, bit by bit; attributes may differ."""
+    expected, actual = (
+        r.drop_vars(set(r.coords) - {"step"}) for r in (expected, actual)
+    )
+    assert_identical(actual.data_vars, expected.data_vars)
+    np.testing.assert_array_equal(actual.step, expected.step)
+
+
+# --- map: the bits of the stand-alone run --------------------------------------------
+
+
+@pytest.mark.parametrize(("scale", "seed"), [(0.5, 3), (2.0, 0)])
+def test_a_run_of_the_grid_has_the_bits_of_the_run_alone(
+    run_sweep, reference, assert_identical, scale, seed
+):
+    same_runs(
+        alone(run_sweep, scale, seed),
+        reference.sel(output_scale=scale, seed=seed),
+        assert_identical,
+    )
+
+
+def test_a_sweep_agrees_with_the_plain_jitted_run(run_alone, reference):
+    layer = dict(observe=GRID["observe"], seed=3)
+    _, records, _, settings = run_alone(layer)
+    run = reference.sel(output_scale=1.0, seed=3)
+    np.testing.assert_array_equal(run.step, settings["steps"])
+    for name, values in records.items():
+        np.testing.assert_allclose(run[name], values, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        {"runs_per_chunk": 1},
+        {"runs_per_chunk": 4},
+        {"runs_per_chunk": 100},
+        {"devices": (DEVICES[0],)},
+        {"devices": (DEVICES[1],), "runs_per_chunk": 2},
+        {"segment_seconds": 1e-9},
+        {"segment_seconds": 1e-9, "runs_per_chunk": 3},
+        {"segment_seconds": 1e9},
+    ],
+    ids=str,
+)
+def test_chunks_devices_and_segment_cuts_change_no_bit(
+    run_sweep, reference, assert_identical, engine
+):
+    same_runs(run_sweep(GRID, **engine), reference, assert_identical)
+
+
+def test_the_place_in_the_grid_changes_no_bit(run_sweep, reference, assert_identical):
+    other = run_sweep(
+        GRID, dict(sweep=dict(output_scale=(2.0, 8.0, 0.5), seed=(0, 5, 3)))
+    )
+    for scale in (0.5, 2.0):
+        for seed in (0, 3):
+            place = dict(output_scale=scale, seed=seed)
+            same_runs(other.sel(place), reference.sel(place), assert_identical)
+
+
+def test_a_static_axis_beside_them_changes_no_bit(
+    run_sweep, reference, assert_identical
+):
+    grown = run_sweep(GRID, dict(sweep=dict(width=(3, 7))))
+    assert grown.attrs["groups"] == 2
+    same_runs(grown.sel(width=7), reference, assert_identical)
+
+
+# --- neighbours ----------------------------------------------------------------------
+
+RATES = dict(
+    optimizer=dict(rule="plain", learning_rate=0.5),
+    sweep=dict(learning_rate=(0.5, 1e30, 1.0), seed=(0, 1)),
+    train=dict(steps=40, records=20),
+)
+
+
+def test_a_run_that_diverges_is_flagged_nan_from_then_on_and_spoils_no_other(
+    run_sweep, assert_identical
+):
+    spoilt = run_sweep(RATES, segment_seconds=1e-9)
+    calm = run_sweep(RATES, dict(sweep=dict(learning_rate=(0.5, 1.0))))
+    bad, good = dict(learning_rate=1e30), dict(learning_rate=[0.5, 1.0])
+    same_runs(spoilt.sel(good), calm, assert_identical)
+    assert spoilt.diverged.sel(bad).all() and not spoilt.diverged.sel(good).any()
+    for seed in (0, 1):
+        run = spoilt.sel(**bad, seed=seed)
+        after = run.step >= run.diverged_at.item()
+        assert 0 < run.diverged_at.item() <= 40
+        for name in ("train_loss", "test_loss", "train_accuracy"):
+            assert run[name][after].isnull().all(), name
+            assert run[name][~after].notnull().all(), name
+
+
+STOPS = dict(
+    optimizer=dict(learning_rate=1.0),
+    stop=dict(metric="train_loss"),
+    sweep=dict(threshold=(0.5, 0.0, 0.06, 0.02, 0.04), seed=(0, 1)),
+    train=dict(steps=60, records=30, spacing="linear"),
+)
+
+
+def test_runs_that_end_early_at_different_steps_spoil_no_other(
+    run_sweep, assert_identical
+):
+    """With tiny segments the living runs are dealt again over the devices."""
+    early = run_sweep(STOPS, segment_seconds=1e-9)
+    never = run_sweep(STOPS, dict(sweep=dict(threshold=(0.0,))))
+    same_runs(early.sel(threshold=[0.0]), never, assert_identical)
+    met = early.stop_met_at
+    assert np.isnan(met.sel(threshold=0.0)).all()
+    assert len(np.unique(met.values[np.isfinite(met.values)])) >= 4
+    whole = never.sel(threshold=0.0)
+    for threshold, seed in itertools.product(early.threshold.values, (0, 1)):
+        run = early.sel(threshold=threshold, seed=seed)
+        ended = run.stop_met_at.fillna(np.inf)
+        loss = whole.train_loss.sel(seed=seed)
+        np.testing.assert_array_equal(run.train_loss, loss.where(run.step <= ended))
+        first = loss <= threshold
+        if first.any():
+            assert ended == run.step[first.argmax("step")]
+    assert not early.diverged.any()
+
+
+# --- vmap and auto -------------------------------------------------------------------
+
+
+def test_vmap_agrees_with_map_to_rounding_early_on(run_sweep, reference):
+    batched = run_sweep(GRID, mode="vmap", runs_per_chunk=4)
+    assert batched.attrs["modes"] == "vmap"
+    for name in ("train_loss", "test_loss", "weight_norm", "population_risk"):
+        np.testing.assert_allclose(
+            batched[name], reference[name], rtol=1e-4, atol=1e-6, err_msg=name
+        )
+
+
+def test_auto_picks_map_or_vmap_and_says_which(run_sweep, reference):
+    chosen = run_sweep(GRID, mode="auto")
+    assert reference.attrs["modes"] == "map"
+    assert chosen.attrs["modes"] in ("map", "vmap")
+    np.testing.assert_allclose(chosen.train_loss, reference.train_loss, rtol=1e-4)
+
+
+def test_auto_is_map_where_each_device_has_one_run(resolved):
+    plan = resolved(dict(sweep=dict(seed=(0, 1)))).plan
+    program = runner.GroupProgram(plan, plan.groups()[0], tuple(DEVICES))
+    assert runner.choose(program, runner.Engine()) == ("map", 2)
+
+
+# --- compilations --------------------------------------------------------------------
+
+
+def programs_compiled(compilations, run_sweep, *layers, **engine):
+    """How often init and segment were compiled (they bear the engine's name)."""
+    with compilations() as names:
+        run_sweep(*layers, **engine)
+    return sum("on_device" in name for name in names), len(names)
+
+
+def seeds(count):
+    return dict(sweep=dict(seed=tuple(range(count)), output_scale=(1.0,)))
+
+
+def test_sixty_four_runs_compile_as_often_as_two(compilations, run_sweep):
+    scales = tuple(np.linspace(0.5, 2, 8).tolist())
+    many = dict(sweep=dict(output_scale=scales, seed=tuple(range(8))))
+    two = dict(sweep=dict(output_scale=(1.0,), seed=(0, 1)))
+    few = programs_compiled(compilations, run_sweep, two)
+    assert few[0] == 2  # init and segment
+    assert programs_compiled(compilations, run_sweep, many) == few
+    chunked = programs_compiled(compilations, run_sweep, many, runs_per_chunk=10)
+    assert chunked[0] == 2
+
+
+def test_a_static_axis_of_k_values_compiles_k_groups(compilations, run_sweep):
+    three = dict(sweep=dict(width=(3, 5, 7), seed=(0, 1)))
+    assert programs_compiled(compilations, run_sweep, three)[0] == 2 * 3
+
+
+def test_every_traced_setting_may_be_swept_without_another_group(resolved):
+    plan = resolved(GRID).plan
+    traced = [path for path, leaf in plan.leaves.items() if not leaf.static]
+    assert {"model.epsilon", "optimizer.learning_rate", "seed"} <= set(traced)
+    for path in traced:
+        kind = plan.leaves[path].kind
+        values = tuple((kind(v),) for v in (1, 2, 3))
+        swept = runner.Plan(
+            plan.settings, plan.leaves, Grid((Axis("a", (path,), values),))
+        )
+        assert len(swept.groups()) == 1, path
+
+
+# --- what is compiled, and what is held ----------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["map", "vmap"])
+def test_no_collective_is_in_the_training_program(resolved, mode):
+    plan = resolved(GRID).plan
+    program = runner.GroupProgram(plan, plan.groups()[0], tuple(DEVICES))
+    text = program.compiled(mode, sweep.layout(6, DEVICES)).as_text()
+    assert "num_partitions=2" in text
+    assert not [name for name in COLLECTIVES if name in text]
+
+
+@pytest.mark.parametrize(
+    ("sweep_of", "sets"),
+    [
+        (dict(output_scale=(0.5, 1.0, 2.0), epsilon=(0.1, 0.2)), 1),
+        (dict(output_scale=(0.5, 1.0, 2.0), seed=(0, 1)), 2),
+        (dict(init=(4, 5, 6)), 1),
+        (dict(data=(4, 5, 6), init=(4, 5)), 3),
+    ],
+)
+def test_runs_on_the_same_data_hold_it_once(resolved, sweep_of, sets):
+    plan = resolved(dict(sweep=sweep_of)).plan
+    (group,) = plan.groups()
+    program = runner.GroupProgram(plan, group, tuple(DEVICES))
+    assert {len(leaf) for leaf in jax.tree.leaves(program.data)} == {sets}
+    assert sorted(set(program.data_of)) == list(range(sets))
+    for member in range(len(group.members)):
+        own = build.make_dataset(program.settings_of(member))
+        for a, b in zip(
+            jax.tree.leaves(program.dataset(member)), jax.tree.leaves(own), strict=True
+        ):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("budget", [1, 3, 8, 10**6])
+def test_segments_visit_every_record_once_within_their_budget(budget):
+    steps = train.record_steps(500, 40, "log")
+    at = index = 0
+    seen = []
+    while index < len(steps):
+        pieces = runner.make_pieces(steps, at, index, budget)
+        assert len(pieces.steps) == len(pieces.index) == runner.PIECES
+        assert pieces.steps.sum() <= budget
+        for length, number in zip(*pieces, strict=True):
+            at += int(length)
+            if number >= 0:
+                seen.append((int(number), at))
+        index += int((pieces.index >= 0).sum())
+    assert seen == list(enumerate(steps))
+
+
+# --- the lazy reference --------------------------------------------------------------
+
+TWIN = dict(
+    task=dict(input_dim=8, train_size=24, test_size=12),
+    model=dict(width=16, epsilon=0.5, linearized=True),
+    optimizer=dict(learning_rate=0.5),
+    reference=dict(lazy=True),
+    train=dict(steps=400, records=30),
+)
+
+
+def gap(a, b):
+    """The largest relative gap of two curves."""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    return float(np.max(abs(a - b) / b))
+
+
+@pytest.mark.parametrize(
+    ("model", "rule"),
+    [
+        (dict(), "lazy"),
+        (dict(centered=True, output_scale=4.0), "lazy"),
+        (dict(output_scale=2.0, init_scale=0.5), "plain"),
+    ],
+)
+def test_the_linearised_twin_trained_by_the_engine_is_its_closed_form(
+    run_sweep, model, rule
+):
+    run = run_sweep(TWIN, dict(model=model, optimizer=dict(rule=rule)))
+    gaps = [gap(run[f"{n}_loss"], run[f"lazy_{n}_loss"]) for n in ("train", "test")]
+    print("largest relative gap of the train and test loss:", gaps)
+    assert max(gaps) < 1e-5
+    assert run.train_loss[-1] < 0.8 * run.train_loss[0]
+
+
+def test_the_exact_dynamics_have_the_reference_of_the_network(run_sweep):
+    network, statistics = (
+        run_sweep(TWIN, dict(model=dict(name=name, linearized=False)))
+        for name in ("committee", "committee_dynamics")
+    )
+    for name in ("lazy_train_loss", "lazy_test_loss", "kernel_regression_loss"):
+        np.testing.assert_allclose(statistics[name], network[name], rtol=1e-3)
+
+
+def test_the_reference_ends_at_kernel_regression(run_sweep):
+    run = run_sweep(TWIN, dict(task=dict(train_size=6), train=dict(steps=20_000)))
+    np.testing.assert_allclose(
+        run.lazy_test_loss[-1], run.kernel_regression_loss, rtol=1e-3
+    )
+    assert run.lazy_train_loss[-1] < 1e-4 * run.lazy_train_loss[0]
+
+
+def test_the_centred_predictor_is_zero_at_step_zero_at_any_output_scale(run_sweep):
+    """Up to the rounding of f - f, which the output scale multiplies."""
+    layer = dict(model=dict(centered=True), sweep=dict(output_scale=(0.1, 1.0, 1000.0)))
+    run = run_sweep(layer)
+    first = run.train_loss.isel(step=0)
+    np.testing.assert_allclose(first, first[0], rtol=1e-4)
+    plain = run_sweep(dict(sweep=dict(output_scale=(0.1, 1000.0)))).train_loss[:, 0]
+    assert plain[1] > 1e4 * first[1]
+
+
+# --- no dead setting -----------------------------------------------------------------
+
+LIVELY = dict(
+    observe=dict(norms={}, kernel_alignment=dict(points=5), population_risk={}),
+    optimizer=dict(learning_rate=0.7, momentum=0.1),
+    loss=dict(tolerance=0.01),
+    stop=dict(metric="train_loss", threshold=0.03, patience=1.0),
+    train=dict(steps=60, records=20, spacing="linear"),
+)
+IDLE = {"seeds.split", "seeds.batches"}
+"""What full-batch descent on two separate sets has no use for."""
+
+
+def change_of(path, leaf, value):
+    """Another good value."""
+    if leaf.choices:
+        return next(choice for choice in leaf.choices if choice != value)
+    if leaf.kind is bool:
+        return not value
+    if leaf.kind is str:
+        return {"stop.metric": "test_loss"}[path]
+    if leaf.kind is int:
+        return 2 * value + 1 if value > 0 else value + 2
+    return 1.5 * value if value else 0.3
+
+
+def differs(one, other):
+    a, b = (np.asarray(v) for v in (one, other))
+    return a.shape != b.shape or not np.array_equal(a, b, equal_nan=True)
+
+
+def dead_settings(resolved, wanted):
+    """Settings of a committee run that change nothing in the results."""
+    plan = resolved(LIVELY).plan
+    paths = [p for p, leaf in plan.leaves.items() if wanted(leaf) and p not in IDLE]
+    base = tuple(plan.settings[path] for path in paths)
+    rows = [base]
+    for i, path in enumerate(paths):
+        new = plan.leaves[path].check(path, change_of(path, plan.leaves[path], base[i]))
+        assert new != base[i]
+        rows.append((*base[:i], new, *base[i + 1 :]))
+    axis = Axis("change", tuple(paths), tuple(rows))
+    swept = runner.Plan(plan.settings, plan.leaves, Grid((axis,)))
+    results = runner.Sweeper(swept, runner.Engine(mode="map"), say=lambda _: None).run()
+    first, changed = results.isel(change=0), results.isel(change=slice(1, None))
+    assert paths and first.stop_met_at.notnull()
+    return [
+        path
+        for i, path in enumerate(paths)
+        if not any(
+            differs(changed[name].isel(change=i), first[name])
+            for name in results.data_vars
+        )
+    ]
+
+
+def test_every_float_setting_changes_the_result(resolved):
+    assert dead_settings(resolved, lambda leaf: not leaf.static) == []
+
+
+@pytest.mark.slow
+def test_every_setting_changes_the_result(resolved):
+    assert dead_settings(resolved, lambda leaf: leaf.static) == []
+
+
+# --- stopped and resumed -------------------------------------------------------------
+
+SHORT = {"segment_seconds": 1e-9, "runs_per_chunk": 4}
+"""GRID in two chunks, one step a segment after the first: some 34 places to stop."""
+
+
+class StopAt:
+    """Asks to stop when asked for the n-th time."""
+
+    def __init__(self, number):
+        self.left = number
+
+    def __call__(self):
+        self.left -= 1
+        return self.left == 0
+
+
+def interrupt(run_sweep, folder, *numbers, layers=(GRID,), **engine):
+    """Runs and stops at each of these segments in turn."""
+    for number in numbers:
+        with pytest.raises(runner.Interrupted):
+            run_sweep(
+                *layers, folder=folder, stop=StopAt(number), **{**SHORT, **engine}
+            )
+
+
+@pytest.mark.parametrize("numbers", [(1,), (12, 14), (17,), (18, 1, 1)], ids=str)
+def test_a_resumed_sweep_has_the_bits_of_an_uninterrupted_one(
+    run_sweep, reference, assert_identical, tmp_path, numbers
+):
+    interrupt(run_sweep, tmp_path, *numbers)
+    said = []
+    resumed = run_sweep(GRID, folder=tmp_path, say=said.append, **SHORT)
+    assert len(said) == 1 and said[0].startswith("Going on from checkpoint")
+    same_runs(resumed, reference, assert_identical)
+    assert resumed.attrs["seconds"] > 0
+
+
+@pytest.mark.parametrize("number", [20, 40])
+def test_a_sweep_of_several_groups_resumes_to_the_same_bits(
+    run_sweep, assert_identical, tmp_path, number
+):
+    """Two groups of two chunks; stopped in the first and in the second group."""
+    layers = (GRID, dict(sweep=dict(width=(3, 7))))
+    expected = run_sweep(*layers)
+    interrupt(run_sweep, tmp_path, number, layers=layers)
+    resumed = run_sweep(*layers, folder=tmp_path, **SHORT)
+    same_runs(resumed, expected, assert_identical)
+
+
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+def test_a_sweep_resumed_on_other_devices_has_the_same_bits(
+    run_sweep, reference, assert_identical, tmp_path, first, then
+):
+    interrupt(run_sweep, tmp_path, 12, devices=tuple(DEVICES[:first]))
+    resumed = run_sweep(GRID, folder=tmp_path, **SHORT, devices=tuple(DEVICES[:then]))
+    same_runs(resumed, reference, assert_identical)
+
+
+@pytest.mark.parametrize("number", [14, 40])
+def test_a_sweep_resumed_while_runs_end_early_has_the_same_bits(
+    run_sweep, assert_identical, tmp_path, number
+):
+    expected = run_sweep(STOPS, segment_seconds=1e-9)
+    interrupt(run_sweep, tmp_path, number, layers=(STOPS,), runs_per_chunk=0)
+    resumed = run_sweep(STOPS, folder=tmp_path, devices=(DEVICES[0],))
+    same_runs(resumed, expected, assert_identical)
+
+
+def test_a_sweep_by_vmap_resumes_to_the_same_bits(
+    run_sweep, assert_identical, tmp_path
+):
+    engine = {**SHORT, "mode": "vmap"}
+    expected = run_sweep(GRID, **engine)
+    interrupt(run_sweep, tmp_path, 9, **engine)
+    resumed = run_sweep(GRID, folder=tmp_path, **engine)
+    same_runs(resumed, expected, assert_identical)
+
+
+def test_a_resumed_sweep_keeps_its_mode_and_chunks_whatever_is_asked_now(
+    run_sweep, reference, assert_identical, tmp_path
+):
+    interrupt(run_sweep, tmp_path, 5)
+    resumed = run_sweep(GRID, folder=tmp_path, mode="vmap", runs_per_chunk=2)
+    assert resumed.attrs["modes"] == "map"
+    same_runs(resumed, reference, assert_identical)
+
+
+def test_a_complete_sweep_run_again_computes_nothing(
+    run_sweep, reference, assert_identical, tmp_path, compilations
+):
+    run_sweep(GRID, folder=tmp_path)
+    with compilations() as names:
+        again = run_sweep(GRID, folder=tmp_path)
+    assert not [name for name in names if "on_device" in name]
+    same_runs(again, reference, assert_identical)
+
+
+def newest(folder):
+    return max(
+        (p for p in folder.iterdir() if p.name.isdigit()), key=lambda p: int(p.name)
+    )
+
+
+def spoil(checkpoint):
+    """Cuts every file of a checkpoint in half."""
+    for path in checkpoint.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            path.write_bytes(content[: len(content) // 2])
+
+
+def test_a_damaged_newest_checkpoint_falls_back_and_says_so(
+    run_sweep, reference, assert_identical, tmp_path
+):
+    interrupt(run_sweep, tmp_path, 5, 6)
+    bad = newest(tmp_path)
+    spoil(bad)
+    said = []
+    resumed = run_sweep(GRID, folder=tmp_path, say=said.append, **SHORT)
+    assert said[0].startswith(f"Checkpoint {bad.name} is not readable (")
+    assert said[0].endswith("going back to the one before it.")
+    assert said[1].startswith(f"Going on from checkpoint {int(bad.name) - 1}:")
+    same_runs(resumed, reference, assert_identical)
+
+
+def test_no_readable_checkpoint_at_all_is_one_sentence_and_nothing_runs(
+    run_sweep, tmp_path
+):
+    interrupt(run_sweep, tmp_path, 2, 2)
+    for path in tmp_path.iterdir():
+        spoil(path)
+    with pytest.raises(CheckpointError, match=r"No checkpoint in .* is readable"):
+        run_sweep(GRID, folder=tmp_path, **SHORT)
+
+
+def test_a_checkpoint_of_another_program_names_the_leaves_that_do_not_fit(
+    run_sweep, tmp_path
+):
+    interrupt(run_sweep, tmp_path, 2)
+    with pytest.raises(CheckpointError) as error:
+        run_sweep(GRID, dict(model=dict(width=9)), folder=tmp_path)
+    assert "of another shape: anchor.w, params.w" in str(error.value)
+
+
+def test_a_half_written_checkpoint_is_not_looked_at(
+    run_sweep, reference, assert_identical, tmp_path
+):
+    interrupt(run_sweep, tmp_path, 5)
+    half = tmp_path / "9.orbax-checkpoint-tmp"
+    shutil.copytree(newest(tmp_path), half)
+    spoil(half)
+    said = []
+    resumed = run_sweep(GRID, folder=tmp_path, say=said.append, **SHORT)
+    assert len(said) == 1
+    same_runs(resumed, reference, assert_identical)
+
+
+# --- progress ------------------------------------------------------------------------
+
+
+def test_progress_counts_every_run_to_its_end_and_names_what_was_reached(resolved):
+    seen = []
+    plan = resolved(RATES).plan
+    sweeper = runner.Sweeper(
+        plan,
+        runner.Engine(mode="map", segment_seconds=1e-9, runs_per_chunk=4),
+        say=lambda _: None,
+        progress=seen.append,
+    )
+    results = sweeper.run()
+    steps = [progress.run_steps for progress in seen]
+    assert steps == sorted(steps)
+    assert steps[-1] == seen[-1].run_steps_total == 6 * 40
+    assert seen[-1].diverged == int(results.diverged.sum()) == 2
+    assert seen[-1].memorised == int(results.t_train.notnull().sum())
+    assert seen[-1].eta == 0 and seen[0].eta > 0
+
+
+def test_the_estimate_of_a_group_names_what_it_would_take(resolved):
+    plan = resolved(GRID).plan
+    (group,) = plan.groups()
+    estimate = runner.estimate(plan, group, runner.Engine(mode="map"))
+    assert (estimate.mode, estimate.chunk) == ("map", 6)
+    assert estimate.bytes > 0 and estimate.seconds > 0

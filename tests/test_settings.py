@@ -1,0 +1,144 @@
+"""Settings are read from signatures; each kind of bad value has its own sentence."""
+
+from typing import Annotated, Literal
+
+import pytest
+
+from grok_jax.settings import (
+    STATIC,
+    TRACED,
+    Bounds,
+    Count,
+    Fraction,
+    Leaf,
+    Momentum,
+    Natural,
+    NonNegative,
+    OwnSeed,
+    Positive,
+    Seed,
+    SettingError,
+    lookup,
+    nearest,
+    schema,
+)
+
+
+def part(
+    key,
+    size=3,
+    *,
+    width: Count = 5,
+    rate: Positive = 0.5,
+    momentum: Momentum = 0.0,
+    seed: Seed = 0,
+    plain: float = 1.0,
+    kind: Literal["a", "b"] = "a",
+    name: str = "x",
+    flag: bool = False,
+    needed: int,
+):
+    """Only keyword-only parameters that have a default are settings."""
+
+
+def check(annotation, value, path="part.x"):
+    def factory(*, x: annotation = None): ...
+
+    return schema(factory)["x"].check(path, value)
+
+
+def test_a_schema_holds_the_keyword_only_parameters_with_a_default():
+    assert list(schema(part)) == [
+        "width",
+        "rate",
+        "momentum",
+        "seed",
+        "plain",
+        "kind",
+        "name",
+        "flag",
+    ]
+    assert schema(part)["width"] == Leaf(int, 5, Bounds(low=1), (), static=True)
+    assert schema(part)["kind"] == Leaf(str, "a", None, ("a", "b"), static=True)
+
+
+def test_floats_and_seeds_are_traced_and_everything_else_is_static():
+    leaves = schema(part)
+    assert {name for name, leaf in leaves.items() if not leaf.static} == {
+        "rate",
+        "seed",
+        "plain",
+    }
+    assert check(Annotated[float, STATIC], 1) == 1.0
+
+    def marked(*, a: Annotated[float, STATIC] = 1.0, b: Annotated[int, TRACED] = 1): ...
+
+    assert [leaf.static for leaf in schema(marked).values()] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "held", "kind"),
+    [
+        (Positive, 3, 3.0, float),
+        (Count, 4.0, 4, int),
+        (Count, 10**12, 10**12, int),
+        (bool, True, True, bool),
+        (str, "plain", "plain", str),
+        (Seed, 2**31 - 1, 2**31 - 1, int),
+        (OwnSeed, -1, -1, int),
+        (Fraction, 1, 1.0, float),
+        (Momentum, 0, 0.0, float),
+        (float, float("inf"), float("inf"), float),
+    ],
+)
+def test_a_good_value_is_held_in_the_type_of_its_setting(annotation, value, held, kind):
+    result = check(annotation, value)
+    assert result == held
+    assert type(result) is kind
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "sentence"),
+    [
+        (Count, "three", "part.x must be of type int, not 'three'."),
+        (Count, 2.5, "part.x must be of type int, not 2.5."),
+        (Count, True, "part.x must be of type int, not True."),
+        (Positive, True, "part.x must be of type float, not True."),
+        (Positive, "0.5", "part.x must be of type float, not '0.5'."),
+        (Positive, None, "part.x must be of type float, not None."),
+        (Positive, (1.0, 2.0), "part.x must be of type float, not (1.0, 2.0)."),
+        (bool, 1, "part.x must be of type bool, not 1."),
+        (str, 1, "part.x must be of type str, not 1."),
+        (Count, 0, "part.x is 0; it must be >= 1."),
+        (Natural, -1, "part.x is -1; it must be >= 0."),
+        (Positive, 0, "part.x is 0.0; it must be > 0."),
+        (Positive, float("nan"), "part.x is nan; it must be > 0."),
+        (NonNegative, -1e-9, "part.x is -1e-09; it must be >= 0."),
+        (Momentum, 1.0, "part.x is 1.0; it must be >= 0 and < 1."),
+        (Fraction, 0.0, "part.x is 0.0; it must be > 0 and <= 1."),
+        (Seed, 2**31, "part.x is 2147483648; it must be >= 0 and <= 2147483647."),
+        (OwnSeed, -2, "part.x is -2; it must be >= -1 and <= 2147483647."),
+        (Literal["log", "linear"], "lin", "part.x is 'lin'; it must be one of log, "),
+    ],
+)
+def test_each_kind_of_bad_value_has_its_own_sentence(annotation, value, sentence):
+    with pytest.raises(SettingError) as error:
+        check(annotation, value)
+    assert str(error.value).startswith(sentence)
+
+
+def test_a_typo_is_answered_by_the_closest_names():
+    known = ["model.width", "model.epsilon", "task.train_size"]
+    assert nearest("model.widht", known).startswith("nearest: model.width")
+    assert nearest("epsilonn", known) == "nearest: model.epsilon"
+
+
+def test_a_name_like_no_other_is_answered_by_all_names():
+    assert nearest("zzz", ["b", "a"]) == "known: a, b"
+
+
+def test_lookup_finds_an_entry_or_names_the_nearest():
+    assert lookup({"committee": 1}, "committee", "model") == 1
+    with pytest.raises(SettingError) as error:
+        lookup({"committee": 1}, "comittee", "model")
+    assert str(error.value) == "There is no model 'comittee'; nearest: committee."
