@@ -196,7 +196,7 @@ def _moments(x: Array, residual: Array) -> tuple[Array, Array]:
 
 
 def _descend(
-    wbar: Array, m: Array, g: Array, g_matrix: Array, c: Array, epsilon: Scalar
+    wbar: Array, m: Array, g: Array, g_matrix: Array, c: Scalar, epsilon: Scalar
 ) -> tuple[Array, Array]:
     def transport(v: Array) -> Array:  # A v
         return v - c * epsilon * jnp.matmul(g_matrix, v, precision="highest")
