@@ -458,7 +458,8 @@ def _inputs(use: Use, read: Callable[[Value], Any], dtype: Any) -> jax.Array:
     other = other.reshape(use.sizes[:2])
     if use.vocabulary is not None:
         last = use.vocabulary - 1
-        rows = jnp.clip(other, 0, last) if use.clip else other
+        rows = other.astype(jnp.int32)
+        rows = jnp.clip(rows, 0, last) if use.clip else rows
         return jnp.where((rows >= 0) & (rows <= last), rows, -1)
     other = other.astype(dtype)
     for name, value in use.scales:
@@ -493,6 +494,7 @@ def kernels(
 ) -> dict[int, jax.Array]:
     """The kernel of each leaf that the function uses, from batched factors."""
     result = {}
+    # The factors of layers come first, then those of explicit gradients.
     for layer, (a1, g1), (a2, g2) in zip(plan.layers, factors1, factors2, strict=False):
         n1, n2, positions = len(a1), len(a2), layer.positions
         signals = gram(_by_position(g1), _by_position(g2), kind)
@@ -500,7 +502,6 @@ def kernels(
         inputs = (a1 == a2.T) & (a1 >= 0) if layer.is_lookup else a1 @ a2.T
         inputs = inputs.reshape(inputs.shape + (1,) * (signals.ndim - 2))
         shape = (n1, positions, n2, positions, *signals.shape[2:])
-
         result[layer.weight] = _sum_positions(inputs * signals, shape)
         if layer.bias is not None:
             result[layer.bias] = _sum_positions(signals, shape)

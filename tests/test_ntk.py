@@ -479,6 +479,27 @@ def test_leaves_that_are_not_floating_are_constants():
     assert not layers["power"].any()
 
 
+def test_function_that_ignores_its_parameters_has_no_kernel():
+    x = normal(0, 5, 3)
+    for kind, shape in (("trace", (5, 5)), ("full", (5, 5, 3, 3))):
+        k = ntk.empirical_ntk(lambda p, x: x, normal(1, 2), x, kind=kind, block_size=2)
+        assert k.shape == shape and not k.any()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+@pytest.mark.parametrize("mode", ["clip", "fill", "wrap"])
+def test_look_ups_beyond_the_table(mode, dtype):
+    """Tokens past the end are clipped or dropped, in the gradient as in the value."""
+
+    def apply(table, x):
+        rows = jnp.take(table, x, axis=0, mode=mode, fill_value=0.5)
+        return jnp.sin(rows).sum(1)
+
+    table, tokens = normal(0, 3, 2), np.array([[0, 4], [2, 2], [3, 1]], dtype)
+    expected = brute_force(apply, table, jnp.asarray(tokens))["trace"]
+    assert_same(ntk.empirical_ntk(apply, table, tokens), expected)
+
+
 def test_samples_are_independent_even_where_the_function_mixes_them():
     def batch_norm(params, x):
         return ((x - x.mean(0)) ** 2 + x) @ params
