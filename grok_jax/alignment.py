@@ -87,8 +87,8 @@ def output_alignment(k: ArrayLike, y: ArrayLike, centered: bool = False) -> jax.
 
     >>> y = jnp.array([[1.0, 1.0], [1.0, -1.0]])
     >>> k = jnp.stack([jnp.ones((2, 2)), jnp.eye(2)], axis=-1)
-    >>> print(output_alignment(k, y))
-    [1.         0.70710677]
+    >>> print(output_alignment(k, y).round(3))
+    [1.    0.707]
     """
     k, y = jnp.asarray(k), jnp.asarray(y)
     if k.ndim != 3 or y.ndim != 2 or k.shape[2] != y.shape[1]:
