@@ -122,7 +122,7 @@ def flatten(closed: core.ClosedJaxpr) -> Program:
                 alone = jaxpr.replace(
                     constvars=(),
                     invars=list(variables),
-                    outvars=[v for v in eqn.outvars if not isinstance(v, core.DropVar)],
+                    outvars=eqn.outvars,
                     eqns=[eqn],
                     effects=eqn.effects,
                 )
@@ -160,10 +160,9 @@ def execute(
         pairs = zip(step.eqn.invars, step.inputs, strict=True)
         known = {var: value for var, value in pairs if _is_variable(var)}
         values = [read(known[var]) for var in step.alone.jaxpr.invars]
-        results = iter(core.jaxpr_as_fun(step.alone)(*values))
-        for number, var in zip(step.outputs, step.eqn.outvars, strict=True):
-            if not isinstance(var, core.DropVar):
-                env[number] = on_output(index, next(results))
+        results = core.jaxpr_as_fun(step.alone)(*values)
+        for number, result in zip(step.outputs, results, strict=True):
+            env[number] = on_output(index, result)
     return [read(value) for value in program.outputs], read
 
 
@@ -448,8 +447,12 @@ def mesh_axes(aval: Any) -> frozenset[Any]:
 
 def varying(value: jax.Array, axes: frozenset[Any]) -> jax.Array:
     """The value, typed as differing along the mesh axes."""
-    missing = axes - mesh_axes(jax.typeof(value))
-    return jax.lax.pcast(value, tuple(missing), to="varying") if missing else value
+    missing = tuple(axes - mesh_axes(jax.typeof(value)))
+    if not missing:
+        return value
+    if hasattr(jax.lax, "pcast"):
+        return jax.lax.pcast(value, missing, to="varying")
+    return jax.lax.pvary(value, missing)  # jax 0.8
 
 
 def _inputs(use: Use, read: Callable[[Value], Any], dtype: Any) -> jax.Array:
