@@ -450,9 +450,10 @@ def varying(value: jax.Array, axes: frozenset[Any]) -> jax.Array:
     missing = tuple(axes - mesh_axes(jax.typeof(value)))
     if not missing:
         return value
-    if hasattr(jax.lax, "pcast"):
-        return jax.lax.pcast(value, missing, to="varying")
-    return jax.lax.pvary(value, missing)  # jax 0.8
+    lax: Any = jax.lax  # whose names depend on the version
+    if hasattr(lax, "pcast"):
+        return lax.pcast(value, missing, to="varying")
+    return lax.pvary(value, missing)  # jax 0.8
 
 
 def _inputs(use: Use, read: Callable[[Value], Any], dtype: Any) -> jax.Array:
