@@ -1,0 +1,73 @@
+"""Fully connected networks, drawn as PyTorch does (Liu et al. 2023, Omnigrok)."""
+
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from grok_jax.rng import named_key
+from grok_jax.settings import Count
+from grok_jax.types import Model
+
+ACTIVATIONS = {
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+    "leaky_relu": partial(jax.nn.leaky_relu, negative_slope=0.2),
+}
+
+Layer = dict[str, Array]
+
+
+def mlp(
+    *,
+    width: Count = 200,
+    layers: Count = 2,
+    outputs: Count = 10,
+    activation: Literal["relu", "tanh", "leaky_relu"] = "relu",
+    init: Literal["pytorch", "kaiming_normal"] = "pytorch",
+) -> Model:
+    """x [n, D] -> f [n, C] through `layers` hidden layers of `width` units.
+
+    params {"layer_0": {"w": [in, out], "b": [out]}, ...}, the output layer last.
+
+    Args:
+      activation: `leaky_relu` falls with slope 0.2 (the authors' toy addition).
+      init: `pytorch` draws weights and biases from U(-k, k), k = 1 / sqrt(fan in), as
+        nn.Linear does; `kaiming_normal` draws weights from N(0, 2 / fan in), with
+        biases of zero.
+    """
+    draw_layer = _uniform_layer if init == "pytorch" else _kaiming_layer
+
+    def draw(key: Array, x: Array) -> dict[str, Layer]:
+        sizes = (x.shape[-1], *(width,) * layers, outputs)
+        return {
+            f"layer_{i}": draw_layer(named_key(key, f"layer_{i}"), *sizes[i : i + 2])
+            for i in range(layers + 1)
+        }
+
+    def apply(params: dict[str, Layer], x: Array) -> Array:
+        for i in range(layers):
+            x = ACTIVATIONS[activation](_affine(params[f"layer_{i}"], x))
+        return _affine(params[f"layer_{layers}"], x)
+
+    return Model(draw, apply)
+
+
+def _affine(layer: Layer, x: Array) -> Array:
+    return jnp.matmul(x, layer["w"]) + layer["b"][None]
+
+
+def _uniform_layer(key: Array, inputs: int, outputs: int) -> Layer:
+    bound = inputs**-0.5
+    draw = partial(jax.random.uniform, minval=-bound, maxval=bound)
+    return {
+        "w": draw(named_key(key, "w"), (inputs, outputs)),
+        "b": draw(named_key(key, "b"), (outputs,)),
+    }
+
+
+def _kaiming_layer(key: Array, inputs: int, outputs: int) -> Layer:
+    w = jax.random.normal(named_key(key, "w"), (inputs, outputs))
+    return {"w": w * (2 / inputs) ** 0.5, "b": jnp.zeros(outputs)}
