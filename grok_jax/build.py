@@ -6,6 +6,7 @@ everything here also happens inside a compiled sweep.
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from grok_jax.models.two_layer import quadratic
 from grok_jax.settings import (
     Count,
     Leaf,
+    Natural,
     NonNegative,
     OwnSeed,
     Positive,
@@ -33,7 +35,7 @@ from grok_jax.tasks.eigenlabels import eigenlabels
 from grok_jax.tasks.modular import modular
 from grok_jax.tasks.polynomial import polynomial
 from grok_jax.theory.committee import exact_dynamics
-from grok_jax.train import Observable, Run, make_run
+from grok_jax.train import Batches, Observable, Run, make_run
 from grok_jax.types import Apply, Dataset, Model, Params, Stop, Task
 
 TASKS: dict[str, Task] = {
@@ -49,6 +51,8 @@ MODELS: dict[str, Callable[..., Model]] = {
 LOSSES: dict[str, Callable[..., losses.Loss]] = {
     "squared_error": losses.regression,
     "one_hot_squared_error": losses.one_hot_regression,
+    "cross_entropy": losses.cross_entropy,
+    "binary_cross_entropy": losses.binary_cross_entropy,
 }
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "gradient_descent": optim.gradient_descent,
@@ -62,6 +66,8 @@ OBSERVABLES: dict[str, Callable[..., dict[str, Array]]] = {
     "kernel_snapshots": observables.kernel_snapshots,
 }
 
+ONE_OUTPUT = ("polynomial", "eigenlabels")  # and every example with the same weight
+
 # What every section has beside the settings of the part that its `name` chooses.
 
 
@@ -74,7 +80,9 @@ def _wrappers(
 ) -> None: ...
 
 
-def _rule(*, rule: Literal["plain", "lazy"] = "plain") -> None: ...
+def _descent(
+    *, rule: Literal["plain", "lazy"] = "plain", norm: Literal["free", "fixed"] = "free"
+) -> None: ...
 
 
 def _train(
@@ -82,6 +90,7 @@ def _train(
     steps: Steps = 1000,
     records: Count = 100,
     spacing: Literal["log", "linear"] = "log",
+    batch_size: Natural = 0,
 ) -> None: ...
 
 
@@ -118,7 +127,7 @@ REGISTRIES: dict[str, tuple[dict[str, Any], str]] = {
     "loss": (LOSSES, "loss"),
     "optimizer": (OPTIMIZERS, "optimizer"),
 }
-_BESIDE = {"model": _wrappers, "optimizer": _rule}
+_BESIDE = {"model": _wrappers, "optimizer": _descent}
 
 
 def section_schema(section: str, name: str) -> dict[str, Leaf]:
@@ -200,21 +209,27 @@ def validate(settings: Mapping[str, Any]) -> None:
             and settings["optimizer.rule"] == "lazy"
             and settings["optimizer.momentum"] == 0
         )
+        exact &= (
+            settings["optimizer.norm"] == "free" and not settings["train.batch_size"]
+        )
         if not exact or settings["model.centered"] or settings["model.linearized"]:
             raise SettingError(
                 "model.name committee_dynamics is exact for optimizer.name "
-                "gradient_descent with rule lazy and momentum 0, neither centred nor "
-                "linearised."
+                "gradient_descent with rule lazy, momentum 0 and norm free on full "
+                "batches, neither centred nor linearised."
             )
     if settings["reference.lazy"] and (
         optimizer != "gradient_descent"
         or settings["optimizer.momentum"] != 0
+        or settings["optimizer.norm"] != "free"
+        or settings["train.batch_size"]
         or settings["loss.name"] != "squared_error"
-        or settings["task.name"] == "modular"  # many outputs, and a split by weights
+        or settings["task.name"] not in ONE_OUTPUT
     ):
         raise SettingError(
             "reference.lazy has a closed form for optimizer.name gradient_descent "
-            "with momentum 0, loss.name squared_error and tasks of one output only."
+            "with momentum 0 and norm free on full batches, loss.name squared_error "
+            "and tasks of one output only."
         )
     metric = settings["stop.metric"]
     always = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
@@ -248,10 +263,27 @@ def data_identity(settings: Mapping[str, Any]) -> tuple[Any, ...]:
     return (*sorted(section_of(settings, "task").items()), *seeds)
 
 
-def make_dataset(settings: Mapping[str, Any]) -> Dataset:
-    """The data of a run; pure, so that it runs under jit with traced settings."""
+def load_files(settings: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
+    """What a task of real data reads, as the keyword argument that it takes."""
+    load = TASKS[settings["task.name"]].load
+    if load is None:
+        return {}
+    own = section_of(settings, "task")
+    return {"files": _load(load, tuple((name, own[name]) for name in schema(load)))}
+
+
+@lru_cache(maxsize=4)
+def _load(load: Callable, arguments: tuple) -> dict[str, np.ndarray]:
+    return load(**dict(arguments))
+
+
+def make_dataset(settings: Mapping[str, Any], **files: Any) -> Dataset:
+    """The data of a run; pure, so that it runs under jit with traced settings.
+
+    `files` is what `load_files` has read, for a task of real data.
+    """
     task = TASKS[settings["task.name"]]
-    return task.make(make_keys(settings), **_arguments(settings, "task"))
+    return task.make(make_keys(settings), **_arguments(settings, "task"), **files)
 
 
 class Parts:
@@ -301,6 +333,9 @@ def make(settings: Mapping[str, Any]) -> Run:
     tx = OPTIMIZERS[settings["optimizer.name"]](
         **{**arguments, "learning_rate": parts.learning_rate}
     )
+    if settings["optimizer.norm"] == "fixed":
+        tx = optim.fixed_norm(tx)
+    size = settings["train.batch_size"]
 
     def init(data: Dataset) -> Params:
         params = parts.model.init(keys.init, data.train.x[:1])
@@ -323,6 +358,7 @@ def make(settings: Mapping[str, Any]) -> Run:
         loss=loss,
         tx=tx,
         descend=None if parts.model.descend is None else descend,
+        batches=Batches(size, keys.batches) if size else None,
         observables=[_observable(parts, name) for name in observed_names(settings)],
         stop=_make_stop(settings),
     )

@@ -4,10 +4,10 @@ Each maps (f, y) with f [n] or [n, C] to [n].
 """
 
 from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
+import optax
 from jax import Array
 
 from grok_jax.settings import Positive
@@ -17,11 +17,6 @@ def squared_error(f: Array, y: Array) -> Array:
     """|f - y|^2, summed over outputs: the plain squared error, no factor 1/2."""
     square = jnp.square(f - y)
     return square if square.ndim == 1 else jnp.sum(square, axis=-1)
-
-
-def within(f: Array, y: Array, *, tolerance: float | Array) -> Array:
-    """1.0 where the squared error lies below `tolerance`: accuracy of a regression."""
-    return (squared_error(f, y) < tolerance).astype(f.dtype)
 
 
 def weighted_mean(values: Array, weight: Array) -> Array:
@@ -36,24 +31,56 @@ class Loss(NamedTuple):
     accuracy: Callable[[Array, Array], Array]
 
 
-def regression(*, tolerance: Positive = 0.1) -> Loss:
-    """Squared error; an example is right when its squared error is below `tolerance`.
+def mean_squared_error(f: Array, y: Array) -> Array:
+    """|f - y|^2 / C for f, y [n, C]: the mean over outputs."""
+    square = jnp.square(f - y)
+    return square if square.ndim == 1 else jnp.mean(square, axis=-1)
+
+
+def regression(
+    *, tolerance: Positive = 0.1, outputs: Literal["sum", "mean"] = "sum"
+) -> Loss:
+    """Squared error, summed or averaged over outputs; an example is right when it is
+    below `tolerance`.
 
     The threshold belongs to the accuracy alone: the loss curves do not depend on it.
     """
-    return Loss(squared_error, partial(within, tolerance=tolerance))
+    error = squared_error if outputs == "sum" else mean_squared_error
 
+    def within(f: Array, y: Array) -> Array:
+        return (error(f, y) < tolerance).astype(f.dtype)
 
-def one_hot_error(f: Array, y: Array) -> Array:
-    """|f - y|^2 / C for f, y [n, C]: the mean over outputs."""
-    return jnp.mean(jnp.square(f - y), axis=-1)
+    return Loss(error, within)
 
 
 def same_class(f: Array, y: Array) -> Array:
-    """1.0 where the largest output is the class of the one-hot y."""
-    return (jnp.argmax(f, axis=-1) == jnp.argmax(y, axis=-1)).astype(f.dtype)
+    """1.0 where the largest of f [n, C] is the class y, [n] labels or [n, C] one-hot."""
+    label = y if y.ndim == 1 else jnp.argmax(y, axis=-1)
+    return (jnp.argmax(f, axis=-1) == label).astype(f.dtype)
 
 
 def one_hot_regression() -> Loss:
     """Mean squared error on one-hot targets; right where the largest output is."""
-    return Loss(one_hot_error, same_class)
+    return Loss(mean_squared_error, same_class)
+
+
+def softmax_cross_entropy(f: Array, y: Array) -> Array:
+    """-log softmax(f)_y for logits f [n, C] and y, [n] labels or [n, C] one-hot."""
+    if y.ndim == 1:
+        return optax.softmax_cross_entropy_with_integer_labels(f, y)
+    return optax.softmax_cross_entropy(f, y)
+
+
+def cross_entropy() -> Loss:
+    """Softmax cross-entropy; right where the largest logit is."""
+    return Loss(softmax_cross_entropy, same_class)
+
+
+def binary_cross_entropy() -> Loss:
+    """Cross-entropy of sigmoid(f) for logits f [n] and y [n] in {0, 1}; right where f
+    has the sign of y - 1/2."""
+
+    def same_side(f: Array, y: Array) -> Array:
+        return ((f > 0) == (y > 0.5)).astype(f.dtype)
+
+    return Loss(optax.sigmoid_binary_cross_entropy, same_side)

@@ -1,9 +1,14 @@
 """Optimisers: optax transformations, and the learning-rate rule of the lazy limit."""
 
-import optax
+from typing import Any, NamedTuple
 
+import jax
+import optax
+from jax import Array
+
+from grok_jax import tree
 from grok_jax.settings import Momentum, NonNegative, Positive
-from grok_jax.types import Scalar
+from grok_jax.types import Params, Scalar
 
 
 def lazy_learning_rate(
@@ -36,3 +41,36 @@ def adamw(
     The betas are static: traced ones would change the trajectory.
     """
     return optax.adamw(learning_rate, b1=b1, b2=b2, weight_decay=weight_decay)
+
+
+class FixedNormState(NamedTuple):
+    inner: Any
+    radius: Array  # [], the norm to hold
+
+
+def fixed_norm(tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """`tx` on a sphere: after every step all parameters together are scaled back to
+    their initial L2 norm (Liu et al. 2023, Sec. 2: the reduced loss at that norm).
+
+    The norm is that of ALL parameters, each counted once (`tree.norm`).
+
+    >>> step = fixed_norm(optax.sgd(1.0))
+    >>> params = {"w": jax.numpy.array([3.0, 4.0])}
+    >>> updates, _ = step.update({"w": jax.numpy.array([3.0, 0.0])}, step.init(params),
+    ...                          params)
+    >>> print(optax.apply_updates(params, updates)["w"])
+    [0. 5.]
+    """
+
+    def init(params: Params) -> FixedNormState:
+        return FixedNormState(tx.init(params), tree.norm(params))
+
+    def update(updates: Params, state: FixedNormState, params: Params | None = None):
+        if params is None:
+            raise ValueError("fixed_norm needs the parameters in update.")
+        updates, inner = tx.update(updates, state.inner, params)
+        moved = optax.apply_updates(params, updates)
+        on_sphere = tree.scale(moved, state.radius / tree.norm(moved))
+        return tree.subtract(on_sphere, params), state._replace(inner=inner)
+
+    return optax.GradientTransformation(init, update)

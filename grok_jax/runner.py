@@ -129,7 +129,12 @@ class GroupProgram:
 
     def _datasets(self) -> tuple[Any, np.ndarray]:
         """Distinct data sets [n, ...], and for each member which one is its own."""
-        make = jax.jit(lambda own: build.make_dataset({**self.group.settings, **own}))
+        files = build.load_files(self.group.settings)
+        make = jax.jit(
+            lambda own, files: build.make_dataset(
+                {**self.group.settings, **own}, **files
+            )
+        )
         first: dict[Any, int] = {}
         made, which = [], []
         for member in range(len(self.group.members)):
@@ -137,7 +142,7 @@ class GroupProgram:
             if identity not in first:
                 first[identity] = len(made)
                 own = {path: values[member] for path, values in self.traced.items()}
-                made.append(jax.tree.map(np.asarray, make(own)))
+                made.append(jax.tree.map(np.asarray, make(own, files)))
             which.append(first[identity])
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *made)
         return stacked, np.asarray(which, np.int32)

@@ -20,7 +20,7 @@ from jax import Array
 
 from grok_jax import tree
 from grok_jax.losses import Loss, weighted_mean
-from grok_jax.types import Apply, Dataset, Params, Stop
+from grok_jax.types import Apply, Dataset, Params, Split, Stop
 
 Record = dict[str, Array]
 
@@ -30,9 +30,38 @@ class RunState(NamedTuple):
     params: Params
     anchor: Params
     opt_state: Any
+    order: Any  # int32 [n]: this epoch's order of the examples; () without minibatches
     alive: Array  # bool []: neither diverged nor done
     diverged_at: Array  # int32 []: step of the first record that is not finite, or -1
     met_at: Array  # int32 []: step since which the stop rule has held, or -1
+
+
+class Batches(NamedTuple):
+    """Minibatches of `size` examples by shuffled epochs, without replacement; what
+    does not fill a batch sits the epoch out. Fewer examples than `size`: all of them.
+    """
+
+    size: int
+    key: Array
+
+    def first(self, weight: Array) -> Array:
+        """The order [n] to begin with; step 0 shuffles it."""
+        return jnp.arange(len(weight), dtype=jnp.int32)
+
+    def take(self, order: Array, step: Array, weight: Array) -> tuple[Array, Array]:
+        """The order [n] at this step, and the rows [size] of its batch."""
+        size = min(self.size, len(weight))
+        count = jnp.sum(weight > 0, dtype=jnp.int32)
+        per_epoch = jnp.maximum(count // size, 1)
+        epoch, place = step // per_epoch, step % per_epoch
+
+        def shuffle() -> Array:
+            key = jax.random.fold_in(self.key, epoch)
+            lot = jax.random.uniform(key, weight.shape) + (weight <= 0)
+            return jnp.argsort(lot).astype(jnp.int32)
+
+        order = jax.lax.cond(place == 0, shuffle, lambda: order)
+        return order, jax.lax.dynamic_slice(order, (place * size,), (size,))
 
 
 class Observable(NamedTuple):
@@ -80,6 +109,7 @@ def make_run(
     loss: Loss,
     tx: optax.GradientTransformation,
     descend: Callable[[Params, Array, Array], Params] | None = None,
+    batches: Batches | None = None,
     observables: Sequence[Observable] = (),
     stop: Stop | None = None,
 ) -> Run:
@@ -90,6 +120,8 @@ def make_run(
       network: anchor -> the network that is trained and measured.
       descend: (params, x, y) -> params after one step, in the place of the gradient
         and `tx`, for a model with exact dynamics of its own.
+      batches: minibatches for the gradient; None is full batch. Losses are always
+        recorded over all examples.
       observables: what is recorded beside losses and accuracies.
     """
 
@@ -101,29 +133,36 @@ def make_run(
             params=params,
             anchor=params,
             opt_state=tx.init(params),
+            order=batches.first(data.train.weight) if batches else (),
             alive=jnp.full((), True),
             diverged_at=never,
             met_at=never,
         )
 
     def advance(state: RunState, data: Dataset, steps: Array) -> RunState:
-        net, (x, y, weight) = network(state.anchor), data.train
+        net = network(state.anchor)
 
-        def train_loss(params: Params) -> Array:
-            return weighted_mean(loss.value(net(params, x), y), weight)
+        def train_loss(params: Params, batch: Split) -> Array:
+            return weighted_mean(
+                loss.value(net(params, batch.x), batch.y), batch.weight
+            )
 
-        def step(_, carry):
-            params, opt_state = carry
+        def step(i, carry):
+            params, opt_state, order = carry
+            batch = data.train
+            if batches is not None:
+                order, rows = batches.take(order, state.step + i, batch.weight)
+                batch = jax.tree.map(lambda leaf: leaf[rows], batch)
             if descend is not None:
-                return descend(params, x, y), opt_state
-            grads = jax.grad(train_loss)(params)
+                return descend(params, batch.x, batch.y), opt_state, order
+            grads = jax.grad(train_loss)(params, batch)
             updates, opt_state = tx.update(grads, opt_state, params)
-            return optax.apply_updates(params, updates), opt_state
+            return optax.apply_updates(params, updates), opt_state, order
 
-        carry = (state.params, state.opt_state)
-        params, opt_state = jax.lax.fori_loop(0, steps, step, carry)
+        carry = (state.params, state.opt_state, state.order)
+        params, opt_state, order = jax.lax.fori_loop(0, steps, step, carry)
         return state._replace(
-            step=state.step + steps, params=params, opt_state=opt_state
+            step=state.step + steps, params=params, opt_state=opt_state, order=order
         )
 
     def measure(

@@ -110,7 +110,8 @@ def run_alone(resolved):
 
     def run(*layers, changes=None):
         settings = {**resolved(*layers).plan.settings, **(changes or {})}
-        data = jax.jit(lambda: build.make_dataset(settings))()
+        files = build.load_files(settings)
+        data = jax.jit(lambda files: build.make_dataset(settings, **files))(files)
         one = build.make(settings)
         steps = train.record_steps(
             settings["train.steps"],

@@ -22,8 +22,9 @@ def test_one_output_may_be_a_column_or_none():
 
 def test_an_example_is_right_strictly_below_the_tolerance():
     f, y = jnp.array([0.0, 0.5, 1.0]), jnp.zeros(3)
-    assert losses.within(f, y, tolerance=0.25).tolist() == [1.0, 0.0, 0.0]
-    assert losses.within(f, y, tolerance=0.2501).tolist() == [1.0, 1.0, 0.0]
+    for tolerance, right in ((0.25, [1.0, 0.0, 0.0]), (0.2501, [1.0, 1.0, 0.0])):
+        accuracy = losses.regression(tolerance=tolerance).accuracy(f, y)
+        assert accuracy.tolist() == right
 
 
 def test_the_tolerance_moves_the_accuracy_and_not_the_loss():
@@ -73,3 +74,29 @@ def test_every_loss_is_zero_and_right_at_the_target(shape):
     loss = losses.regression()
     assert loss.value(y, y).tolist() == [0.0] * 5
     assert loss.accuracy(y, y).tolist() == [1.0] * 5
+
+
+def test_the_mean_over_outputs_divides_loss_and_threshold_by_their_number():
+    total, mean = losses.regression(), losses.regression(outputs="mean")
+    np.testing.assert_allclose(mean.value(F, Y), total.value(F, Y) / 2, rtol=1e-6)
+    three = losses.regression(outputs="mean", tolerance=0.3)
+    assert three.accuracy(F, Y).tolist() == [0.0, 0.0, 1.0]  # 2, 1 and 1/8
+
+
+def test_cross_entropy_is_minus_the_log_of_the_softmax_at_the_label():
+    loss, labels = losses.cross_entropy(), jnp.array([0, 0, 1])
+    expected = -np.log((np.exp(F) / np.exp(F).sum(1, keepdims=True))[range(3), labels])
+    np.testing.assert_allclose(loss.value(F, labels), expected, rtol=1e-6)
+    one_hot = jax.nn.one_hot(labels, 2)
+    np.testing.assert_allclose(loss.value(F, one_hot), expected, rtol=1e-6)
+    for y in (labels, one_hot):
+        assert loss.accuracy(F, y).tolist() == [0.0, 1.0, 0.0]
+
+
+def test_binary_cross_entropy_is_that_of_two_classes_with_one_logit():
+    loss, f = losses.binary_cross_entropy(), jnp.array([2.0, -1.0, 0.5])
+    y = jnp.array([1.0, 1.0, 0.0])
+    logits = jnp.stack([jnp.zeros(3), f], axis=1)
+    two = losses.cross_entropy().value(logits, y.astype(int))
+    np.testing.assert_allclose(loss.value(f, y), two, rtol=1e-6)
+    assert loss.accuracy(f, y).tolist() == [1.0, 0.0, 0.0]

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from grok_jax import optim
+from grok_jax import optim, tree
 from grok_jax.losses import squared_error
 from grok_jax.models import wrappers
 from grok_jax.models.committee import committee
@@ -115,3 +115,49 @@ def test_the_lazy_rule_makes_the_initial_velocity_independent_of_the_width():
 
 def test_the_lazy_rule_at_scale_and_width_one_changes_nothing():
     assert optim.lazy_learning_rate(0.37, 1.0) == 0.37
+
+
+# --- fixed norm ----------------------------------------------------------------------
+
+LAYERS = {"a": {"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}, "c": jnp.full(4, -2.0)}
+
+
+def course_of(tx, steps, scale):
+    """Norms [steps] of LAYERS x scale, pulled towards 3 everywhere."""
+    start = jax.tree.map(lambda leaf: scale * leaf, LAYERS)
+
+    def step(carry, _):
+        params, state = carry
+        pull = jax.tree.map(lambda leaf: leaf - 3.0, params)
+        updates, state = tx.update(pull, state, params)
+        params = optax.apply_updates(params, updates)
+        return (params, state), tree.norm(params)
+
+    (end, _), norms = jax.lax.scan(step, (start, tx.init(start)), None, steps)
+    return norms / tree.norm(start), end
+
+
+@pytest.mark.parametrize("name", ["gradient_descent", "adamw"])
+def test_the_norm_of_all_parameters_holds_over_a_run_under_vmap(name):
+    tx = optim.fixed_norm(getattr(optim, name)(learning_rate=0.05))
+    many = jax.jit(jax.vmap(lambda scale: course_of(tx, 3000, scale)))
+    norms, end = many(jnp.array([0.1, 1.0, 10.0]))
+    np.testing.assert_allclose(norms, 1.0, rtol=1e-6)
+    free, _ = course_of(getattr(optim, name)(learning_rate=0.05), 3000, 0.1)
+    assert abs(free[-1] - 1) > 0.5
+    # On the sphere the pull ends where all parameters are equal.
+    spread = jax.tree.map(lambda leaf: float(jnp.std(leaf[1])), end)
+    assert max(jax.tree.leaves(spread)) < 1e-3
+
+
+def test_the_fixed_norm_counts_each_parameter_once():
+    tx = optim.fixed_norm(optax.identity())
+    updates, _ = tx.update(LAYERS, tx.init(LAYERS), LAYERS)  # doubles, and back
+    for update in jax.tree.leaves(updates):
+        np.testing.assert_allclose(update, 0.0, atol=1e-6)
+
+
+def test_the_fixed_norm_needs_parameters():
+    tx = optim.fixed_norm(optax.sgd(0.1))
+    with pytest.raises(ValueError, match="needs the parameters"):
+        tx.update(LAYERS, tx.init(LAYERS))

@@ -251,3 +251,67 @@ def test_an_ended_run_moves_no_further():
     state, _ = go(run, [0, 5, 10])
     assert int(state.step) == 0
     np.testing.assert_array_equal(state.params, jnp.zeros(3))
+
+
+# --- minibatches ---------------------------------------------------------------------
+
+
+def epochs(size, weight, steps):
+    """The rows of every batch [steps, size]."""
+    batches = train.Batches(size, jax.random.key(3))
+    weight = jnp.asarray(weight, jnp.float32)
+    order, taken, take = batches.first(weight), [], jax.jit(batches.take)
+    for step in range(steps):
+        order, rows = take(order, jnp.int32(step), weight)
+        taken.append(np.asarray(rows))
+    return np.stack(taken)
+
+
+def test_an_epoch_visits_every_example_once_in_an_order_of_its_own():
+    rows = epochs(2, np.ones(6), 9).reshape(3, 6)
+    assert [sorted(epoch) for epoch in rows] == [list(range(6))] * 3
+    assert len({tuple(epoch) for epoch in rows}) == 3
+
+
+def test_what_does_not_fill_a_batch_sits_the_epoch_out():
+    rows = epochs(4, np.ones(7), 40)
+    assert all(len(set(batch)) == 4 for batch in rows)
+    assert set(rows.ravel()) == set(range(7))
+
+
+def test_examples_of_weight_zero_are_drawn_only_when_the_others_do_not_fill_a_batch():
+    weight = np.array([0, 1, 0, 1, 1, 1, 0, 0])
+    full = epochs(2, weight, 20)
+    assert set(full.ravel()) == {1, 3, 4, 5}
+    short = epochs(6, weight, 5)
+    assert all({1, 3, 4, 5} <= set(batch) for batch in short)
+
+
+def test_a_batch_of_all_examples_is_full_batch_descent():
+    steps = [0, 1, 5, 20]
+    _, expected = go(make(), steps)
+    for size in (8, 100):
+        _, record = go(make(batches=train.Batches(size, jax.random.key(0))), steps)
+        for name in expected:
+            np.testing.assert_allclose(record[name], expected[name], rtol=1e-5)
+
+
+def test_minibatch_descent_is_the_recursion_over_the_rows_it_names():
+    run = make(batches=train.Batches(3, jax.random.key(3)))
+    state, _ = go(run, [0, 11])
+    w, x, y = np.zeros(3), np.asarray(X, float), np.asarray(DATA.train.y, float)
+    for rows in epochs(3, np.ones(8), 11):
+        w = w - 0.1 * 2 / 3 * x[rows].T @ (x[rows] @ w - y[rows])
+    np.testing.assert_allclose(state.params, w, rtol=1e-5)
+
+
+def test_a_cut_in_the_middle_of_an_epoch_changes_no_bit():
+    run = make(batches=train.Batches(3, jax.random.key(0)))
+    start = jax.jit(run.init)(DATA)
+    uncut, _ = jax.jit(lambda s: train.segment(run, s, DATA, pieces([0, 20])))(start)
+    cut = start
+    for steps in (0, 1, 4, 2, 13):
+        piece = train.Pieces(np.array([steps]), np.array([-1]))
+        cut, _ = jax.jit(lambda s, p: train.segment(run, s, DATA, p))(cut, piece)
+    np.testing.assert_array_equal(cut.params, uncut.params)
+    np.testing.assert_array_equal(cut.order, uncut.order)
