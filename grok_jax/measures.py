@@ -6,6 +6,7 @@ clamped to the last step. Curves have the step axis last; any leading axes are k
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
@@ -129,19 +130,241 @@ def last_recorded(curve: ArrayLike) -> Array:
     return jnp.take_along_axis(curve, index[..., None], axis=-1)[..., 0]
 
 
+class Peak(NamedTuple):
+    """Where a curve is highest, and its first and last finite values; [...] each."""
+
+    step: Array
+    value: Array
+    first: Array
+    last: Array
+
+
+def peak(steps: ArrayLike, curve: ArrayLike) -> Peak:
+    """The maximum of curve [..., S] over its finite records; of equal ones, the first.
+
+    A weight norm that rises, peaks and ends below its start (Omnigrok, Fig. 7a) has
+    value > first > last.
+
+    >>> peak([0, 10, 20], [42.0, 60.0, 33.0]).step.item()
+    10.0
+    """
+    curve, steps = jnp.asarray(curve), jnp.asarray(steps, jnp.result_type(float))
+    finite = jnp.isfinite(curve)
+    top = jnp.argmax(jnp.where(finite, curve, -jnp.inf), axis=-1)
+    return Peak(
+        step=jnp.where(finite.any(axis=-1), steps[top], jnp.nan),
+        value=jnp.take_along_axis(curve, top[..., None], axis=-1)[..., 0],
+        first=last_recorded(curve[..., ::-1]),
+        last=last_recorded(curve),
+    )
+
+
+def loss_spikes(curve: ArrayLike, factor: float = 10.0, floor: float = 0.0) -> Array:
+    """How often curve [..., S] leaves the neighbourhood of its lowest value so far.
+
+    A spike begins at a record above `factor` times the lowest record before it, if the
+    finite record just before was not above `factor` times the lowest until then: a
+    spike of many records counts once, and so does a loss that never comes back.
+    Records below `floor` count as `floor` (rounding makes no spikes); those that are
+    not finite are passed over. The spikes are those of adaptive optimisers late in
+    training (Thilak et al. 2022, arXiv 2206.04817); the threshold is our definition.
+
+    >>> loss_spikes([1.0, 0.1, 2.0, 3.0, 0.1, 0.01, 0.2]).item()
+    2
+    """
+    if factor <= 1:
+        raise ValueError(f"factor must be above 1, not {factor}.")
+    curve = jnp.maximum(jnp.asarray(curve), floor)
+
+    def look(carry, value):
+        lowest, above = carry
+        seen = jnp.isfinite(value)
+        now = jnp.where(seen, value > factor * lowest, above)
+        lowest = jnp.where(seen, jnp.minimum(lowest, value), lowest)
+        return (lowest, now), now & ~above
+
+    start = jnp.full_like(curve[..., 0], jnp.inf)
+    _, begins = jax.lax.scan(look, (start, start < 0), jnp.moveaxis(curve, -1, 0))
+    return jnp.sum(begins, axis=0)
+
+
+def descents(curve: ArrayLike, drop: float = 0.2, floor: float = 0.0) -> Array:
+    """How many separate times a positive curve [..., S] falls: 1 is an ordinary
+    descent, 2 a double one, more the multiple descent of Omnigrok, Fig. 6c.
+
+    A descent begins where the curve has fallen by more than the share `drop` of its
+    highest value since the descent before, and ends where it has risen again by as
+    much: value > lowest / (1 - drop). Records below `floor` count as `floor`; those
+    that are not finite are passed over.
+
+    >>> descents([1.0, 0.5, 0.1, 0.4, 0.39, 0.01]).item()
+    2
+    """
+    if not 0 < drop < 1:
+        raise ValueError(f"drop must be between 0 and 1, not {drop}.")
+    curve = jnp.maximum(jnp.asarray(curve), floor)
+
+    def look(carry, value):
+        extreme, falling = carry  # lowest value of this fall, or highest of this rise
+        seen, kept = jnp.isfinite(value), 1 - drop
+        turned = jnp.where(falling, kept * value > extreme, value < kept * extreme)
+        further = jnp.where(falling, value < extreme, value > extreme)
+        turned, further = seen & turned, seen & further
+        extreme = jnp.where(turned | further, value, extreme)
+        return (extreme, falling ^ turned), turned & ~falling
+
+    start = jnp.full_like(curve[..., 0], -jnp.inf)
+    _, begins = jax.lax.scan(look, (start, start > 0), jnp.moveaxis(curve, -1, 0))
+    return jnp.sum(begins, axis=0)
+
+
+class Goldilocks(NamedTuple):
+    """Bottom of the U: its norm w_c and the test loss there."""
+
+    norm: Array
+    loss: Array
+
+
+def goldilocks(norms: ArrayLike, losses: ArrayLike) -> Goldilocks:
+    """The norm of least test loss (Omnigrok, Sec. 2): the vertex of the parabola of
+    log loss over log norm through the lowest point and its two neighbours.
+
+    Args: norms [n] in any order; losses [..., n]; a point that is not finite and
+    positive is left out. Where the lowest point is the first or the last one, the
+    minimum may lie outside: its norm is NaN and the loss that of the point.
+
+    >>> norms = jnp.array([1.0, 2.0, 4.0, 8.0])
+    >>> best = goldilocks(norms, 3 * jnp.exp(jnp.log(norms / 3) ** 2))
+    >>> round(best.norm.item(), 4), round(best.loss.item(), 4)
+    (3.0, 3.0)
+    """
+    x, y = _log_points(norms, losses)
+    lowest = jnp.argmin(y, axis=-1)
+    known = jnp.sum(jnp.isfinite(x), axis=-1)
+    inside = (lowest > 0) & (lowest < known - 1)
+    x0, y0 = _at(x, lowest), _at(y, lowest)
+    left, right = _at(x, lowest - 1) - x0, _at(x, lowest + 1) - x0
+    to_left = (_at(y, lowest - 1) - y0) / left
+    to_right = (_at(y, lowest + 1) - y0) / right
+    bend = (to_right - to_left) / (right - left)
+    slope = to_left - bend * left
+    curved = inside & (bend > 0)  # else the three are equal
+    shift = jnp.where(curved, -slope / (2 * jnp.where(curved, bend, 1)), 0)
+    return Goldilocks(
+        norm=jnp.where(inside, jnp.exp(x0 + shift), jnp.nan),
+        loss=jnp.where(
+            known > 0, jnp.exp(y0 + jnp.where(curved, slope * shift / 2, 0)), jnp.nan
+        ),
+    )
+
+
+class Zone(NamedTuple):
+    """The norms between which generalisation is nearly best; [...] each."""
+
+    low: Array
+    high: Array
+
+    @property
+    def decades(self) -> Array:
+        """Its width, log10(high / low)."""
+        return jnp.log10(self.high / self.low)
+
+
+def goldilocks_zone(norms: ArrayLike, losses: ArrayLike, factor: float = 2.0) -> Zone:
+    """The norms around the lowest measured test loss between which the loss stays at
+    or below `factor` times it; log loss is taken as linear in log norm between points.
+
+    Args as in `goldilocks`. A side on which the loss does not rise so far within the
+    measured norms is NaN, and so is the width.
+
+    >>> zone = goldilocks_zone([1.0, 10.0, 100.0], [1.0, 0.01, 100.0], factor=10.0)
+    >>> round(zone.low.item(), 3), round(zone.decades.item(), 3)
+    (3.162, 0.75)
+    """
+    if factor <= 1:
+        raise ValueError(f"factor must be above 1, not {factor}.")
+    x, y = _log_points(norms, losses)
+    lowest = jnp.argmin(y, axis=-1)
+    level = _at(y, lowest) + jnp.log(factor)
+    places = jnp.broadcast_to(jnp.arange(x.shape[-1]), x.shape)
+    above = jnp.isfinite(y) & (y > level[..., None])
+    left = above & (places < lowest[..., None])
+    right = above & (places > lowest[..., None])
+
+    def crossing(found: Array, outer: Array, inner: Array) -> Array:
+        rise = jnp.where(found, _at(y, outer) - _at(y, inner), 1)
+        share = (level - _at(y, inner)) / rise
+        log_norm = _at(x, inner) + share * (_at(x, outer) - _at(x, inner))
+        return jnp.where(found, jnp.exp(log_norm), jnp.nan)
+
+    low = x.shape[-1] - 1 - jnp.argmax(left[..., ::-1], axis=-1)
+    high = jnp.argmax(right, axis=-1)
+    return Zone(
+        low=crossing(left.any(axis=-1), low, low + 1),
+        high=crossing(right.any(axis=-1), high, high - 1),
+    )
+
+
+def _log_points(norms: ArrayLike, losses: ArrayLike) -> tuple[Array, Array]:
+    """(log norm, log loss) [..., n] by rising norm; points that are not finite and
+    positive come last, as inf."""
+    losses = jnp.asarray(losses, float)
+    norms = jnp.broadcast_to(jnp.asarray(norms, float), losses.shape)
+    keep = jnp.isfinite(norms) & jnp.isfinite(losses) & (norms > 0) & (losses > 0)
+    x, y = (jnp.where(keep, jnp.log(v), jnp.inf) for v in (norms, losses))
+    order = jnp.argsort(x, axis=-1)
+    return jnp.take_along_axis(x, order, -1), jnp.take_along_axis(y, order, -1)
+
+
+def _at(values: Array, index: Array) -> Array:
+    """values [..., n] at index [...]; the nearest end for an index outside."""
+    index = jnp.clip(index, 0, values.shape[-1] - 1)
+    return jnp.take_along_axis(values, index[..., None], axis=-1)[..., 0]
+
+
+def lu_mismatch(
+    norms: ArrayLike, train: ArrayLike, test: ArrayLike, floor: float = 1e-6
+) -> Array:
+    """How far the U leaves the L on the large-norm side, in decades; [...].
+
+    The mean over the measured norms above that of the lowest test loss of
+    log10(test / train), less its value at that norm. A train loss below `floor` is
+    fitted and counts as `floor` (so does a test loss): on a flat L the mismatch is the
+    mean rise of the U. 0 says that train and test loss rise together and that norm
+    alone makes no grokking; it shrinks as data grow (Omnigrok, Figs. 3c, 4c, 5c).
+
+    Args: norms [n]; train and test [..., n]; points that are not finite are left out.
+    NaN where no norm lies above that of the lowest test loss.
+
+    >>> lu_mismatch([1.0, 2.0, 4.0, 8.0], [1.0, 0, 0, 0], [1.0, 0.1, 1.0, 10.0]).item()
+    1.5
+    """
+    train, test = jnp.asarray(train, float), jnp.asarray(test, float)
+    norms = jnp.broadcast_to(jnp.asarray(norms, float), test.shape)
+    keep = jnp.isfinite(norms) & jnp.isfinite(train) & jnp.isfinite(test)
+    best = jnp.argmin(jnp.where(keep, test, jnp.inf), axis=-1)
+    gap = jnp.log10(jnp.maximum(test, floor) / jnp.maximum(train, floor))
+    beyond = keep & (norms > _at(norms, best)[..., None])
+    total = jnp.sum(jnp.where(beyond, gap - _at(gap, best)[..., None], 0), axis=-1)
+    return total / jnp.sum(beyond, axis=-1)
+
+
 class PowerLaw(NamedTuple):
     """y = prefactor x^slope with the half width of the slope's 95% interval (Student's
-    t for so many points)."""
+    t for so many points), and how many pairs it does not know."""
 
     slope: Array
     prefactor: Array
     slope_margin: Array
+    censored: Array
 
 
 def power_law(x: ArrayLike, y: ArrayLike) -> PowerLaw:
     """Least squares of log y on log x over the finite positive pairs.
 
-    NaN with fewer than two pairs; the margin is NaN with fewer than three.
+    NaN with fewer than two pairs; the margin is NaN with fewer than three. `censored`
+    counts the pairs that are left out (NaN, infinite or not positive). Where it is not
+    0 the fit is biased: times that were never reached would all have been late.
 
     >>> fit = power_law([1.0, 2.0, 4.0], [3.0, 1.5, 0.75])
     >>> round(fit.slope.item(), 4), round(fit.prefactor.item(), 4)
@@ -165,6 +388,7 @@ def power_law(x: ArrayLike, y: ArrayLike) -> PowerLaw:
         jnp.where(count >= 2, slope, jnp.nan),
         jnp.where(count >= 2, jnp.exp(mean(log_y) - slope * mean(log_x)), jnp.nan),
         jnp.where(count >= 3, margin, jnp.nan),
+        x.size - count,
     )
 
 

@@ -145,12 +145,14 @@ def test_censored_zero_and_negative_pairs_are_left_out():
     x = np.array([1.0, 2.0, 4.0, 8.0, 16.0, -1.0, 0.0, 3.0])
     y = np.array([2.0, 4.0, 8.0, NAN, np.inf, 2.0, 2.0, -3.0])
     fit, kept = measures.power_law(x, y), measures.power_law(x[:3], y[:3])
-    np.testing.assert_allclose(fit, kept, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(fit[:3], kept[:3], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(fit.slope, 1.0, rtol=1e-5)
+    assert (fit.censored, kept.censored) == (5, 0)
 
 
 def test_too_few_pairs_give_nan_and_two_give_no_margin():
-    assert np.isnan(measures.power_law([1.0, 2.0], [1.0, NAN])).all()
+    fit = measures.power_law([1.0, 2.0], [1.0, NAN])
+    assert np.isnan(fit[:3]).all() and fit.censored == 1
     fit = measures.power_law([1.0, 2.0], [1.0, 4.0])
     np.testing.assert_allclose(fit.slope, 2.0, rtol=1e-5)
     assert np.isnan(fit.slope_margin)
@@ -237,3 +239,227 @@ def test_half_way_is_that_of_the_way_from_the_first_to_the_last_finite_value():
 def test_the_last_recorded_value_is_the_last_finite_one_of_each_run():
     curves = np.array([[1.0, 2.0, NAN, 4.0], [1.0, 2.0, NAN, NAN], [NAN] * 4])
     np.testing.assert_array_equal(measures.last_recorded(curves), [4, 2, NAN])
+
+
+# --- peaks, spikes, descents ---------------------------------------------------------
+
+
+def test_the_peak_is_the_first_of_the_highest_finite_records():
+    curves = np.array(
+        [[42.0, 60.0, 60.0, 50.0, 33.0], [5.0, 4.0, NAN, 6.0, np.inf], [NAN] * 5]
+    )
+    peak = measures.peak(STEPS, curves)
+    np.testing.assert_array_equal(peak.step, [1, 100, NAN])
+    np.testing.assert_array_equal(peak.value, [60, 6, NAN])
+    np.testing.assert_array_equal(peak.first, [42, 5, NAN])
+    np.testing.assert_array_equal(peak.last, [33, 6, NAN])
+
+
+def spikes_by_hand(curve, factor, floor):
+    count, lowest, above = 0, np.inf, False
+    for value in curve:
+        if np.isfinite(value):
+            value = max(value, floor)
+            now = value > factor * lowest
+            count += now and not above
+            lowest, above = min(lowest, value), now
+    return count
+
+
+def descents_by_hand(curve, drop, floor):
+    """By the turning points of the curve: rises below the threshold are taken out."""
+    values = [max(v, floor) for v in curve if np.isfinite(v)]
+    count, place = 0, 0
+    while True:
+        top, start = -np.inf, None
+        for i in range(place, len(values)):
+            top = max(top, values[i])
+            if values[i] < (1 - drop) * top:
+                start = i
+                break
+        if start is None:
+            return count
+        count, low, place = count + 1, np.inf, len(values)
+        for i in range(start, len(values)):
+            low = min(low, values[i])
+            if (1 - drop) * values[i] > low:
+                place = i
+                break
+
+
+def ragged_curves():
+    rng = np.random.default_rng(0)
+    curves = np.exp(np.cumsum(rng.standard_normal((3, 20, 40)), axis=-1))
+    curves[rng.random(curves.shape) < 0.1] = NAN
+    curves[0, :5, 30:] = NAN
+    curves[0, 0] = NAN
+    return curves.astype(np.float32)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.5])
+def test_spikes_and_descents_are_those_counted_by_hand(floor):
+    curves = ragged_curves()
+    spikes = measures.loss_spikes(curves, 3.0, floor)
+    falls = measures.descents(curves, 0.5, floor)
+    for place in np.ndindex(3, 20):
+        assert spikes[place] == spikes_by_hand(curves[place], 3.0, floor)
+        assert falls[place] == descents_by_hand(curves[place], 0.5, floor)
+    assert len(np.unique(spikes)) > 3 and len(np.unique(falls)) > 3
+
+
+def test_a_spike_is_counted_once_and_a_slow_rise_is_one():
+    assert measures.loss_spikes([1.0, 0.1, 5.0, 9.0, 7.0, 0.1]) == 1
+    assert measures.loss_spikes(np.geomspace(1, 1e6, 50)) == 1
+    assert measures.loss_spikes(np.geomspace(1, 1e-6, 50)) == 0
+    assert measures.loss_spikes([1.0, 9.9]) == 0  # above the factor, not at it
+
+
+def test_a_floor_takes_the_spikes_of_rounding_away():
+    noise = [1.0, 1e-9, 1e-13, 1e-9, 1e-13, 1e-9]
+    assert measures.loss_spikes(noise) == 2
+    assert measures.loss_spikes(noise, floor=1e-8) == 0
+
+
+def test_descents_of_double_descent_and_of_one_with_a_plateau():
+    steps = np.linspace(0, 1, 101)
+    double = np.exp(-5 * steps) + 0.3 * np.exp(-(((steps - 0.5) / 0.1) ** 2))
+    assert measures.descents(double) == 2
+    assert measures.descents(np.exp(-5 * np.minimum(steps, abs(steps - 0.5)))) == 2
+    assert measures.descents([1.0, 0.5, 0.5, 0.5, 0.1]) == 1
+    assert measures.descents(np.exp(steps)) == 0
+
+
+def test_counts_under_jit_and_vmap_are_the_same():
+    curves = ragged_curves()[0]
+    for count in (measures.loss_spikes, measures.descents):
+        np.testing.assert_array_equal(jax.jit(jax.vmap(count))(curves), count(curves))
+
+
+def test_thresholds_that_mean_nothing_are_refused():
+    with pytest.raises(ValueError, match="factor must be above 1, not 1"):
+        measures.loss_spikes([1.0], factor=1)
+    with pytest.raises(ValueError, match=r"factor must be above 1, not 0\.5"):
+        measures.goldilocks_zone([1.0], [1.0], factor=0.5)
+    with pytest.raises(ValueError, match="drop must be between 0 and 1, not 1"):
+        measures.descents([1.0], drop=1)
+
+
+# --- L and U -------------------------------------------------------------------------
+
+NORMS = np.geomspace(0.1, 10, 11)
+
+
+def u_shape(norm, loss=1e-4, bend=1.5):
+    """A parabola of log loss over log norm with its bottom at (norm, loss)."""
+    return loss * np.exp(bend * np.log(NORMS / norm) ** 2)
+
+
+def test_the_bottom_of_a_parabola_is_found_between_the_points():
+    for norm in (0.17, 0.5, 1.0, 1.234, 5.9):
+        best = measures.goldilocks(NORMS, u_shape(norm))
+        np.testing.assert_allclose(best.norm, norm, rtol=1e-4)
+        np.testing.assert_allclose(best.loss, 1e-4, rtol=1e-4)
+
+
+def test_the_order_of_the_norms_and_missing_points_do_not_matter():
+    losses = np.stack([u_shape(0.8), u_shape(1.7)])
+    losses[0, [3, 9]], losses[1, [0, 5, 10]] = [NAN, -1.0], [np.inf, NAN, 0.0]
+    order = np.random.default_rng(0).permutation(11)
+    best = measures.goldilocks(NORMS[order], losses[:, order])
+    np.testing.assert_allclose(best.norm, [0.8, 1.7], rtol=1e-4)
+
+
+def test_a_minimum_at_the_edge_has_no_norm():
+    best = measures.goldilocks(NORMS, np.stack([NORMS, 1 / NORMS, 0 * NORMS]))
+    assert np.isnan(best.norm).all()
+    np.testing.assert_allclose(best.loss, [0.1, 0.1, NAN], rtol=1e-5)
+    one = np.where(NORMS > 5, u_shape(1.0), NAN)  # the U's right arm alone
+    assert np.isnan(measures.goldilocks(NORMS, one).norm)
+
+
+def test_the_bottom_of_a_flat_stretch_lies_on_it():
+    best = measures.goldilocks([1.0, 2.0, 4.0, 8.0, 16.0], [2.0, 1.0, 1.0, 1.0, 2.0])
+    assert 2.0 <= best.norm <= 4.0
+    np.testing.assert_allclose(best.loss, 1.0, rtol=0.1)
+    level = measures.goldilocks([1.0, 2.0, 4.0], [NAN, NAN, 3.0])
+    assert np.isnan(level.norm) and level.loss == 3.0
+
+
+def test_the_zone_is_where_the_interpolated_loss_is_below_the_level():
+    losses = u_shape(1.3)
+    for factor in (1.5, 4.0, 100.0):
+        zone = measures.goldilocks_zone(NORMS, losses, factor)
+        x = np.linspace(np.log(NORMS[0]), np.log(NORMS[-1]), 200_001)
+        y = np.interp(x, np.log(NORMS), np.log(losses))
+        within = np.exp(x[y <= np.log(losses.min() * factor)])
+        np.testing.assert_allclose(zone.low, within[0], rtol=1e-4)
+        np.testing.assert_allclose(zone.high, within[-1], rtol=1e-4)
+        np.testing.assert_allclose(
+            zone.decades, np.log10(within[-1] / within[0]), rtol=1e-3
+        )
+
+
+def test_a_wider_u_has_a_wider_zone_and_the_zone_is_that_around_the_minimum():
+    wide = measures.goldilocks_zone(NORMS, np.stack([u_shape(1, bend=0.5), u_shape(1)]))
+    assert wide.decades[0] > wide.decades[1]
+    two = np.where(NORMS > 5, 1.01e-4, u_shape(1.0))  # a second basin, nearly as low
+    zone = measures.goldilocks_zone(NORMS, two)
+    np.testing.assert_allclose(
+        zone.high, measures.goldilocks_zone(NORMS, u_shape(1))[1], rtol=1e-2
+    )
+
+
+def test_a_side_that_never_rises_is_nan_and_so_is_the_width():
+    zone = measures.goldilocks_zone(NORMS, np.maximum(u_shape(1.0), 1e-3 / NORMS))
+    falling = measures.goldilocks_zone(NORMS, 1 / NORMS)
+    assert np.isfinite(zone).all()
+    assert np.isfinite(falling.low) and np.isnan(falling.high)
+    assert np.isnan(falling.decades)
+    assert np.isnan(measures.goldilocks_zone(NORMS, NAN * NORMS)).all()
+
+
+def test_the_mismatch_of_an_l_and_a_u_is_the_mean_rise_of_the_u():
+    train, test = np.where(NORMS < 1, 1.0, 1e-9), u_shape(1.0)
+    rise = np.log10(test[NORMS > 1.001] / test.min())
+    mismatch = measures.lu_mismatch(NORMS, train, test)
+    np.testing.assert_allclose(mismatch, rise.mean(), rtol=1e-4)
+    deeper = measures.lu_mismatch(NORMS, train * 1e-4, test)
+    np.testing.assert_allclose(deeper, mismatch, rtol=1e-5)
+
+
+def test_train_and_test_that_rise_together_have_no_mismatch():
+    test = u_shape(1.0)
+    together, half = measures.lu_mismatch(
+        NORMS, np.stack([test / 30, test**0.5]), np.stack([test, test]), floor=1e-8
+    )
+    np.testing.assert_allclose(together, 0, atol=1e-5)
+    lone = measures.lu_mismatch(NORMS, np.full(11, 1e-3), test)
+    np.testing.assert_allclose(half, lone / 2, rtol=1e-4)
+
+
+def test_missing_points_leave_the_mismatch_to_the_others():
+    train, test = np.full(11, 1e-9), u_shape(1.0)
+    gone = np.arange(11) == 8
+    mismatch = measures.lu_mismatch(NORMS, np.where(gone, NAN, train), test)
+    np.testing.assert_allclose(
+        mismatch, measures.lu_mismatch(NORMS[~gone], train[~gone], test[~gone])
+    )
+    assert np.isnan(measures.lu_mismatch(NORMS, train, 1 / NORMS))
+    assert np.isnan(measures.lu_mismatch(NORMS, train, NAN * NORMS))
+
+
+def test_the_measures_of_the_u_under_jit_and_vmap_are_the_same():
+    test = np.stack([u_shape(v, bend=b) for v, b in [(0.5, 1), (1.3, 2), (20.0, 1)]])
+    train = np.minimum(test, 0.01)
+    for plain, measure in (
+        (measures.goldilocks(NORMS, test), measures.goldilocks),
+        (measures.goldilocks_zone(NORMS, test), measures.goldilocks_zone),
+    ):
+        batched = jax.jit(jax.vmap(measure, in_axes=(None, 0)))(NORMS, test)
+        np.testing.assert_allclose(plain, batched, rtol=1e-6)
+    batched = jax.jit(jax.vmap(measures.lu_mismatch, in_axes=(None, 0, 0)))(
+        NORMS, train, test
+    )
+    np.testing.assert_allclose(
+        measures.lu_mismatch(NORMS, train, test), batched, rtol=1e-6
+    )
