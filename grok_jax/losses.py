@@ -54,7 +54,7 @@ def regression(
 
 
 def same_class(f: Array, y: Array) -> Array:
-    """1.0 where the largest of f [n, C] is the class y, [n] labels or [n, C] one-hot."""
+    """1.0 where the largest of f [n, C] is the class y: label [n] or one-hot [n, C]."""
     label = y if y.ndim == 1 else jnp.argmax(y, axis=-1)
     return (jnp.argmax(f, axis=-1) == label).astype(f.dtype)
 

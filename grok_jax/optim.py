@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import optax
 from jax import Array
 
@@ -54,9 +53,10 @@ def fixed_norm(tx: optax.GradientTransformation) -> optax.GradientTransformation
 
     The norm is that of ALL parameters, each counted once (`tree.norm`).
 
+    >>> import jax.numpy as jnp
     >>> step = fixed_norm(optax.sgd(1.0))
-    >>> params = {"w": jax.numpy.array([3.0, 4.0])}
-    >>> updates, _ = step.update({"w": jax.numpy.array([3.0, 0.0])}, step.init(params),
+    >>> params = {"w": jnp.array([3.0, 4.0])}
+    >>> updates, _ = step.update({"w": jnp.array([3.0, 0.0])}, step.init(params),
     ...                          params)
     >>> print(optax.apply_updates(params, updates)["w"])
     [0. 5.]
@@ -65,7 +65,7 @@ def fixed_norm(tx: optax.GradientTransformation) -> optax.GradientTransformation
     def init(params: Params) -> FixedNormState:
         return FixedNormState(tx.init(params), tree.norm(params))
 
-    def update(updates: Params, state: FixedNormState, params: Params | None = None):
+    def update(updates: Params, state: Any, params: Params | None = None):
         if params is None:
             raise ValueError("fixed_norm needs the parameters in update.")
         updates, inner = tx.update(updates, state.inner, params)

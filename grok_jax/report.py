@@ -2,7 +2,8 @@
 
 Writes DIR/index.html (self-contained) and DIR/summary.md (with DIR/figures) about run
 folders, finished or not: which claims held, the figures, and how it was run.
-`--summary` puts the Markdown elsewhere, its figures beside it in `figures/`.
+`--summary` puts the Markdown elsewhere, its figures beside it in `figures/`; what such
+a file already says of other experiments stays in it.
 
 Exit status: 0 done; 2 wrong usage or a damaged folder; nothing was written then.
 """
@@ -170,29 +171,57 @@ def _cells(claim: dict[str, Any], safe: Callable[[str], str]) -> list[str]:
     return [*(safe(str(claim[name])) for name in own), lines]
 
 
-def summary(reports: Sequence[Report]) -> str:
-    """The report as Markdown, with figures in `figures/`."""
+class Entry(NamedTuple):
+    """One experiment in the Markdown: its row in the overview, and its section."""
 
-    def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-        lines = [head, ["---"] * len(head), *rows]
-        return [*(f"| {' | '.join(cells)} |" for cells in lines), ""]
+    name: str
+    row: str
+    section: str
 
-    rows = [[_md(report.name), *map(_md, _overview(report))] for report in reports]
-    out = [f"# Report: {total(reports)}", "", *table(_HEAD, rows)]
-    for report in reports:
-        facts = dict(report.facts)
-        out += [f"## {_md(report.name)}", "", _md(report.description), ""]
-        out += ["```sh", facts.pop("command"), "```", ""]
-        out += [*(f"- {name}: {_md(fact)}" for name, fact in facts.items()), ""]
-        holds = ["yes" if claim["holds"] else "**NO**" for claim in report.claims]
+
+def entries(text: str) -> list[Entry]:
+    """The experiments of a summary that was written before."""
+    top, *sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    rows = [line for line in top.splitlines() if line.startswith("| ")][2:]
+    return [
+        Entry(section.splitlines()[0].removeprefix("## "), row, section)
+        for row, section in zip(rows, sections, strict=True)
+    ]
+
+
+def summary(reports: Sequence[Report], before: str = "") -> str:
+    """The report as Markdown, with figures in `figures/`; the experiments of the
+    summary `before` keep their place, and what it said unless they are reported now."""
+    found = {entry.name: entry for entry in entries(before)}
+    found |= {entry.name: entry for entry in map(_entry, reports)}
+    scores = [re.findall(r"(\d+) of (\d+)", entry.row)[:1] for entry in found.values()]
+    held, claims = (sum(int(s[i]) for score in scores for s in score) for i in (0, 1))
+    head = _table_lines(_HEAD, [])[:2]
+    rows = [entry.row for entry in found.values()]
+    top = [f"# Report: {held} of {claims} claims hold", "", *head, *rows, "", ""]
+    return "\n".join(top) + "".join(entry.section for entry in found.values())
+
+
+def _entry(report: Report) -> Entry:
+    facts = dict(report.facts)
+    out = [f"## {_md(report.name)}", "", _md(report.description), ""]
+    out += ["```sh", facts.pop("command"), "```", ""]
+    out += [*(f"- {name}: {_md(fact)}" for name, fact in facts.items()), ""]
+    if report.claims:
+        marks = ["yes" if claim["holds"] else "**NO**" for claim in report.claims]
         cells = [_cells(claim, _md) for claim in report.claims]
-        if cells:
-            marked = zip(cells, holds, strict=True)
-            out += table(_COLUMNS, [[*own, mark] for own, mark in marked])
-        for name in report.figures:
-            path = f"figures/{report.key}_{name}.png".replace(" ", "%20")
-            out += [f"![{_md(report.alt(name))}]({path})", ""]
-    return "\n".join(out)
+        marked = zip(cells, marks, strict=True)
+        out += _table_lines(_COLUMNS, [[*own, mark] for own, mark in marked])
+    for name in report.figures:
+        path = f"figures/{report.key}_{name}.png".replace(" ", "%20")
+        out += [f"![{_md(report.alt(name))}]({path})", ""]
+    cells = [_md(report.name), *map(_md, _overview(report))]
+    return Entry(_md(report.name), f"| {' | '.join(cells)} |", "\n".join(out) + "\n")
+
+
+def _table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return [*(f"| {' | '.join(cells)} |" for cells in lines), ""]
 
 
 def _md(text: str) -> str:
@@ -286,7 +315,10 @@ def write(reports: Sequence[Report], out: Path | None, markdown: Path) -> None:
         for report in reports:
             for name, png in report.figures.items():
                 (figures / f"{report.key}_{name}.png").write_bytes(png)
-        markdown.write_text(summary(reports), encoding="utf-8")
+        before = ""
+        if out is None and markdown.exists():
+            before = markdown.read_text(encoding="utf-8")
+        markdown.write_text(summary(reports, before), encoding="utf-8")
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             (out / "index.html").write_text(page(reports), encoding="utf-8")

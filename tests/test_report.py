@@ -266,3 +266,28 @@ def test_a_relative_folder_may_end_in_a_slash_or_be_the_current_one(
     assert report.main(["report", "k9 run/", "--out=again"]) == report.DONE
     one, other = (Path(name, "index.html").read_text() for name in ("out", "again"))
     assert one == other
+
+
+def test_a_summary_keeps_what_it_says_of_other_experiments(workdir, tmp_path):
+    path = tmp_path / "gallery.md"
+    line = ["report", str(workdir.path), f"--summary={path}"]
+    assert report.main(line) == 0
+    alone = path.read_text()
+    other = alone.replace(workdir_name(alone), "Another")
+    path.write_text(other)
+    assert report.main(line) == 0
+    both = path.read_text()
+    assert [entry.name for entry in report.entries(both)] == [
+        "Another",
+        workdir_name(alone),
+    ]
+    assert report.entries(both)[0] == report.entries(other)[0]
+    assert report.entries(both)[1] == report.entries(alone)[0]
+    held, of = (2 * int(n) for n in re.findall(r"\d+", alone.splitlines()[0]))
+    assert both.splitlines()[0] == f"# Report: {held} of {of} claims hold"
+    assert report.main(line) == 0  # in its place, not once more
+    assert path.read_text() == both
+
+
+def workdir_name(summary):
+    return report.entries(summary)[0].name
