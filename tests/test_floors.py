@@ -24,6 +24,7 @@ FLOORS = [
     ["_probes"],
     ["ntk"],
     ["alignment"],
+    ["spectra"],
     ["theory.*"],
     ["transfer"],
     ["measures"],

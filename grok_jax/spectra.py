@@ -1,0 +1,104 @@
+"""How few frequencies or directions hold a table: Fourier concentration, PCA.
+
+The tokens of a modular task lie on a circle, and networks that generalise on it put
+them there: embeddings become sinusoids of a few frequencies, logits sums of
+cos(w_k (a + b - c)) (Nanda et al. 2023, arXiv 2301.05217).
+"""
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+
+def fourier_concentration(table: ArrayLike, top: int = 5) -> Array:
+    """Share of the power of table [p, d] over its p rows in the `top` strongest
+    frequencies; in [0, 1].
+
+    Power at frequency k = 1 .. p // 2 is the squared discrete Fourier transform over
+    the rows, cosine and sine, summed over the d columns; the constant is left out. 1
+    for sinusoids of `top` frequencies, about top / ((p - 1) / 2) for noise of many
+    columns; NaN where all rows are equal.
+
+    Raises: ValueError for a table that is not [p, d].
+
+    >>> angle = 2 * jnp.pi * 3 * jnp.arange(11) / 11
+    >>> circle = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1)
+    >>> round(fourier_concentration(circle, top=1).item(), 4)
+    1.0
+    """
+    table = jnp.asarray(table)
+    if table.ndim != 2:
+        raise ValueError(f"A table [p, d] is needed here; got shape {table.shape}.")
+    moved = table - table[:1]  # any constant will do, and equal rows are exactly 0
+    waves = jnp.abs(jnp.fft.rfft(moved, axis=0)[1:]) ** 2
+    pairs = jnp.full((len(waves), 1), 2.0)  # each stands for itself and its conjugate
+    if len(table) % 2 == 0:
+        pairs = pairs.at[-1].set(1.0)
+    power = jnp.sum(pairs * waves, axis=1)
+    return _largest(power, top) / jnp.sum(power)
+
+
+def logit_fourier_concentration(logits: ArrayLike, top: int = 5) -> Array:
+    """Share of the variance of logits [p, p, C] of a + b mod p that is a sum of
+    cos(w_k (a + b - c)) of the `top` strongest frequencies; in [0, 1].
+
+    The logits over (a, b, c < p) are projected on the (p - 1) / 2 orthogonal cosines,
+    w_k = 2 pi k / p, for odd p (Nanda et al. 2023, Sec. 4.2: a few hold nearly all).
+    The mean over c of every pair is taken off first: it changes no probability. Columns
+    beyond p, that of '=', are left out. About 0 for noise.
+
+    Raises: ValueError for logits that are not [p, p, C] with odd p >= 3 and C >= p.
+
+    >>> a, b, c = jnp.meshgrid(*(jnp.arange(7),) * 3, indexing="ij")
+    >>> logits = 4 * jnp.cos(2 * jnp.pi * 2 * (a + b - c) / 7)
+    >>> round(logit_fourier_concentration(logits, top=1).item(), 4)
+    1.0
+    """
+    logits = jnp.asarray(logits)
+    p = logits.shape[0] if logits.ndim == 3 else 0
+    if p < 3 or p % 2 == 0 or logits.shape[1] != p or logits.shape[2] < p:
+        raise ValueError(
+            "Logits [p, p, C] with odd p >= 3 and C >= p are needed here; got shape "
+            f"{logits.shape}."
+        )
+    logits = logits[:, :, :p]
+    logits = logits - jnp.mean(logits, axis=2, keepdims=True)
+    k = jnp.arange(1, (p + 1) // 2)
+    along = jnp.real(jnp.fft.fftn(logits)[k, k, -k])  # sum of logits cos(w (a + b - c))
+    return _largest(along**2 / (p**3 / 2), top) / jnp.sum(logits**2)
+
+
+def _largest(power: Array, top: int) -> Array:
+    """Sum of the `top` largest of power [n]."""
+    if top < 1:
+        raise ValueError(f"top must be at least 1 frequency, not {top}.")
+    return jnp.sum(jnp.sort(power)[-top:])
+
+
+def principal_components(table: ArrayLike, count: int = 2) -> tuple[Array, Array]:
+    """(projections [n, count], shares [count]) of the rows of table [n, d] on its
+    first principal components, and the variance that each explains of the whole.
+
+    Rows are centred. Each component's sign is that which makes its projection of
+    largest size positive.
+
+    Raises: ValueError for a table that is not [n, d], or with fewer than `count`
+      components.
+
+    >>> table = jnp.array([[0.0, 0.0], [2.0, 2.0], [7.0, 7.0]])
+    >>> projections, shares = principal_components(table, count=1)
+    >>> (projections / jnp.sqrt(2)).round(4).ravel().tolist(), shares.tolist()
+    ([-3.0, -1.0, 4.0], [1.0])
+    """
+    table = jnp.asarray(table)
+    if table.ndim != 2 or not 1 <= count <= min(table.shape):
+        raise ValueError(
+            f"{count} components need a table [n, d] with as many rows and columns at "
+            f"least; got shape {table.shape}."
+        )
+    centred = table - jnp.mean(table, axis=0, keepdims=True)
+    u, s, _ = jnp.linalg.svd(centred, full_matrices=False)
+    projections = u[:, :count] * s[None, :count]
+    far = jnp.argmax(jnp.abs(projections), axis=0)
+    sign = jnp.sign(jnp.take_along_axis(projections, far[None], axis=0))
+    return projections * sign, s[:count] ** 2 / jnp.sum(s**2)
