@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from grok_jax import alignment, tree
-from grok_jax.settings import Count, Natural
+from grok_jax import alignment, losses, spectra, tree
+from grok_jax.settings import Count, Natural, lookup
 from grok_jax.theory import committee
 from grok_jax.types import Apply, Dataset, Params, Split
 
@@ -85,6 +85,28 @@ def _examples(split: Split, points: int) -> tuple[Array, Array]:
         return split.x, split.y
     order = jnp.argsort(-split.weight, stable=True)[:points]
     return split.x[order], split.y[order]
+
+
+def embedding_fourier(
+    view: View, *, leaf: str = "embed", tokens: Natural = 0, top: Count = 5
+) -> Record:
+    """fourier_concentration: share of the power of the embedding in its `top` strongest
+    frequencies over the tokens; it rises to 1 as they settle on circles (Nanda et al.
+    2023). Of the parameter named `leaf` [vocabulary, d], the first `tokens` rows (0 =
+    all): a row such as that of '=' lies on no circle.
+    """
+    table = lookup(tree.flat_names(view.params), leaf, "parameter")
+    table = table[:tokens] if tokens else table
+    return {"fourier_concentration": spectra.fourier_concentration(table, top)}
+
+
+def softmax_collapse(view: View) -> Record:
+    """softmax_collapse: share of the train examples whose cross-entropy is exactly 0 in
+    the working precision, so that nothing moves their right logit any more (Prieto et
+    al. 2025, arXiv 2501.04697). For logits [n, C], labels [n] or one-hot [n, C]."""
+    x, y, weight = view.data.train
+    zero = losses.softmax_cross_entropy(view.apply(view.params, x), y) == 0
+    return {"softmax_collapse": losses.weighted_mean(zero.astype(weight.dtype), weight)}
 
 
 def population_risk(view: View) -> Record:
