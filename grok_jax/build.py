@@ -17,6 +17,7 @@ from jax import Array
 from grok_jax import losses, ntk, observables, optim, rng
 from grok_jax.models import wrappers
 from grok_jax.models.committee import committee
+from grok_jax.models.mlp import mlp
 from grok_jax.models.two_layer import quadratic
 from grok_jax.settings import (
     Count,
@@ -34,6 +35,8 @@ from grok_jax.settings import (
 from grok_jax.tasks.eigenlabels import eigenlabels
 from grok_jax.tasks.modular import modular
 from grok_jax.tasks.polynomial import polynomial
+from grok_jax.tasks.teacher_student import teacher_student
+from grok_jax.tasks.toy_addition import toy_addition
 from grok_jax.theory.committee import exact_dynamics
 from grok_jax.train import Batches, Observable, Run, make_run
 from grok_jax.types import Apply, Dataset, Model, Params, Stop, Task
@@ -42,11 +45,14 @@ TASKS: dict[str, Task] = {
     "polynomial": Task(polynomial),
     "eigenlabels": Task(eigenlabels),
     "modular": Task(modular),
+    "teacher_student": Task(teacher_student),
+    "toy_addition": Task(toy_addition),
 }
 MODELS: dict[str, Callable[..., Model]] = {
     "committee": committee,
     "committee_dynamics": exact_dynamics,
     "quadratic": quadratic,
+    "mlp": mlp,
 }
 LOSSES: dict[str, Callable[..., losses.Loss]] = {
     "squared_error": losses.regression,
@@ -64,6 +70,8 @@ OBSERVABLES: dict[str, Callable[..., dict[str, Array]]] = {
     "population_risk": observables.population_risk,
     "output_alignment": observables.output_alignment,
     "kernel_snapshots": observables.kernel_snapshots,
+    "embedding_fourier": observables.embedding_fourier,
+    "softmax_collapse": observables.softmax_collapse,
 }
 
 ONE_OUTPUT = ("polynomial", "eigenlabels")  # and every example with the same weight
@@ -231,6 +239,8 @@ def validate(settings: Mapping[str, Any]) -> None:
             "with momentum 0 and norm free on full batches, loss.name squared_error "
             "and tasks of one output only."
         )
+    if "softmax_collapse" in observed and settings["loss.name"] != "cross_entropy":
+        raise SettingError("observe.softmax_collapse needs loss.name cross_entropy.")
     metric = settings["stop.metric"]
     always = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
     if metric and metric not in (*always, "population_risk"):

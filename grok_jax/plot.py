@@ -84,6 +84,64 @@ def losses(
     axis.legend(fontsize=7)
 
 
+def accuracies(axis: Axes, results: xr.Dataset) -> None:
+    """Train and test accuracy on a log axis of steps."""
+    for name, color in (("train", TRAIN), ("test", TEST)):
+        curves(axis, results, f"{name}_accuracy", color=color, label=name)
+    log_steps(axis)
+    axis.set_ylabel("accuracy")
+    axis.set_ylim(-0.03, 1.03)
+    axis.legend(fontsize=7)
+
+
+def landscape(axis: Axes, results: xr.Dataset, *, over: str = "init_scale") -> None:
+    """train_loss and test_loss, without a step axis, over the swept norm on log axes:
+    the median over seeds as a line, all seeds as a band."""
+    for variable, color, label in (
+        ("train_loss", TRAIN, "train"),
+        ("test_loss", TEST, "test"),
+    ):
+        values = results[variable]
+        norms = values[over].values
+        axis.plot(norms, values.median("seed"), "o-", ms=3, color=color, label=label)
+        low, high = values.min("seed"), values.max("seed")
+        axis.fill_between(norms, low, high, color=color, alpha=0.15, lw=0)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlabel("norm w / w₀")
+    axis.set_ylabel("loss")
+    axis.legend(fontsize=7)
+
+
+def times(axis: Axes, results: xr.Dataset, over: str) -> None:
+    """t_train and t_test over a swept setting on log axes: every seed a dot, the
+    median a line; a run that never got there is an open triangle at the last step."""
+    last = results["step"].values[-1]
+    x = results[over].values
+    for name, color, label in (
+        ("t_train", TRAIN, "train"),
+        ("t_test", TEST, "test"),
+    ):
+        reached = results[name].transpose(over, "seed")
+        censored = xr.where(reached.isnull(), float(last), np.nan)
+        axis.plot(x, reached, "o", ms=3, color=color)
+        axis.plot(x, censored, "^", ms=6, color=color, mfc="none")
+        middle = reached.median("seed", skipna=False)
+        axis.plot(x, middle, color=color, label=label)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlabel(over.replace("_", " "))
+    axis.set_ylabel("step")
+    axis.legend(fontsize=7)
+
+
+def inverse(axis: Axes, x: np.ndarray, through: xr.DataArray) -> None:
+    """The line proportional to 1 / x through the median of `through` at the last x."""
+    if np.isfinite(middle := float(through.median())):
+        axis.plot(x, middle * x[-1] / x, ":", color="0.4", label="1 / x")
+        axis.legend(fontsize=7)
+
+
 def risk_terms(axis: Axes, results: xr.Dataset) -> None:
     """The three terms of a committee's population risk on a log axis of steps."""
     for variable, label, color in (
