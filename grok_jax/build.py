@@ -56,8 +56,7 @@ MODELS: dict[str, Callable[..., Model]] = {
 }
 LOSSES: dict[str, Callable[..., losses.Loss]] = {
     "squared_error": losses.regression,
-    "one_hot_squared_error": losses.one_hot_regression,
-    "cross_entropy": losses.cross_entropy,
+    "classification": losses.classification,
     "binary_cross_entropy": losses.binary_cross_entropy,
 }
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
@@ -239,8 +238,10 @@ def validate(settings: Mapping[str, Any]) -> None:
             "with momentum 0 and norm free on full batches, loss.name squared_error "
             "and tasks of one output only."
         )
-    if "softmax_collapse" in observed and settings["loss.name"] != "cross_entropy":
-        raise SettingError("observe.softmax_collapse needs loss.name cross_entropy.")
+    if "softmax_collapse" in observed and (
+        settings.get("loss.error") != "cross_entropy"
+    ):
+        raise SettingError("observe.softmax_collapse needs loss.error cross_entropy.")
     metric = settings["stop.metric"]
     always = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
     if metric and metric not in (*always, "population_risk"):

@@ -59,11 +59,6 @@ def same_class(f: Array, y: Array) -> Array:
     return (jnp.argmax(f, axis=-1) == label).astype(f.dtype)
 
 
-def one_hot_regression() -> Loss:
-    """Mean squared error on one-hot targets; right where the largest output is."""
-    return Loss(mean_squared_error, same_class)
-
-
 def softmax_cross_entropy(f: Array, y: Array) -> Array:
     """-log softmax(f)_y for logits f [n, C] and y, [n] labels or [n, C] one-hot."""
     if y.ndim == 1:
@@ -71,9 +66,16 @@ def softmax_cross_entropy(f: Array, y: Array) -> Array:
     return optax.softmax_cross_entropy(f, y)
 
 
-def cross_entropy() -> Loss:
-    """Softmax cross-entropy; right where the largest logit is."""
-    return Loss(softmax_cross_entropy, same_class)
+def classification(
+    *, error: Literal["cross_entropy", "squared_error"] = "cross_entropy"
+) -> Loss:
+    """Softmax cross-entropy, or the mean squared error on one-hot targets; right where
+    the largest output is the class."""
+    values = {
+        "cross_entropy": softmax_cross_entropy,
+        "squared_error": mean_squared_error,
+    }
+    return Loss(values[error], same_class)
 
 
 def binary_cross_entropy() -> Loss:

@@ -59,7 +59,7 @@ def test_a_weight_of_zero_has_no_gradient():
 
 
 def test_one_hot_regression_is_the_mean_over_outputs_and_the_largest_output_counts():
-    loss = losses.one_hot_regression()
+    loss = losses.classification(error="squared_error")
     y = jax.nn.one_hot(jnp.array([0, 1, 1]), 2)
     np.testing.assert_allclose(
         loss.value(F, y), ((F - np.asarray(y)) ** 2).mean(1), rtol=1e-6
@@ -84,7 +84,7 @@ def test_the_mean_over_outputs_divides_loss_and_threshold_by_their_number():
 
 
 def test_cross_entropy_is_minus_the_log_of_the_softmax_at_the_label():
-    loss, labels = losses.cross_entropy(), jnp.array([0, 0, 1])
+    loss, labels = losses.classification(), jnp.array([0, 0, 1])
     expected = -np.log((np.exp(F) / np.exp(F).sum(1, keepdims=True))[range(3), labels])
     np.testing.assert_allclose(loss.value(F, labels), expected, rtol=1e-6)
     one_hot = jax.nn.one_hot(labels, 2)
@@ -97,6 +97,6 @@ def test_binary_cross_entropy_is_that_of_two_classes_with_one_logit():
     loss, f = losses.binary_cross_entropy(), jnp.array([2.0, -1.0, 0.5])
     y = jnp.array([1.0, 1.0, 0.0])
     logits = jnp.stack([jnp.zeros(3), f], axis=1)
-    two = losses.cross_entropy().value(logits, y.astype(int))
+    two = losses.classification().value(logits, y.astype(int))
     np.testing.assert_allclose(loss.value(f, y), two, rtol=1e-6)
     assert loss.accuracy(f, y).tolist() == [1.0, 0.0, 0.0]

@@ -27,7 +27,7 @@ def get_config(preset: str = "cpu"):
         description="two layers, plain gradient descent, no weight decay",
         task=dict(name="modular", modulus=23, train_fraction=0.9),
         model=dict(name="quadratic", width=100, outputs=23),
-        loss=dict(name="one_hot_squared_error"),
+        loss=dict(name="classification", error="squared_error"),
         optimizer=dict(name="gradient_descent", learning_rate=1.0, rule="lazy"),
         observe=dict(norms={}, kernel_snapshots=dict(every=4, points=48)),
         train=dict(steps=40_000, records=120),
