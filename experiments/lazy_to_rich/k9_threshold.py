@@ -3,8 +3,8 @@
     python -m grok_jax.launch --config=experiments/lazy_to_rich/k9_threshold.py \
         --workdir=runs/k9_threshold
 
-The runs of `k9_teacher_student.py` at alpha = 1 with several thresholds below which an
-example counts as right: how long the accuracies lie apart depends on it (a mirage, after
+The runs of `k9_teacher_student.py` at alpha = 1, an example counting as right below one
+of several thresholds: how long the accuracies lie apart depends on it (a mirage, after
 Schaeffer et al. 2023), the delay of the loss curves does not.
 
 `cpu`: thresholds 1e-4..1e-1, 3 seeds, 60,000 steps; about a minute on two cores.
@@ -80,7 +80,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "K9f",
             "17, 18",
             "and they lie apart by themselves",
-            "test loss below 10% of its peak at >= 10x the step at which the train loss "
+            "test loss below 10% of its peak at >= 10x the step where the train loss "
             "is below 5% of its start, every seed",
             {"t_train": t_train, "t_test": t_test},
             bool((lag >= 10).all()),
@@ -94,7 +94,7 @@ def figure(results: xr.Dataset) -> Figure:
     plot.losses(axes[0, 0], results.isel(tolerance=0))
     axes[0, 0].set_yscale("log")
     axes[0, 0].set_title("loss, at every threshold")
-    for axis, tolerance in zip(axes[0, 1:], tolerances, strict=True):
-        plot.accuracies(axis, results.sel(tolerance=tolerance))
+    for i, (axis, tolerance) in enumerate(zip(axes[0, 1:], tolerances, strict=True)):
+        plot.accuracies(axis, results.isel(tolerance=i))
         axis.set_title(f"threshold {tolerance:g}")
     return drawing
