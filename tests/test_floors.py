@@ -171,6 +171,7 @@ def is_in_memory(opened):
         (("xarray", "h5netcdf", "h5py"), {"record", "plot", "runner", *COMMAND_LINE}),
         (("pickle", "cloudpickle", "dill", "joblib", "shelve"), set()),
         (("torch", "tensorflow"), {"benchmark"}),
+        (("mlxtend", "pooch", "qm9pack", "rdkit"), {"tasks.files"}),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
