@@ -17,7 +17,10 @@ from jax import Array
 from grok_jax import losses, ntk, observables, optim, rng
 from grok_jax.models import wrappers
 from grok_jax.models.committee import committee
+from grok_jax.models.gcn import gcn
+from grok_jax.models.lstm import lstm
 from grok_jax.models.mlp import mlp
+from grok_jax.models.transformer import transformer
 from grok_jax.models.two_layer import quadratic
 from grok_jax.settings import (
     Count,
@@ -32,9 +35,13 @@ from grok_jax.settings import (
     lookup,
     schema,
 )
+from grok_jax.tasks import files
 from grok_jax.tasks.eigenlabels import eigenlabels
+from grok_jax.tasks.imdb import imdb
+from grok_jax.tasks.mnist import mnist
 from grok_jax.tasks.modular import modular
 from grok_jax.tasks.polynomial import polynomial
+from grok_jax.tasks.qm9 import qm9
 from grok_jax.tasks.teacher_student import teacher_student
 from grok_jax.tasks.toy_addition import toy_addition
 from grok_jax.theory.committee import exact_dynamics
@@ -47,12 +54,18 @@ TASKS: dict[str, Task] = {
     "modular": Task(modular),
     "teacher_student": Task(teacher_student),
     "toy_addition": Task(toy_addition),
+    "mnist": Task(mnist, files.mnist),
+    "imdb": Task(imdb, files.imdb),
+    "qm9": Task(qm9, files.qm9),
 }
 MODELS: dict[str, Callable[..., Model]] = {
     "committee": committee,
     "committee_dynamics": exact_dynamics,
     "quadratic": quadratic,
     "mlp": mlp,
+    "lstm": lstm,
+    "gcn": gcn,
+    "transformer": transformer,
 }
 LOSSES: dict[str, Callable[..., losses.Loss]] = {
     "squared_error": losses.regression,

@@ -32,6 +32,7 @@ from grok_jax import config as config_lib
 from grok_jax import plot, record, runner
 from grok_jax.checkpoint import CheckpointError
 from grok_jax.settings import SettingError, nearest
+from grok_jax.tasks.files import DataError
 
 DONE, WRONG_USAGE, STOPPED = 0, 2, 75
 
@@ -54,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         workdir = record.Workdir(options.workdir or "runs/dry")
         workdir.check(resolved.stored)
         engine = config_lib.set_up_jax(resolved.engine)
+        if not workdir.results.exists():
+            runner.check_data(resolved.plan)
         if options.dry_run:
             dry_run(resolved, engine, workdir)
             return DONE
@@ -61,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with workdir.locked():
             about = _about(resolved, engine, argv)
             return launch(experiment, resolved, engine, workdir, about)
-    except (SettingError, record.RecordError, CheckpointError) as error:
+    except (SettingError, DataError, record.RecordError, CheckpointError) as error:
         print(f"grok_jax: {error}", file=sys.stderr)
         return WRONG_USAGE
 

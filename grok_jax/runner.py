@@ -104,6 +104,16 @@ class Plan:
         return group_runs(self.grid, self.settings, self.leaves)
 
 
+def check_data(plan: Plan) -> None:
+    """Reads what the tasks of a plan need and takes its shapes, before anything runs.
+
+    Raises: SettingError or DataError where data are missing, damaged or too few.
+    """
+    for group in plan.groups():
+        make = partial(build.make_dataset, group.settings)
+        jax.eval_shape(make, **build.load_files(group.settings))
+
+
 class GroupProgram:
     """The compiled programs of one group and the data its runs share."""
 
