@@ -20,7 +20,6 @@ from grok_jax.models.committee import committee
 from grok_jax.models.gcn import gcn
 from grok_jax.models.lstm import lstm
 from grok_jax.models.mlp import mlp
-from grok_jax.models.transformer import transformer
 from grok_jax.models.two_layer import quadratic
 from grok_jax.settings import (
     Count,
@@ -65,7 +64,6 @@ MODELS: dict[str, Callable[..., Model]] = {
     "mlp": mlp,
     "lstm": lstm,
     "gcn": gcn,
-    "transformer": transformer,
 }
 LOSSES: dict[str, Callable[..., losses.Loss]] = {
     "squared_error": losses.regression,
