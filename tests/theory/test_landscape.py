@@ -215,6 +215,23 @@ def test_at_the_edge_the_path_moves_along_it():
     np.testing.assert_allclose(away.norm[-1], 0.5)  # an edge lets go
 
 
+def test_what_pushed_against_the_edge_leaves_no_debt():
+    """dm/dt = 3 - w: the messiness is 0 from about t = 0.1 until w = 3, then rises."""
+    slope = Surface(
+        lambda w, m: (np.asarray(w) - 3) * m,
+        lambda w, m: (0.0, np.asarray(w) - 3),
+        (0.5, 8.0),
+        (0.0, 1.0),
+    )
+    path = landscape.reduced_path(slope, slope, 6.0, 0.3, TIME, gamma=0.5)
+    w = 6 * np.exp(-0.5 * TIME)
+    turn = np.log(2) / 0.5
+    m = 3 * (TIME - turn) + (w - 3) / 0.5
+    held, free = (TIME > 0.2) & (turn > TIME), (turn < TIME) & (m < 1)
+    np.testing.assert_allclose(path.messiness[held], 0, atol=1e-6)
+    np.testing.assert_allclose(path.messiness[free], m[free], atol=1e-5)
+
+
 def test_a_start_outside_the_landscape_is_refused():
     for w0, m0 in [(9.0, 0.5), (2.0, 1.1)]:
         with pytest.raises(ValueError, match="lies outside the landscape"):
