@@ -1,0 +1,253 @@
+"""The transformer of modular addition (Nanda et al. 2023; Omnigrok, Figs. 7, 9, 10a).
+
+No LayerNorm, no biases in the attention, and only the last position is read out.
+`apply` computes no more than that needs, in forms whose gradients a CPU is fast at.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from grok_jax.rng import named_key
+from grok_jax.settings import Count
+from grok_jax.types import Model, Params
+
+Layer = dict[str, Array]
+Activation = Callable[[Array], Array]
+
+
+def transformer(
+    *,
+    vocabulary: Count = 114,
+    context: Count = 3,
+    width: Count = 128,
+    heads: Count = 4,
+    head_width: Count = 32,
+    mlp_width: Count = 512,
+    layers: Count = 1,
+    activation: Literal["relu", "gelu"] = "relu",
+) -> Model:
+    """Tokens x [n, context] -> logits [n, vocabulary] at the last position.
+
+    Weights ~ N(0, 1 / width), the unembedding ~ N(0, 1 / vocabulary), biases zero.
+    The params: embed [V, d], positions [context, d], unembed [d, V] and, for each of
+    layer_0, layer_1, ..., query, key, value [d, H, k], output [H, k, d], mlp_in [d, m],
+    mlp_in_bias [m], mlp_out [m, d], mlp_out_bias [d].
+    """
+    names = [f"layer_{i}" for i in range(layers)]
+    act = {"relu": jax.nn.relu, "gelu": _gelu}[activation]
+    shapes = {
+        "query": (width, heads, head_width),
+        "key": (width, heads, head_width),
+        "value": (width, heads, head_width),
+        "output": (heads, head_width, width),
+        "mlp_in": (width, mlp_width),
+        "mlp_out": (mlp_width, width),
+    }
+
+    def init(key: Array, x: Array) -> Params:
+        check(x)
+
+        def draw(name: str, shape: tuple[int, ...], variance: float) -> Array:
+            return math.sqrt(variance) * jax.random.normal(named_key(key, name), shape)
+
+        def layer(name: str) -> Layer:
+            weights = {k: draw(f"{name}.{k}", s, 1 / width) for k, s in shapes.items()}
+            biases = {"mlp_in_bias": mlp_width, "mlp_out_bias": width}
+            return weights | {k: jnp.zeros(size) for k, size in biases.items()}
+
+        return {
+            "embed": draw("embed", (vocabulary, width), 1 / width),
+            "positions": draw("positions", (context, width), 1 / width),
+            "unembed": draw("unembed", (width, vocabulary), 1 / vocabulary),
+            **{name: layer(name) for name in names},
+        }
+
+    def apply(params: Params, x: Array) -> Array:
+        check(x)
+        streams = _embedded(params["embed"], params["positions"], x)
+        for name in names[:-1]:
+            mixed = _attention(params[name], streams, range(context))
+            both = zip(streams, mixed, strict=True)
+            streams = [_Stream(_block(params[name], s, m, act)) for s, m in both]
+        layer, last = params[names[-1]], streams[-1]
+        (mixed,) = _attention(layer, streams, [context - 1])
+        if last.token is not None:
+            return _read_out(layer, params["unembed"], last, mixed, act)
+        return _block(layer, last, mixed, act) @ params["unembed"]
+
+    def check(x: Array) -> None:
+        integers = jnp.issubdtype(x.dtype, jnp.integer)
+        if not integers or x.ndim != 2 or x.shape[1] != context:
+            raise ValueError(
+                f"A transformer takes integer tokens of shape (n, {context}), not "
+                f"{x.dtype} inputs of shape {x.shape}."
+            )
+
+    return Model(init, apply)
+
+
+def _gelu(h: Array) -> Array:
+    return jax.nn.gelu(h, approximate=False)
+
+
+class _Stream(NamedTuple):
+    """The residual stream at one position: a row for each sample or, with `token` [n],
+    a table with a row for each token, from which sample i takes row token[i]."""
+
+    rows: Array
+    token: Array | None = None
+
+    def take(self, rows: Array) -> Array:
+        """What a row-wise map made of `rows`, for each sample."""
+        return rows if self.token is None else rows[self.token]
+
+
+def _embedded(embed: Array, positions: Array, x: Array) -> list[_Stream]:
+    """The stream at every position: tables where that is fewer rows."""
+    pairs = list(zip(x.T, positions[:, None], strict=True))
+    if len(x) > len(embed):
+        return [_Stream(embed + position, token) for token, position in pairs]
+    return [_Stream(embed[token] + position) for token, position in pairs]
+
+
+def _attention(
+    layer: Layer, streams: Sequence[_Stream], queries: Sequence[int]
+) -> list[Array]:
+    """What each of the positions `queries` gathers from those up to it, [n, H k].
+
+    Written out over the positions: they are few, and arrays with a short minor axis
+    are slow.
+    """
+
+    def project(name: str, stream: _Stream) -> Array:
+        w = layer[name]
+        rows = stream.take(stream.rows @ w.reshape(len(w), -1))
+        return rows.reshape(len(rows), *w.shape[1:])  # [n, H, k]
+
+    keys = [project("key", stream) for stream in streams]
+    values = [project("value", stream) for stream in streams]
+
+    def gather(position: int) -> Array:
+        query = project("query", streams[position])
+        scale = 1 / math.sqrt(query.shape[-1])
+        scores = [jnp.sum(query * key, axis=-1) for key in keys[: position + 1]]
+        weights = jax.nn.softmax(scale * jnp.stack(scores), axis=0)[..., None]
+        mixed = [w * value for w, value in zip(weights, values, strict=False)]
+        return functools.reduce(jnp.add, mixed).reshape(len(query), -1)
+
+    return [gather(position) for position in queries]
+
+
+def _output(layer: Layer) -> Array:
+    """The output matrix [H k, d] of all heads."""
+    return layer["output"].reshape(-1, layer["output"].shape[-1])
+
+
+def _block(layer: Layer, stream: _Stream, mixed: Array, act: Activation) -> Array:
+    """The stream [n, d] after a layer, from what its attention gathered."""
+    r = stream.take(stream.rows) + mixed @ _output(layer)
+    hidden = act(r @ layer["mlp_in"] + layer["mlp_in_bias"][None])
+    return r + hidden @ layer["mlp_out"] + layer["mlp_out_bias"][None]
+
+
+def _read_out(
+    layer: Layer, unembed: Array, last: _Stream, mixed: Array, act: Activation
+) -> Array:
+    """The logits of a one-layer model from the table of its last position.
+
+    Behind the attention only the activation is not linear, so the matrices on either
+    side of it are multiplied with one another first: a seventh less work, where there
+    are many samples.
+    """
+    output, mlp_in, mlp_out = _output(layer), layer["mlp_in"], layer["mlp_out"]
+    table = last.rows @ mlp_in + layer["mlp_in_bias"][None]
+    hidden = act(last.take(table) + mixed @ (output @ mlp_in))
+    table = (last.rows + layer["mlp_out_bias"][None]) @ unembed
+    # [V, ...], transposed: a gradient summed over the samples is formed a quarter
+    # faster on a CPU when its short axis leads.
+    of_mixed, of_hidden = unembed.T @ output.T, unembed.T @ mlp_out.T
+    return last.take(table) + mixed @ of_mixed.T + hidden @ of_hidden.T
+
+
+_NANDA = {  # biases first: they settle the sizes that the others are compared with
+    "blocks.0.mlp.b_in": "m",
+    "blocks.0.mlp.b_out": "d",
+    "blocks.0.mlp.W_in": "m d",
+    "blocks.0.mlp.W_out": "d m",
+    "blocks.0.attn.W_Q": "H k d",
+    "blocks.0.attn.W_K": "H k d",
+    "blocks.0.attn.W_V": "H k d",
+    "blocks.0.attn.W_O": "d H*k",
+    "embed.W_E": "d V",
+    "pos_embed.W_pos": "context d",
+    "unembed.W_U": "d V",
+}
+_MASK = "blocks.0.attn.mask"  # a constant that was saved with the parameters
+
+
+def from_nanda(state: Mapping[str, np.ndarray]) -> Params:
+    """The params of a one-layer `transformer` from the published arrays.
+
+    They are embed.W_E [d, V], pos_embed.W_pos [context, d], unembed.W_U [d, V] and,
+    after "blocks.0.", attn.W_Q, attn.W_K and attn.W_V [H, k, d], attn.W_O [d, H k],
+    mlp.W_in [m, d], mlp.b_in [m], mlp.W_out [d, m], mlp.b_out [d]; attn.mask may be
+    there too and is not used.
+
+    Raises:
+      ValueError: lists the arrays that are missing, unknown or of another shape.
+    """
+    arrays = {name: np.asarray(array) for name, array in state.items()}
+    faults = _nanda_faults({name: array.shape for name, array in arrays.items()})
+    if faults:
+        raise ValueError(
+            f"This is no published one-layer transformer: {'; '.join(faults)}."
+        )
+
+    def block(name: str) -> Array:
+        return jnp.asarray(arrays[f"blocks.0.{name}"])
+
+    def projection(name: str) -> Array:
+        return jnp.transpose(block(f"attn.{name}"), (2, 0, 1))
+
+    heads, head_width, _ = arrays["blocks.0.attn.W_Q"].shape
+    return {
+        "embed": jnp.asarray(arrays["embed.W_E"]).T,
+        "positions": jnp.asarray(arrays["pos_embed.W_pos"]),
+        "unembed": jnp.asarray(arrays["unembed.W_U"]),
+        "layer_0": {
+            "query": projection("W_Q"),
+            "key": projection("W_K"),
+            "value": projection("W_V"),
+            "output": block("attn.W_O").T.reshape(heads, head_width, -1),
+            "mlp_in": block("mlp.W_in").T,
+            "mlp_in_bias": block("mlp.b_in"),
+            "mlp_out": block("mlp.W_out").T,
+            "mlp_out_bias": block("mlp.b_out"),
+        },
+    }
+
+
+def _nanda_faults(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """What is wrong with these shapes; each size is what the first array makes it."""
+    faults = [f"{name} is missing" for name in _NANDA if name not in shapes]
+    faults += [f"{name} is unknown" for name in shapes if name not in (*_NANDA, _MASK)]
+    sizes: dict[str, int] = {}
+    for name, layout in _NANDA.items():
+        if name not in shapes:
+            continue
+        axes, shape = layout.split(), shapes[name]
+        if len(axes) == len(shape):
+            sizes = {**dict(zip(axes, shape, strict=True)), **sizes}
+            if "H" in sizes:
+                sizes["H*k"] = sizes["H"] * sizes["k"]
+        if shape != tuple(sizes.get(axis) for axis in axes):
+            wanted = ", ".join(f"{axis} {sizes.get(axis, '')}".strip() for axis in axes)
+            faults.append(f"{name} has shape {shape} instead of [{wanted}]")
+    return faults
