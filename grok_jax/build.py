@@ -20,6 +20,7 @@ from grok_jax.models.committee import committee
 from grok_jax.models.gcn import gcn
 from grok_jax.models.lstm import lstm
 from grok_jax.models.mlp import mlp
+from grok_jax.models.transformer import transformer
 from grok_jax.models.two_layer import quadratic
 from grok_jax.settings import (
     Count,
@@ -38,7 +39,7 @@ from grok_jax.tasks import files
 from grok_jax.tasks.eigenlabels import eigenlabels
 from grok_jax.tasks.imdb import imdb
 from grok_jax.tasks.mnist import mnist
-from grok_jax.tasks.modular import modular
+from grok_jax.tasks.modular import modular, modular_tokens
 from grok_jax.tasks.polynomial import polynomial
 from grok_jax.tasks.qm9 import qm9
 from grok_jax.tasks.teacher_student import teacher_student
@@ -53,6 +54,7 @@ TASKS: dict[str, Task] = {
     "modular": Task(modular),
     "teacher_student": Task(teacher_student),
     "toy_addition": Task(toy_addition),
+    "modular_tokens": Task(modular_tokens),
     "mnist": Task(mnist, files.mnist),
     "imdb": Task(imdb, files.imdb),
     "qm9": Task(qm9, files.qm9),
@@ -64,6 +66,7 @@ MODELS: dict[str, Callable[..., Model]] = {
     "mlp": mlp,
     "lstm": lstm,
     "gcn": gcn,
+    "transformer": transformer,
 }
 LOSSES: dict[str, Callable[..., losses.Loss]] = {
     "squared_error": losses.regression,
@@ -221,6 +224,13 @@ def validate(settings: Mapping[str, Any]) -> None:
         )
     if settings.get("model.aligned_share", 0) and not is_polynomial:
         raise SettingError("model.aligned_share needs task.name polynomial.")
+    words = settings.get("task.vocabulary", settings.get("task.modulus", -1) + 1)
+    if model in ("transformer", "lstm") and settings["model.vocabulary"] != words:
+        raise SettingError(
+            f"model.vocabulary is {settings['model.vocabulary']}, but task.name "
+            f"{settings['task.name']} has "
+            + (f"{words} tokens." if words else "no tokens.")
+        )
     if model == "committee_dynamics":
         exact = (
             optimizer == "gradient_descent"

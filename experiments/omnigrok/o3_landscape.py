@@ -29,7 +29,7 @@ def get_config(preset: str = "cpu"):
         name="O3 landscape",
         description="IMDb: reduced loss against the norm",
         task=dict(name="imdb", train_size=750, test_size=250, length=100),
-        model=dict(name="lstm", vocabulary=1000, embedding=32, hidden=48, layers=2),
+        model=dict(name="lstm", vocabulary=1000, embedding=32, hidden=32, layers=2),
         loss=dict(name="binary_cross_entropy"),
         optimizer=dict(name="adamw", learning_rate=1e-3, norm="fixed"),
         train=dict(steps=600, records=20, batch_size=50),
