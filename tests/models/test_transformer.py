@@ -68,9 +68,7 @@ def assert_trees_close(actual, expected, rtol):
         )
 
 
-@pytest.mark.parametrize(
-    ("layers", "samples"), [(1, 4), (1, 9), (2, 4), (2, 9), (3, 9)]
-)
+@pytest.mark.parametrize(("layers", "samples"), [(1, 4), (1, 9), (2, 9), (3, 9)])
 def test_logits_and_gradients_are_those_of_the_plain_formula(layers, samples):
     """With fewer samples than tokens, and with more, which are read from tables."""
     model, params = draw(layers=layers)
