@@ -72,8 +72,8 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "O2b2",
             "3d",
             "alpha = 1: no delay",
-            "80% test accuracy before 99% train accuracy (which a run that ends before it "
-            "never has), every seed",
+            "80% test accuracy before 99% train accuracy (which a run that ends before "
+            "it never has), every seed",
             {"t_train": usual.t_train.values, "t_test": usual.t_test.values},
             bool((usual.t_test <= usual.t_train.fillna(np.inf)).all()),
         ),
