@@ -28,7 +28,7 @@ from absl import flags
 from rich.console import Console
 from rich.table import Column, Table
 
-from grok_jax import checkpoint, record, runner, sweep
+from grok_jax import benchmark_torch, checkpoint, record, runner, sweep
 from grok_jax import config as config_lib
 from grok_jax.models.committee import committee
 from grok_jax.settings import SettingError, lookup, nearest
@@ -45,6 +45,31 @@ DYNAMICS: Settings = dict(
     observe=dict(population_risk={}),
 )
 COMMITTEE: Settings = {**DYNAMICS, "model": dict(name="committee", width=500)}
+TEACHER_STUDENT: Settings = dict(
+    task=dict(name="teacher_student"),
+    model=dict(name="mlp", width=100, outputs=5, activation="tanh"),
+    loss=dict(name="squared_error", outputs="mean"),
+    optimizer=dict(name="adamw", learning_rate=3e-4, weight_decay=0.03),
+)
+DIGITS: Settings = dict(
+    task=dict(name="mnist", train_size=1000, test_size=100),
+    model=dict(name="mlp", width=200, outputs=10),
+    loss=dict(name="classification", error="squared_error"),
+    optimizer=dict(name="adamw", learning_rate=1e-3, weight_decay=0.01),
+    train=dict(batch_size=200),
+)
+TRANSFORMER: Settings = dict(
+    task=dict(name="modular_tokens", modulus=113, train_fraction=0.3),
+    model=dict(name="transformer", vocabulary=114),
+    loss=dict(name="classification"),
+    optimizer=dict(name="adamw", learning_rate=1e-3, weight_decay=1.0, b2=0.98),
+)
+PYTORCH: Mapping[str, tuple[Settings, Callable, float]] = {
+    "teacher_student": (TEACHER_STUDENT, benchmark_torch.teacher_student, 12.0),
+    "mnist": (DIGITS, benchmark_torch.mnist, 2.0),
+    "transformer": (TRANSFORMER, benchmark_torch.transformer, 5.0),
+}
+"""Our settings, their step, and how many times as fast we are to be."""
 K3 = Path(__file__).parents[1] / "experiments" / "lazy_to_rich" / "k3_laziness.py"
 
 
@@ -96,28 +121,29 @@ def _cost_ratio(
     seconds: float,
 ) -> float:
     few, many = (_chunk(settings, count, devices) for count in (len(devices), runs))
-
-    def timed(chunk: Any, steps: int) -> float:
-        program, lot = chunk
-        compiled = program.compiled("map", lot.place)
-        pieces = runner.make_pieces(np.asarray([steps]), 0, 0, steps)
-        arguments = lot.arguments(pieces)
-        started = time.perf_counter()
-        lot.state, new = compiled(*arguments)
-        jax.block_until_ready((lot.state, new))
-        return time.perf_counter() - started
-
-    timed(few, 1)
-    steps = max(1, round(10 * seconds / timed(few, 10)))
+    _advance(few, 1)
+    steps = max(1, round(10 * seconds / _advance(few, 10)))
     share = runs // len(devices)  # as many calls of the few as make the same work
     ratios = []
     for number in range(repeats + 1):
-        alone = sum(timed(few, steps) for _ in range(share // 2))
-        among = timed(many, steps)
-        alone += sum(timed(few, steps) for _ in range(share - share // 2))
+        alone = sum(_advance(few, steps) for _ in range(share // 2))
+        among = _advance(many, steps)
+        alone += sum(_advance(few, steps) for _ in range(share - share // 2))
         if number:  # the first time warms up
             ratios.append(among * share * len(devices) / runs / alone)
     return statistics.median(ratios)
+
+
+def _advance(chunk: Any, steps: int) -> float:
+    """Seconds in which all runs of a chunk take so many steps in `map` mode."""
+    program, lot = chunk
+    compiled = program.compiled("map", lot.place)
+    pieces = runner.make_pieces(np.asarray([steps]), 0, 0, steps)
+    arguments = lot.arguments(pieces)
+    started = time.perf_counter()
+    lot.state, new = compiled(*arguments)
+    jax.block_until_ready((lot.state, new))
+    return time.perf_counter() - started
 
 
 def _plan(settings: Settings, runs: int) -> runner.Plan:
@@ -130,6 +156,38 @@ def _chunk(settings: Settings, runs: int, devices: tuple[Device, ...]) -> Any:
     plan = _plan(settings, runs)
     program = runner.GroupProgram(plan, plan.groups()[0], devices)
     return program, runner.Chunk(program, np.arange(runs), runs)
+
+
+def pytorch(
+    workloads: Mapping[str, tuple[Settings, Callable, float]] | None = None,
+    *,
+    repeats: int = 5,
+    seconds: float = 1.0,
+) -> list[Row]:
+    """Time of a run-step in a sweep that fills all devices, over that of the same step
+    in PyTorch (eager, float32, all cores), in turns."""
+    benchmark_torch.need()
+    devices = tuple(jax.local_devices())
+    rows = []
+    for name, (settings, theirs, goal) in (workloads or PYTORCH).items():
+        chunk, step = _chunk(settings, len(devices), devices), theirs()
+        _advance(chunk, 1)
+        step()
+        steps = max(1, round(3 * seconds / _advance(chunk, 3)))
+        times: dict[str, list[float]] = {"ours": [], "theirs": []}
+        count = max(1, steps // 4)  # theirs are slower
+        for _ in range(repeats):
+            times["ours"].append(_advance(chunk, steps) / steps / len(devices))
+            started = time.perf_counter()
+            for _ in range(count):
+                step()
+            times["theirs"].append((time.perf_counter() - started) / count)
+        ours, other = (statistics.median(own) for own in times.values())
+        note = (
+            f"{1e3 * ours:.3g} ms against {1e3 * other:.3g}: {other / ours:.1f} times"
+        )
+        rows.append(Row(f"pytorch/{name}", ours / other, "x", 1 / goal, note))
+    return rows
 
 
 def compile_time(
@@ -363,6 +421,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "checkpoint": checkpoints,
     "ntk": ntk,
     "start_up": start_up,
+    "pytorch": pytorch,
 }
 
 
@@ -389,7 +448,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     try:
         options = _flags(list(sys.argv if argv is None else argv))
-        names = options.only or list(BENCHMARKS)
+        names = options.only or [
+            name
+            for name in BENCHMARKS
+            if name != "pytorch" or benchmark_torch.available()
+        ]
         chosen = [lookup(BENCHMARKS, name, "benchmark") for name in names]
         out = Path(options.out) if options.out else None
         if out and not out.absolute().parent.is_dir():

@@ -7,7 +7,7 @@ import math
 import jax
 import pytest
 
-from grok_jax import benchmark, config
+from grok_jax import benchmark, benchmark_torch, config
 
 TINY = dict(
     task=dict(name="polynomial", input_dim=6, train_size=14, test_size=9),
@@ -41,6 +41,21 @@ MEASUREMENTS = {
 }
 
 
+def test_a_tiny_step_is_compared_with_that_of_pytorch():
+    pytest.importorskip("torch", reason="PyTorch is an optional extra")
+    workload = benchmark.TEACHER_STUDENT, benchmark_torch.teacher_student, 1e-9
+    (row,) = benchmark.pytorch({"tiny": workload}, repeats=1, seconds=1e-3)
+    assert row.name == "pytorch/tiny" and row.measured > 0 and row.met == "yes"
+    for step in (benchmark_torch.mnist(4, 8, 4), benchmark_torch.transformer(5)):
+        step()
+
+
+def test_without_pytorch_the_comparison_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(benchmark_torch, "available", lambda: False)
+    assert benchmark.main(["benchmark", "--only=pytorch"]) == 2
+    assert "pip install 'grok_jax[bench]'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "name",
     [*MEASUREMENTS, pytest.param("start_up", marks=pytest.mark.slow)],
@@ -56,7 +71,7 @@ def test_a_tiny_measurement_gives_finite_positive_numbers(name):
 
 
 def test_every_benchmark_is_measured_here():
-    assert {*benchmark.BENCHMARKS} == {*MEASUREMENTS, "start_up"}
+    assert {*benchmark.BENCHMARKS} == {*MEASUREMENTS, "start_up", "pytorch"}
 
 
 ROWS = [

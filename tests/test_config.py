@@ -289,6 +289,30 @@ def test_a_bad_value_set_in_the_file_is_refused_as_one_on_the_command_line_is():
             "reference.lazy has a closed form for optimizer.name gradient_descent",
         ),
         (
+            ["model.name=committee_dynamics", "rule=lazy", "train.batch_size=5"],
+            "model.name committee_dynamics is exact for optimizer.name gradient_desc",
+        ),
+        (
+            ["reference.lazy=true", "optimizer.norm=fixed"],
+            "reference.lazy has a closed form for optimizer.name gradient_descent",
+        ),
+        (
+            ["reference.lazy=true", "train.batch_size=5"],
+            "reference.lazy has a closed form for optimizer.name gradient_descent",
+        ),
+        (
+            ["task.name=modular_tokens", "modulus=7", "model.name=transformer"],
+            "model.vocabulary is 114, but task.name modular_tokens has 8 tokens.",
+        ),
+        (
+            ["model.name=lstm"],
+            "model.vocabulary is 1000, but task.name polynomial has no tokens.",
+        ),
+        (
+            ["observe.softmax_collapse.every=1"],
+            "observe.softmax_collapse needs loss.error cross_entropy.",
+        ),
+        (
             ["stop.metric=loss"],
             "stop.metric is 'loss'; it must be one of train_loss, test_loss, ",
         ),

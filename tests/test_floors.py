@@ -42,6 +42,7 @@ FLOORS = [
     ["config"],
     ["launch"],
     ["report"],
+    ["benchmark_torch"],
     ["benchmark"],
 ]
 COMMAND_LINE = {"launch", "report", "benchmark"}
@@ -170,7 +171,7 @@ def is_in_memory(opened):
         (("rich",), COMMAND_LINE),
         (("xarray", "h5netcdf", "h5py"), {"record", "plot", "runner", *COMMAND_LINE}),
         (("pickle", "cloudpickle", "dill", "joblib", "shelve"), set()),
-        (("torch", "tensorflow"), {"benchmark"}),
+        (("torch", "tensorflow"), {"benchmark_torch"}),
         (("mlxtend", "pooch", "qm9pack", "rdkit"), {"tasks.files"}),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",

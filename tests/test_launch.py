@@ -384,3 +384,29 @@ def test_overrides_hold_and_paths_may_be_relative_to_any_folder(tmp_path, monkey
     results = record.read_results(tmp_path / "deep" / "run" / "results.nc")
     assert results["epsilon"].values.tolist() == [0.25, 0.5]
     assert results["step"].values[-1] == 599
+
+
+# --- data that are not there ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [[], ["--dry_run"]])
+def test_missing_data_are_a_sentence_and_nothing_is_written(
+    more, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.delenv("GROK_JAX_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    reviews = ROOT / "experiments" / "omnigrok" / "o3_reviews.py"
+    workdir = tmp_path / "run"
+    assert launch.main(line(workdir, *more, config=f"{reviews}:smoke")) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("grok_jax: There are no IMDb reviews") and "fetch" in said
+    assert not workdir.exists()
+
+
+def test_too_few_data_are_a_sentence_and_nothing_is_written(tmp_path, capsys):
+    digits = ROOT / "experiments" / "omnigrok" / "o2_grokking.py"
+    workdir = tmp_path / "run"
+    many = line(workdir, "--config.train_size=4990", config=f"{digits}:smoke")
+    assert launch.main(many) == 2
+    assert "There are 5000 digits, 10 of them for testing" in capsys.readouterr().err
+    assert not workdir.exists()
