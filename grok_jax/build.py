@@ -84,6 +84,7 @@ OBSERVABLES: dict[str, Callable[..., dict[str, Array]]] = {
     "output_alignment": observables.output_alignment,
     "kernel_snapshots": observables.kernel_snapshots,
     "embedding_fourier": observables.embedding_fourier,
+    "parameter_snapshots": observables.parameter_snapshots,
     "softmax_collapse": observables.softmax_collapse,
 }
 

@@ -100,6 +100,13 @@ def embedding_fourier(
     return {"fourier_concentration": spectra.fourier_concentration(table, top)}
 
 
+def parameter_snapshots(view: View, *, leaf: str = "embed") -> Record:
+    """parameter: the parameter named `leaf` itself, for pictures of it
+    (`spectra.principal_components`). It takes its size at every record of the results,
+    so give it few records."""
+    return {"parameter": lookup(tree.flat_names(view.params), leaf, "parameter")}
+
+
 def softmax_collapse(view: View) -> Record:
     """softmax_collapse: share of the train examples whose cross-entropy is exactly 0 in
     the working precision, so that nothing moves their right logit any more (Prieto et

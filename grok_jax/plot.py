@@ -130,6 +130,8 @@ def times(axis: Axes, results: xr.Dataset, over: str) -> None:
         axis.plot(x, middle, color=color, label=label)
     axis.set_xscale("log")
     axis.set_yscale("log")
+    axis.set_xticks(x, [f"{v:g}" for v in x], rotation=45)
+    axis.minorticks_off()
     axis.set_xlabel(over.replace("_", " "))
     axis.set_ylabel("step")
     axis.legend(fontsize=7)

@@ -90,3 +90,16 @@ def test_lower_precision_collapses_sooner():
         ]
 
     assert share(jnp.bfloat16) == 0.75 and share(jnp.float32) == 0.5
+
+
+def test_snapshots_of_a_parameter_are_the_parameter(run_sweep):
+    layer = dict(
+        observe=dict(parameter_snapshots=dict(leaf="w", every=2), norms={}),
+        sweep=dict(seed=(0, 1)),
+    )
+    results = run_sweep(layer)
+    kept = results.parameter.transpose("seed", "step", ...)
+    assert kept.shape[2:] == (7, 6)
+    assert kept.isel(step=1).isnull().all()
+    norm = np.sqrt((kept.isel(step=0) ** 2).sum(("parameter_0", "parameter_1")))
+    np.testing.assert_allclose(norm, results.weight_norm.isel(step=0), rtol=1e-5)

@@ -6,7 +6,8 @@
 One layer, width 128, on 30% of the pairs, cross-entropy, full batch, AdamW at 1e-3 with
 betas 0.9 and 0.98: once freely with weight decay 1, once on the sphere of 0.8 times the
 initial norm without. The norm is that of all parameters. Beside the norm, how far the
-embedding has come to lie in few frequencies, and softmax collapse.
+embedding has come to lie in few frequencies, softmax collapse, and pictures of the
+embedding's first principal components.
 
 `cpu`: the paper's size and at most its 15,000 steps; 2 seeds; a run ends when its test
 accuracy has been 0.99 for half as long again. About fifteen minutes on two cores.
@@ -16,7 +17,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from grok_jax import measures, plot
+from grok_jax import measures, plot, spectra
 from grok_jax.claims import Claim
 from grok_jax.config import choose_preset, make_config
 
@@ -29,7 +30,12 @@ def get_config(preset: str = "cpu"):
         model=dict(name="transformer", vocabulary=114),
         loss=dict(name="classification"),
         optimizer=dict(name="adamw", learning_rate=1e-3, b2=0.98),
-        observe=dict(norms={}, softmax_collapse={}, embedding_fourier=dict(tokens=113)),
+        observe=dict(
+            norms={},
+            softmax_collapse={},
+            embedding_fourier=dict(tokens=113),
+            parameter_snapshots=dict(every=10),
+        ),
         train=dict(steps=15_000, records=150, spacing="linear"),
         grok=dict(kind="accuracy", train=0.99, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.99, above=True, patience=0.5),
@@ -45,7 +51,9 @@ def get_config(preset: str = "cpu"):
     smoke = dict(
         task=dict(modulus=7, train_fraction=0.5),
         model=dict(vocabulary=8, width=8, heads=2, head_width=4, mlp_width=16),
-        observe=dict(embedding_fourier=dict(tokens=7, top=1)),
+        observe=dict(
+            embedding_fourier=dict(tokens=7, top=1), parameter_snapshots=dict(every=2)
+        ),
         train=dict(steps=40, records=10),
     )
     paper = dict(engine=dict(mode="auto"), sweep=dict(seed=tuple(range(5))))
@@ -71,7 +79,13 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "7a",
             "free: it fits early and generalises late",
             "t_test >= 5 t_train, every seed",
-            {"t_train": free.t_train.values, "t_test": t_test},
+            {
+                "t_train": free.t_train.values,
+                "t_test": t_test,
+                "spikes of the train loss": np.asarray(
+                    measures.loss_spikes(free.train_loss.values)
+                ),
+            },
             bool((t_test >= 5 * free.t_train.values).all()),
         ),
         Claim(
@@ -116,7 +130,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     ]
 
 
-def figure(results: xr.Dataset) -> Figure:
+def figure(results: xr.Dataset) -> dict[str, Figure]:
     drawing, axes = plot.panels(2, 4, 3.5, 2.8)
     for row, run, title in zip(
         axes, arms(results), ("free, γ = 1", "fixed norm, α = 0.8, γ = 0"), strict=True
@@ -138,4 +152,22 @@ def figure(results: xr.Dataset) -> Figure:
         row[3].legend(fontsize=7)
         for axis in row:
             axis.set_xlabel("step")
+    return {"figure": drawing, "embedding": embedding(results)}
+
+
+def embedding(results: xr.Dataset) -> Figure:
+    """The tokens on the first two principal components, first seed: at the start, half
+    way and at the end of each arm."""
+    drawing, axes = plot.panels(2, 3, 2.9, 2.7)
+    for row, run in zip(axes, arms(results), strict=True):
+        tables = run.parameter.isel(seed=0).transpose("step", ...).dropna("step")
+        for axis, place in zip(row, (0, len(tables) // 2, -1), strict=True):
+            table = tables.isel(step=place)
+            points, shares = spectra.principal_components(table.values[:-1])
+            axis.scatter(
+                *np.asarray(points).T, c=np.arange(len(points)), s=9, cmap="hsv"
+            )
+            axis.set_title(f"step {int(table.step):,}: {float(shares.sum()):.0%}")
+    axes[0, 0].set_ylabel("free")
+    axes[1, 0].set_ylabel("fixed norm")
     return drawing
