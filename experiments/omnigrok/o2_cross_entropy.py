@@ -11,6 +11,7 @@ at 1e-3 with weight decay 0.5, beside the usual initialisation.
 about two minutes on two cores.
 """
 
+import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
@@ -66,9 +67,10 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "O2d3",
             "12",
             "alpha = 1: no delay",
-            "70% test accuracy within 2 t_train, every seed",
+            "70% test accuracy within 2 t_train (never, for a run that ends before it), "
+            "every seed",
             {"t_train": usual.t_train.values, "t_test": usual.t_test.values},
-            bool((usual.t_test <= 2 * usual.t_train).all()),
+            bool((usual.t_test <= 2 * usual.t_train.fillna(np.inf)).all()),
         ),
     ]
 
