@@ -67,8 +67,8 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "O2d3",
             "12",
             "alpha = 1: no delay",
-            "70% test accuracy within 2 t_train (never, for a run that ends before it), "
-            "every seed",
+            "70% test accuracy within 2 t_train (which a run that ends before it never "
+            "has), every seed",
             {"t_train": usual.t_train.values, "t_test": usual.t_test.values},
             bool((usual.t_test <= 2 * usual.t_train.fillna(np.inf)).all()),
         ),
