@@ -50,6 +50,18 @@ def run_keys(
     )
 
 
+def linear_layer(key: Array, inputs: int, outputs: int) -> dict[str, Array]:
+    """{"w": [in, out], "b": [out]}, both U(-k, k) with k = 1 / sqrt(in): what PyTorch
+    draws for nn.Linear, the initialisation of Omnigrok at scale 1."""
+    bound = inputs**-0.5
+
+    def draw(name: str, *shape: int) -> Array:
+        own = named_key(key, name)
+        return jax.random.uniform(own, shape, minval=-bound, maxval=bound)
+
+    return {"w": draw("w", inputs, outputs), "b": draw("b", outputs)}
+
+
 def gaussian_rows(key: Array, count: int, dim: int) -> Array:
     """N(0, 1) [count, dim], each row from its own key: the first n rows do not depend
     on `count`."""

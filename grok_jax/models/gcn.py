@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from grok_jax.rng import named_key
+from grok_jax.rng import linear_layer, named_key
 from grok_jax.settings import Count
 from grok_jax.types import Model, Params
 
@@ -37,8 +37,11 @@ def gcn(
     def init(key: Array, x: Array) -> Params:
         features = x.shape[-1] - BOND_TYPES * x.shape[-2]
 
+        def linear(key: Array, name: str, *sizes: int) -> Params:
+            return linear_layer(named_key(key, name), *sizes)
+
         def conv(name: str, inputs: int, outputs: int) -> Params:
-            own = partial(_linear, named_key(key, name))
+            own = partial(linear, named_key(key, name))
             return {
                 "edge_0": own("edge_0", BOND_TYPES, edge_hidden),
                 "edge_1": own("edge_1", edge_hidden, inputs * outputs),
@@ -49,8 +52,8 @@ def gcn(
         return {
             "conv_0": conv("conv_0", features, first_channels),
             "conv_1": conv("conv_1", first_channels, second_channels),
-            "dense": _linear(key, "dense", second_channels, dense),
-            "readout": _linear(key, "readout", dense, 1),
+            "dense": linear(key, "dense", second_channels, dense),
+            "readout": linear(key, "readout", dense, 1),
         }
 
     def apply(params: Params, x: Array) -> Array:
@@ -66,15 +69,6 @@ def gcn(
         return _affine(params["readout"], hidden)[:, 0]
 
     return Model(init, apply)
-
-
-def _linear(key: Array, name: str, inputs: int, outputs: int) -> dict[str, Array]:
-    own, bound = named_key(key, name), inputs**-0.5
-    draw = partial(jax.random.uniform, minval=-bound, maxval=bound)
-    return {
-        "w": draw(named_key(own, "w"), (inputs, outputs)),
-        "b": draw(named_key(own, "b"), (outputs,)),
-    }
 
 
 def _affine(layer: dict[str, Array], x: Array) -> Array:

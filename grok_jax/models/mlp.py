@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from grok_jax.rng import named_key
+from grok_jax.rng import linear_layer, named_key
 from grok_jax.settings import Count
 from grok_jax.types import Model
 
@@ -38,7 +38,7 @@ def mlp(
         nn.Linear does; `kaiming_normal` draws weights from N(0, 2 / fan in), with
         biases of zero.
     """
-    draw_layer = _uniform_layer if init == "pytorch" else _kaiming_layer
+    draw_layer = linear_layer if init == "pytorch" else _kaiming_layer
 
     def draw(key: Array, x: Array) -> dict[str, Layer]:
         sizes = (x.shape[-1], *(width,) * layers, outputs)
@@ -57,15 +57,6 @@ def mlp(
 
 def _affine(layer: Layer, x: Array) -> Array:
     return jnp.matmul(x, layer["w"]) + layer["b"][None]
-
-
-def _uniform_layer(key: Array, inputs: int, outputs: int) -> Layer:
-    bound = inputs**-0.5
-    draw = partial(jax.random.uniform, minval=-bound, maxval=bound)
-    return {
-        "w": draw(named_key(key, "w"), (inputs, outputs)),
-        "b": draw(named_key(key, "b"), (outputs,)),
-    }
 
 
 def _kaiming_layer(key: Array, inputs: int, outputs: int) -> Layer:
