@@ -1,6 +1,7 @@
 """The steps that `benchmark` compares with, written the usual way in PyTorch (eager,
 float32, all cores): each function sets a network up and returns its training step."""
 
+# pyright: reportMissingImports=false
 import importlib.util
 from collections.abc import Callable
 

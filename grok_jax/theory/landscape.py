@@ -14,6 +14,10 @@ from numpy.typing import ArrayLike
 from scipy.integrate import solve_ivp
 from scipy.interpolate import RectBivariateSpline
 
+EDGE = 1e-6
+"""Within this distance of an edge (in log w and in m) a path that heads for it slows
+down to a stop."""
+
 
 def norm_decay(
     w0: ArrayLike, gamma: ArrayLike, learning_rate: ArrayLike, steps: ArrayLike
@@ -142,8 +146,9 @@ def reduced_path(
         speed = -np.array(
             [decoder_rate * (by_w / np.exp(log_w) + gamma), representation_rate * by_m]
         )
-        outward = ((place <= low) & (speed < 0)) | ((place >= high) & (speed > 0))
-        return np.where(outward, 0.0, speed)
+        # A speed that stopped at once at an edge would stall the solver there.
+        room = np.where(speed < 0, place - low, high - place)
+        return speed * np.clip(room / EDGE, 0, 1)
 
     solved = solve_ivp(
         flow,

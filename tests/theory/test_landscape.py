@@ -293,3 +293,23 @@ def test_the_angle_leaves_missing_points_out():
     np.testing.assert_allclose(np.tan(angle), 1 / 0.7)
     boundary[1:] = np.nan
     assert np.isnan(landscape.contour_angle(MESSINESS, boundary))
+
+
+@pytest.mark.parametrize("gamma", [0.01, 0.1, 1.0])
+@pytest.mark.parametrize("rate", [0.1, 3.0])
+def test_a_path_that_meets_an_edge_at_speed_does_not_stall(gamma, rate):
+    """A power law falls without end in both directions: every path ends in a corner."""
+    norms, mess = np.geomspace(0.5, 8, 6), np.linspace(0, 1, 6)
+    falls = norms[:, None] ** 2 * (0.2 + mess[None]) ** 1.5
+    surface = landscape.interpolate(norms, mess, falls)
+    path = landscape.reduced_path(
+        surface,
+        surface,
+        7.0,
+        0.9,
+        np.linspace(0, 200, 50),
+        gamma=gamma,
+        representation_rate=rate,
+    )
+    np.testing.assert_allclose(path.norm[-1], 0.5, rtol=1e-5)
+    np.testing.assert_allclose(path.messiness[-1], 0.0, atol=1e-5)
