@@ -8,7 +8,8 @@ the same AdamW: where the two curves agree the network is lazy, and what the
 linearisation never learns has needed features.
 
 `cpu`: addition modulo 31 on 60% of the pairs, alpha = 1, weight decay 1, 3 seeds, 3,000
-steps; about two minutes on two cores.
+steps; about two minutes on two cores. At this fraction the mirror b + a of most test
+pairs is a train pair, which alone gives the linearised network 59%.
 """
 
 import numpy as np
