@@ -96,12 +96,12 @@ def accuracies(axis: Axes, results: xr.Dataset) -> None:
 
 def landscape(axis: Axes, results: xr.Dataset, *, over: str = "init_scale") -> None:
     """train_loss and test_loss, without a step axis, over the swept norm on log axes:
-    the median over seeds as a line, all seeds as a band."""
+    the median over seeds as a line, all seeds as a band. A loss of 0 is at 1e-16."""
     for variable, color, label in (
         ("train_loss", TRAIN, "train"),
         ("test_loss", TEST, "test"),
     ):
-        values = results[variable]
+        values = np.maximum(results[variable], 1e-16)
         norms = values[over].values
         axis.plot(norms, values.median("seed"), "o-", ms=3, color=color, label=label)
         low, high = values.min("seed"), values.max("seed")
