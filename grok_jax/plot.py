@@ -101,7 +101,7 @@ def landscape(axis: Axes, results: xr.Dataset, *, over: str = "init_scale") -> N
         ("train_loss", TRAIN, "train"),
         ("test_loss", TEST, "test"),
     ):
-        values = np.maximum(results[variable], 1e-16)
+        values = results[variable].clip(min=1e-16)
         norms = values[over].values
         axis.plot(norms, values.median("seed"), "o-", ms=3, color=color, label=label)
         low, high = values.min("seed"), values.max("seed")
