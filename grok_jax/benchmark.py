@@ -426,6 +426,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
 
 
 def as_table(rows: Sequence[Row]) -> Table:
+    """The measurements for the terminal."""
     names = ("name", "measured", "goal", "met", "note")
     table = Table(*(Column(name, overflow="fold") for name in names))
     for row in rows:
@@ -436,6 +437,7 @@ def as_table(rows: Sequence[Row]) -> Table:
 
 
 def as_json(rows: Sequence[Row]) -> dict[str, Any]:
+    """The measurements with the machine they were made on."""
     return {
         "device": config_lib.device_text(jax.local_devices()),
         "jax": jax.__version__,

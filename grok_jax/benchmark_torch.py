@@ -9,10 +9,12 @@ from grok_jax.settings import SettingError
 
 
 def available() -> bool:
+    """Whether PyTorch is installed."""
     return importlib.util.find_spec("torch") is not None
 
 
 def need() -> None:
+    """Raises SettingError where it is not."""
     if not available():
         raise SettingError("This needs PyTorch: pip install 'grok_jax[bench]'.")
 

@@ -186,6 +186,7 @@ def run_schema(names: Mapping[str, str], observe: tuple[str, ...]) -> dict[str, 
 
 
 def names_of(settings: Mapping[str, Any]) -> dict[str, str]:
+    """section -> the name of the part that it chooses."""
     return {section: settings[f"{section}.name"] for section in REGISTRIES}
 
 
@@ -278,6 +279,7 @@ def validate(settings: Mapping[str, Any]) -> None:
 
 
 def observed_names(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The observables that these settings record."""
     return tuple(
         path.split(".")[1]
         for path in settings
@@ -286,6 +288,7 @@ def observed_names(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def make_keys(settings: Mapping[str, Any]) -> rng.Keys:
+    """The random keys of a run, from its own seeds alone."""
     return rng.run_keys(settings["seed"], **section_of(settings, "seeds"))
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from grok_jax import build
@@ -91,6 +92,16 @@ def make_config(*layers: Mapping[str, Any]) -> ConfigDict:
     config.sweep = ConfigDict(_nest(axes))
     config.zip = tuple(zips)
     return config
+
+
+def logspace(low: float, high: float, count: int) -> tuple[float, ...]:
+    """`count` values from `low` to `high` in equal ratios, for a swept axis; rounded
+    to four digits, so that they read as they are.
+
+    >>> logspace(0.1, 10, 3)
+    (0.1, 1.0, 10.0)
+    """
+    return tuple(float(f"{v:.4g}") for v in np.geomspace(low, high, count))
 
 
 def choose_preset(preset: str, **presets: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -204,6 +204,7 @@ def load_experiment(spec: str) -> tuple[ModuleType, str | None]:
 
 
 def get_config(experiment: ModuleType, preset: str | None) -> Any:
+    """The configuration that an experiment has for a preset (None: its default)."""
     return experiment.get_config(preset) if preset else experiment.get_config()
 
 

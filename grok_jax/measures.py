@@ -45,6 +45,17 @@ def first_step_falling(
     )
 
 
+def reached_by(times: ArrayLike, limits: ArrayLike) -> Array:
+    """Whether each time was reached, and no later than its limit; a limit that was
+    never reached (NaN) is no limit.
+
+    >>> reached_by([5.0, 9.0, jnp.nan], [7.0, jnp.nan, jnp.nan]).tolist()
+    [True, True, False]
+    """
+    limits = jnp.asarray(limits)
+    return jnp.asarray(times) <= jnp.where(jnp.isnan(limits), jnp.inf, limits)
+
+
 def _first_true(steps: ArrayLike, holds: Array, hold: int) -> Array:
     if hold < 1:
         raise ValueError(f"hold must be at least 1 record, not {hold}.")

@@ -64,6 +64,22 @@ def curves(
         axis.fill_between(_shifted(steps), low, high, color=color, alpha=0.15, lw=0)
 
 
+def family(
+    axis: Axes, results: xr.Dataset, over: str, symbol: str, kind: str = "accuracy"
+) -> None:
+    """Train (dashed) and test curves of one kind for each value of the axis `over`, on
+    a log axis of steps."""
+    values = results[over].values
+    for value, color in zip(values, family_colors(len(values)), strict=True):
+        run = results.sel({over: value})
+        curves(axis, run, f"train_{kind}", color=color, style="--")
+        label = f"{symbol} = {value:g}"
+        curves(axis, run, f"test_{kind}", color=color, label=label)
+    log_steps(axis)
+    axis.set_ylabel(f"{kind} (dashed: train)")
+    axis.legend(fontsize=7)
+
+
 def losses(
     axis: Axes,
     results: xr.Dataset,

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from grok_jax.settings import SettingError
+
 
 def named_key(key: Array, name: str) -> Array:
     """The key for one purpose.
@@ -60,6 +62,24 @@ def linear_layer(key: Array, inputs: int, outputs: int) -> dict[str, Array]:
         return jax.random.uniform(own, shape, minval=-bound, maxval=bound)
 
     return {"w": draw("w", inputs, outputs), "b": draw("b", outputs)}
+
+
+def choose_rows(
+    key: Array, count: int, train_size: int, test_size: int, what: str
+) -> tuple[Array, Array]:
+    """Rows of a table of `count` examples for training and for testing, disjoint; a
+    larger set begins with the smaller one of the same key. `test_size` 0: all others.
+
+    Raises: SettingError where there are too few; `what` names the examples.
+    """
+    available = count - train_size
+    if max(test_size, 1) > available:
+        raise SettingError(
+            f"There are {count} {what}, which is not enough for task.train_size "
+            f"{train_size} and task.test_size {test_size}."
+        )
+    order = jax.random.permutation(key, count)
+    return order[:train_size], order[::-1][: test_size or available]
 
 
 def gaussian_rows(key: Array, count: int, dim: int) -> Array:

@@ -59,6 +59,7 @@ Positive = Annotated[float, Bounds(low=0, open_low=True)]
 NonNegative = Annotated[float, Bounds(low=0)]
 Momentum = Annotated[float, Bounds(low=0, high=1, open_high=True), STATIC]
 Fraction = Annotated[float, Bounds(low=0, high=1, open_low=True)]
+StaticFraction = Annotated[float, Bounds(low=0, high=1, open_low=True), STATIC]
 Share = Annotated[float, Bounds(low=0, high=1)]
 
 

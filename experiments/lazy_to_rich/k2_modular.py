@@ -154,17 +154,8 @@ def figure(results: xr.Dataset) -> Figure:
     norm.grid(False)
     plot.curves(norm, one, "weight_norm", color="tab:orange", style="--")
     norm.set_ylabel("weight norm (dashed)")
-    alphas = results.output_scale.values
-    for alpha, color in zip(alphas, plot.family_colors(len(alphas)), strict=True):
-        run = results.sel(output_scale=alpha)
-        plot.curves(axes[0, 2], run, "train_accuracy", color=color, style="--")
-        plot.curves(
-            axes[0, 2], run, "test_accuracy", color=color, label=f"α = {alpha:g}"
-        )
-    plot.log_steps(axes[0, 2])
-    axes[0, 2].set_ylabel("accuracy (dashed: train)")
+    plot.family(axes[0, 2], results, "output_scale", "α")
     axes[0, 2].set_title("(c) output scale α")
-    axes[0, 2].legend(fontsize=7)
     kernel = history(one.transpose("seed", ...))
     drawn = xr.Dataset(
         {

@@ -84,17 +84,9 @@ def claims(results: xr.Dataset) -> list[Claim]:
 
 
 def figure(results: xr.Dataset) -> Figure:
-    alphas = results.output_scale.values
     drawing, axes = plot.panels(1, 3, 3.8, 3.1)
-    for alpha, color in zip(alphas, plot.family_colors(len(alphas)), strict=True):
-        run = results.sel(output_scale=alpha)
-        for axis, kind in ((axes[0, 0], "accuracy"), (axes[0, 1], "loss")):
-            plot.curves(axis, run, f"train_{kind}", color=color, style="--")
-            plot.curves(axis, run, f"test_{kind}", color=color, label=f"α = {alpha:g}")
-    for axis, kind in ((axes[0, 0], "accuracy"), (axes[0, 1], "loss")):
-        plot.log_steps(axis)
-        axis.set_ylabel(f"{kind} (dashed: train)")
-        axis.legend(fontsize=7)
+    for axis, kind in zip(axes[0], ("accuracy", "loss"), strict=False):
+        plot.family(axis, results, "output_scale", "α", kind)
     axes[0, 1].set_yscale("log")
     plot.times(axes[0, 2], results, "output_scale")
     return drawing

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from grok_jax import measures, plot
 from grok_jax.claims import Claim
-from grok_jax.config import choose_preset, make_config
+from grok_jax.config import choose_preset, logspace, make_config
 
 
 def get_config(preset: str = "cpu"):
@@ -33,7 +33,7 @@ def get_config(preset: str = "cpu"):
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         engine=dict(mode="map"),
         sweep=dict(
-            init_scale=tuple(float(f"{v:.4g}") for v in np.geomspace(0.1, 10, 11)),
+            init_scale=logspace(0.1, 10, 11),
             seed=(0, 1, 2, 3),
         ),
     )

@@ -120,16 +120,9 @@ def claims(results: xr.Dataset) -> list[Claim]:
 def figure(results: xr.Dataset) -> Figure:
     gammas = results.weight_decay.values
     drawing, axes = plot.panels(1, 3, 3.8, 3.1)
-    colors = plot.family_colors(len(gammas))
     for axis, alpha in zip(axes[0], (0.5, 2.0), strict=False):
-        for gamma, color in zip(gammas, colors, strict=True):
-            run = results.sel(init_scale=alpha, weight_decay=gamma)
-            plot.curves(axis, run, "train_accuracy", color=color, style="--")
-            plot.curves(axis, run, "test_accuracy", color=color, label=f"γ = {gamma:g}")
-        plot.log_steps(axis)
-        axis.set_ylabel("accuracy (dashed: train)")
+        plot.family(axis, results.sel(init_scale=alpha), "weight_decay", "γ")
         axis.set_title(f"α = {alpha:g}")
-        axis.legend(fontsize=7)
     axis, large = axes[0, 2], results.sel(init_scale=2.0)
     plot.times(axis, large.sel(weight_decay=gammas > 0), "weight_decay")
     plot.inverse(axis, gammas[gammas > 0], large.sel(weight_decay=gammas[-1]).t_test)

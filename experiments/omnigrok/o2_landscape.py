@@ -19,11 +19,7 @@ from matplotlib.figure import Figure
 
 from grok_jax import measures, plot
 from grok_jax.claims import Claim
-from grok_jax.config import choose_preset, make_config
-
-
-def norms(count: int) -> tuple[float, ...]:
-    return tuple(float(f"{v:.4g}") for v in np.geomspace(0.1, 10, count))
+from grok_jax.config import choose_preset, logspace, make_config
 
 
 def get_config(preset: str = "cpu"):
@@ -39,7 +35,7 @@ def get_config(preset: str = "cpu"):
         engine=dict(mode="map"),
         sweep=dict(
             error=("squared_error", "cross_entropy"),
-            init_scale=norms(9),
+            init_scale=logspace(0.1, 10, 9),
             train_size=(100, 1000, 3000),
             seed=(0, 1, 2),
         ),
@@ -55,7 +51,7 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=10_000),
         engine=dict(mode="auto"),
         sweep=dict(
-            init_scale=norms(21),
+            init_scale=logspace(0.1, 10, 21),
             train_size=(10, 100, 1000, 10_000, 50_000),
             seed=tuple(range(5)),
         ),

@@ -17,11 +17,7 @@ from matplotlib.figure import Figure
 
 from grok_jax import measures, plot
 from grok_jax.claims import Claim
-from grok_jax.config import choose_preset, make_config
-
-
-def norms(count: int) -> tuple[float, ...]:
-    return tuple(float(f"{v:.4g}") for v in np.geomspace(0.1, 10, count))
+from grok_jax.config import choose_preset, logspace, make_config
 
 
 def get_config(preset: str = "cpu"):
@@ -35,20 +31,20 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=600, records=20, batch_size=50),
         grok=dict(kind="accuracy", train=0.99, test=0.7),
         engine=dict(mode="map"),
-        sweep=dict(init_scale=norms(7), seed=(0, 1, 2)),
+        sweep=dict(init_scale=logspace(0.1, 10, 7), seed=(0, 1, 2)),
     )
     smoke = dict(
         task=dict(train_size=20, test_size=10, vocabulary=30, length=8),
         model=dict(vocabulary=30, embedding=4, hidden=5),
         train=dict(steps=20, records=5, batch_size=10),
-        sweep=dict(init_scale=norms(3), seed=(0, 1)),
+        sweep=dict(init_scale=logspace(0.1, 10, 3), seed=(0, 1)),
     )
     paper = dict(
         task=dict(train_size=37_500, test_size=12_500, length=500),
         model=dict(embedding=64, hidden=128),
         train=dict(steps=10_000),
         engine=dict(mode="auto"),
-        sweep=dict(init_scale=norms(21)),
+        sweep=dict(init_scale=logspace(0.1, 10, 21)),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))
 

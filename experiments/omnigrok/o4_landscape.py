@@ -17,11 +17,7 @@ from matplotlib.figure import Figure
 
 from grok_jax import measures, plot
 from grok_jax.claims import Claim
-from grok_jax.config import choose_preset, make_config
-
-
-def norms(count: int) -> tuple[float, ...]:
-    return tuple(float(f"{v:.4g}") for v in np.geomspace(0.1, 10, count))
+from grok_jax.config import choose_preset, logspace, make_config
 
 
 def get_config(preset: str = "cpu"):
@@ -34,19 +30,23 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="adamw", learning_rate=1e-3, norm="fixed"),
         train=dict(steps=2000, records=25, batch_size=30),
         engine=dict(mode="map"),
-        sweep=dict(init_scale=norms(7), train_size=(30, 100, 300), seed=(0, 1, 2)),
+        sweep=dict(
+            init_scale=logspace(0.1, 10, 7), train_size=(30, 100, 300), seed=(0, 1, 2)
+        ),
     )
     smoke = dict(
         task=dict(molecules=100, test_size=8),
         model=dict(first_channels=4, second_channels=3, edge_hidden=4, dense=4),
         train=dict(steps=20, records=5, batch_size=6),
-        sweep=dict(init_scale=norms(3), train_size=(12, 24), seed=(0, 1)),
+        sweep=dict(init_scale=logspace(0.1, 10, 3), train_size=(12, 24), seed=(0, 1)),
     )
     paper = dict(
         task=dict(molecules=20_000, test_size=1000),
         train=dict(steps=10_000),
         engine=dict(mode="auto"),
-        sweep=dict(init_scale=norms(21), train_size=(10, 100, 1000, 10_000)),
+        sweep=dict(
+            init_scale=logspace(0.1, 10, 21), train_size=(10, 100, 1000, 10_000)
+        ),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))
 

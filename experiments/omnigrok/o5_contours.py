@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from grok_jax import measures, plot
 from grok_jax.claims import Claim
-from grok_jax.config import choose_preset, make_config
+from grok_jax.config import choose_preset, logspace, make_config
 from grok_jax.theory import landscape
 
 LEVEL, HIGHER = 0.05, 0.1  # the paper draws 0.05 and 0.02
@@ -27,7 +27,7 @@ LEVEL, HIGHER = 0.05, 0.1  # the paper draws 0.05 and 0.02
 
 def norms(count: int) -> dict[str, tuple[float, ...]]:
     """Norms, and steps of Adam that are the same angle on each sphere."""
-    values = tuple(float(f"{v:.4g}") for v in np.geomspace(1.6, 5, count))
+    values = logspace(1.6, 5, count)
     return dict(init_scale=values, learning_rate=tuple(1e-3 * v for v in values))
 
 

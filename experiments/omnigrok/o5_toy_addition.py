@@ -31,7 +31,7 @@ from scipy.ndimage import gaussian_filter
 
 from grok_jax import measures, plot
 from grok_jax.claims import Claim
-from grok_jax.config import choose_preset, make_config
+from grok_jax.config import choose_preset, logspace, make_config
 from grok_jax.theory import landscape
 
 LINEAR = {0.0: ("", "straight line"), 0.3: ("2", "spread 0.3")}
@@ -41,7 +41,7 @@ W0, M0 = 7.65, 0.12
 
 def norms(count: int) -> dict[str, tuple[float, ...]]:
     """Norms, and steps of Adam that are the same angle on each sphere."""
-    values = tuple(float(f"{v:.4g}") for v in np.geomspace(1, 8, count))
+    values = logspace(1, 8, count)
     return dict(init_scale=values, learning_rate=tuple(1e-3 * v for v in values))
 
 

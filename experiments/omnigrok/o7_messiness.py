@@ -17,11 +17,7 @@ from matplotlib.figure import Figure
 
 from grok_jax import plot
 from grok_jax.claims import Claim
-from grok_jax.config import choose_preset, make_config
-
-
-def norms(count: int) -> tuple[float, ...]:
-    return tuple(float(f"{v:.4g}") for v in np.geomspace(0.1, 10, count))
+from grok_jax.config import choose_preset, logspace, make_config
 
 
 def get_config(preset: str = "cpu"):
@@ -36,21 +32,23 @@ def get_config(preset: str = "cpu"):
         grok=dict(kind="accuracy", train=0.99, test=0.8),
         engine=dict(mode="map"),
         sweep=dict(
-            init_scale=norms(7), messiness=(0.2, 0.4, 0.6, 0.8, 1.0), seed=(0, 1, 2)
+            init_scale=logspace(0.1, 10, 7),
+            messiness=(0.2, 0.4, 0.6, 0.8, 1.0),
+            seed=(0, 1, 2),
         ),
     )
     smoke = dict(
         task=dict(train_size=30, test_size=30),
         model=dict(width=8),
         train=dict(steps=30, records=5, batch_size=10),
-        sweep=dict(init_scale=norms(3), messiness=(0.2, 1.0), seed=(0, 1)),
+        sweep=dict(init_scale=logspace(0.1, 10, 3), messiness=(0.2, 1.0), seed=(0, 1)),
     )
     paper = dict(
         task=dict(test_size=0),
         train=dict(steps=10_000),
         engine=dict(mode="auto"),
         sweep=dict(
-            init_scale=norms(21),
+            init_scale=logspace(0.1, 10, 21),
             messiness=tuple(float(f"{v:.2f}") for v in np.linspace(0, 1, 21)),
             seed=tuple(range(5)),
         ),

@@ -12,17 +12,12 @@ grows when p falls; 5 norms, 3 seeds, 1,000 steps (10,000); about four minutes o
 cores.
 """
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
 from grok_jax import plot
 from grok_jax.claims import Claim
-from grok_jax.config import choose_preset, make_config
-
-
-def norms(count: int) -> tuple[float, ...]:
-    return tuple(float(f"{v:.4g}") for v in np.geomspace(0.1, 10, count))
+from grok_jax.config import choose_preset, logspace, make_config
 
 
 def get_config(preset: str = "cpu"):
@@ -37,7 +32,7 @@ def get_config(preset: str = "cpu"):
         grok=dict(kind="accuracy", train=0.99, test=0.95),
         engine=dict(mode="map"),
         sweep=dict(
-            init_scale=norms(5),
+            init_scale=logspace(0.1, 10, 5),
             train_fraction=(0.1, 0.2, 0.4, 0.6, 0.8),
             seed=(0, 1, 2),
         ),
@@ -46,7 +41,9 @@ def get_config(preset: str = "cpu"):
         task=dict(modulus=7),
         model=dict(vocabulary=8, width=8, heads=2, head_width=4, mlp_width=16),
         train=dict(steps=20, records=5),
-        sweep=dict(init_scale=norms(3), train_fraction=(0.2, 0.8), seed=(0, 1)),
+        sweep=dict(
+            init_scale=logspace(0.1, 10, 3), train_fraction=(0.2, 0.8), seed=(0, 1)
+        ),
     )
     paper = dict(
         task=dict(modulus=113),
@@ -54,7 +51,7 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=10_000),
         engine=dict(mode="auto"),
         sweep=dict(
-            init_scale=norms(21),
+            init_scale=logspace(0.1, 10, 21),
             train_fraction=(0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.6, 0.8),
         ),
     )

@@ -87,14 +87,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
 def figure(results: xr.Dataset) -> Figure:
     gammas = results.weight_decay.values
     drawing, axes = plot.panels(1, 2, 4.2, 3.1)
-    for gamma, color in zip(gammas, plot.family_colors(len(gammas)), strict=True):
-        run = results.sel(weight_decay=gamma)
-        plot.curves(axes[0, 0], run, "train_accuracy", color=color, style="--")
-        label = f"γ = {gamma:g}"
-        plot.curves(axes[0, 0], run, "test_accuracy", color=color, label=label)
-    plot.log_steps(axes[0, 0])
-    axes[0, 0].set_ylabel("accuracy (dashed: train)")
-    axes[0, 0].legend(fontsize=7)
+    plot.family(axes[0, 0], results, "weight_decay", "γ")
     plot.times(axes[0, 1], results, "weight_decay")
     plot.inverse(axes[0, 1], gammas, results.sel(weight_decay=gammas[-1]).t_test)
     return drawing

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from grok_jax.rng import Keys
-from grok_jax.settings import Count, Natural, SettingError
+from grok_jax.rng import Keys, choose_rows
+from grok_jax.settings import Count, Natural
 from grok_jax.types import Dataset, Split
 
 
@@ -36,14 +36,8 @@ def imdb(
     del folder  # read by files.imdb
     files = jax.tree.map(jnp.asarray, files)
     words, review, starts = files["words"], files["review"], files["starts"]
-    reviews, available = len(starts), len(starts) - train_size
-    if max(test_size, 1) > available:
-        raise SettingError(
-            f"There are {reviews} reviews, which is not enough for task.train_size "
-            f"{train_size} and task.test_size {test_size}."
-        )
-    order = jax.random.permutation(keys.data, reviews)
-    train, test = order[:train_size], order[::-1][: test_size or available]
+    reviews = len(starts)
+    train, test = choose_rows(keys.data, reviews, train_size, test_size, "reviews")
     chosen = jnp.concatenate([train, test])
 
     for_training = jnp.zeros(reviews, jnp.int32).at[train].set(1)

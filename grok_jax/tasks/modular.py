@@ -1,16 +1,14 @@
 """Binary operations modulo p: all pairs as one table, or as tokens."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from grok_jax.rng import Keys
-from grok_jax.settings import STATIC, Bounds, Count, Fraction, SettingError
+from grok_jax.settings import Count, Fraction, SettingError, StaticFraction
 from grok_jax.types import Dataset, Split
-
-StaticFraction = Annotated[float, Bounds(low=0, high=1, open_low=True), STATIC]
 
 OPERATIONS = {
     "addition": lambda a, b, p: (a + b) % p,

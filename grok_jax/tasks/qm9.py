@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from grok_jax.rng import Keys
+from grok_jax.rng import Keys, choose_rows
 from grok_jax.settings import Count, Natural, SettingError
 from grok_jax.types import Dataset, Split
 
@@ -38,12 +38,7 @@ def qm9(
     del folder, molecules  # read by files.qm9
     files = jax.tree.map(jnp.asarray, files)
     count, largest, _ = files["nodes"].shape
-    available = count - train_size
-    if max(test_size, 1) > available:
-        raise SettingError(
-            f"There are {count} molecules, which is not enough for task.train_size "
-            f"{train_size} and task.test_size {test_size}."
-        )
+    train, test = choose_rows(keys.data, count, train_size, test_size, "molecules")
     if largest > atoms:
         raise SettingError(
             f"task.atoms is {atoms}; the molecules have up to {largest} atoms."
@@ -59,7 +54,4 @@ def qm9(
         y = files["polarizability"][rows].astype(float)
         return Split(x, y, jnp.ones(len(rows)))
 
-    order = jax.random.permutation(keys.data, count)
-    return Dataset(
-        split(order[:train_size]), split(order[::-1][: test_size or available]), {}
-    )
+    return Dataset(split(train), split(test), {})
