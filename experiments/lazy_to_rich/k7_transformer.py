@@ -8,10 +8,13 @@ betas 0.9 and 0.98. Fig. 6b: the output scale alpha at weight decay 1. Fig. 12: 
 (alpha, weight decay) = (0.5, 1) the delay goes with weight decay 5, and comes back with
 alpha 1.4 at the same weight decay.
 
-`cpu`: addition modulo 31 on 60% of the pairs (the paper: 113, 30%), 3 seeds, 8,000
+The paper leaves open what alpha does to the rate of AdamW; its App. 8.1 scales that of
+gradient descent as 1 / alpha^2. Both readings are run and judged: the rate as it is
+(`plain`), and over alpha^2 (`lazy`), which multiplies the decay of a step as well.
+
+`cpu`: addition modulo 59 on 40% of the pairs (the paper: 113, 30%), 3 seeds, 10,000
 steps; a run ends when test accuracy has been 0.97 for a tenth of the way again. About
-five minutes on two cores. At this fraction the mirror b + a of most test pairs is a
-train pair, which alone gives 57% with the fit and hides what alpha does.
+ten minutes on two cores.
 """
 
 import numpy as np
@@ -24,24 +27,27 @@ from grok_jax.config import choose_preset, make_config
 
 POINTS = ((0.15, 1.0), (0.5, 1.0), (1.0, 1.0), (1.5, 1.0), (0.5, 5.0), (1.4, 5.0))
 """(output scale, weight decay): Fig. 6b, then Fig. 12."""
+RULES = ("plain", "lazy")
+"""The rate of AdamW: as it is, or over alpha^2."""
 
 
 def get_config(preset: str = "cpu"):
     base = dict(
         name="K7 transformer",
         description="modular addition: output scale against weight decay",
-        task=dict(name="modular_tokens", modulus=31, train_fraction=0.6),
-        model=dict(name="transformer", vocabulary=32),
+        task=dict(name="modular_tokens", modulus=59, train_fraction=0.4),
+        model=dict(name="transformer", vocabulary=60),
         loss=dict(name="classification"),
         optimizer=dict(name="adamw", learning_rate=1e-3, b2=0.98),
         observe=dict(norms={}),
-        train=dict(steps=8000, records=120),
+        train=dict(steps=10_000, records=120),
         grok=dict(kind="accuracy", train=0.99, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.97, above=True, patience=0.1),
         engine=dict(mode="map"),
         sweep=dict(
             output_scale=tuple(alpha for alpha, _ in POINTS),
             weight_decay=tuple(decay for _, decay in POINTS),
+            rule=RULES,
             seed=(0, 1, 2),
         ),
         zip=("output_scale+weight_decay",),
@@ -69,39 +75,47 @@ def delays(results: xr.Dataset) -> np.ndarray:
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
-    gap = delays(results)
+    return [
+        claim
+        for rule, note in zip(RULES, ("", "2"), strict=True)
+        for claim in claims_of(delays(results.sel(rule=rule)), rule, note)
+    ]
+
+
+def claims_of(gap: np.ndarray, rule: str, note: str) -> list[Claim]:
+    """The claims from the delays [point, seed] under one rule for the rate."""
     least, usual, heavy, restored = gap[0], gap[1], gap[4], gap[5]
     names = [f"({alpha:g}, {decay:g})" for alpha, decay in POINTS]
     middle = np.median(gap[:4], axis=1)
     return [
         Claim(
-            "K7a",
+            f"K7a{note}",
             "6b",
-            "weight decay 1: the delay grows with the output scale",
+            f"{rule} rate, weight decay 1: the delay grows with the output scale",
             "median t_test - t_train rises over alpha = 0.15, 0.5, 1, 1.5",
             dict(zip(names[:4], gap[:4], strict=True)),
-            bool((np.diff(middle) > 0).all()),
+            bool((middle[1:] > middle[:-1]).all()),
         ),
         Claim(
-            "K7b",
+            f"K7b{note}",
             "6b",
-            "alpha = 0.15: no delay to speak of",
+            f"{rule} rate, alpha = 0.15: no delay to speak of",
             "median t_test - t_train below 1/5 of that at alpha = 1",
             {names[0]: least, names[2]: gap[2]},
             bool(middle[0] < middle[2] / 5),
         ),
         Claim(
-            "K7c",
+            f"K7c{note}",
             "12",
-            "alpha = 0.5: weight decay 5 in place of 1 cuts the delay",
+            f"{rule} rate, alpha = 0.5: weight decay 5 in place of 1 cuts the delay",
             "below half, every seed",
             {names[1]: usual, names[4]: heavy},
             bool((heavy < usual / 2).all()),
         ),
         Claim(
-            "K7d",
+            f"K7d{note}",
             "12",
-            "weight decay 5: alpha = 1.4 in place of 0.5 brings it back",
+            f"{rule} rate, weight decay 5: alpha = 1.4 in place of 0.5 brings it back",
             "more than 1.5x as long, every seed",
             {names[4]: heavy, names[5]: restored},
             bool((restored > 1.5 * heavy).all()),
@@ -110,8 +124,9 @@ def claims(results: xr.Dataset) -> list[Claim]:
 
 
 def figure(results: xr.Dataset) -> Figure:
-    drawing, axes = plot.panels(2, 3, 3.6, 2.8)
-    for i, (axis, (alpha, decay)) in enumerate(zip(axes.flat, POINTS, strict=True)):
-        plot.accuracies(axis, results.isel(output_scale=i))
-        axis.set_title(f"α = {alpha:g}, γ = {decay:g}")
+    drawing, axes = plot.panels(2, len(POINTS), 2.8, 2.6)
+    for row, rule in zip(axes, RULES, strict=True):
+        for i, (axis, (alpha, decay)) in enumerate(zip(row, POINTS, strict=True)):
+            plot.accuracies(axis, results.sel(rule=rule).isel(output_scale=i))
+            axis.set_title(f"{rule}: α = {alpha:g}, γ = {decay:g}", fontsize=8)
     return drawing
