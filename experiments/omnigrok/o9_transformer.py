@@ -8,9 +8,10 @@ The transformer of `o6_transformer.py`, free and at its usual initialisation, we
 decay gamma swept over one and a half decades. It has generalised where the test
 accuracy is 95%.
 
-`cpu`: addition modulo 31 on 60% of the pairs (the paper: 113, 30%), gamma = 0.1..3, 3
-seeds, 25,000 steps; a run ends when test accuracy has been 0.97 for a tenth of the way
-again. About three minutes on two cores.
+`cpu`: addition modulo 31 on 60% of the pairs (the paper: 113, 30%), gamma = 0.1..3, 5
+seeds, 75,000 steps; a run ends when test accuracy has been 0.97 for a tenth of the way
+again. About eight minutes on two cores. At this fraction the mirror b + a of most test
+pairs is a train pair, so that test accuracy stands at 50-60% long before it rises.
 """
 
 import numpy as np
@@ -31,11 +32,11 @@ def get_config(preset: str = "cpu"):
         loss=dict(name="classification"),
         optimizer=dict(name="adamw", learning_rate=1e-3, b2=0.98),
         observe=dict(norms={}),
-        train=dict(steps=25_000, records=150),
+        train=dict(steps=75_000, records=150),
         grok=dict(kind="accuracy", train=0.99, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.97, above=True, patience=0.1),
         engine=dict(mode="map"),
-        sweep=dict(weight_decay=(0.1, 0.3, 1.0, 3.0), seed=(0, 1, 2)),
+        sweep=dict(weight_decay=(0.1, 0.3, 1.0, 3.0), seed=tuple(range(5))),
     )
     smoke = dict(
         task=dict(modulus=7),
