@@ -7,8 +7,9 @@ The network of `o3_reviews.py` trained by Adam at 1e-3 on the sphere of norm alp
 that of its initialisation; the reduced loss is the least along the run. The data as
 there.
 
-`cpu`: 7 norms, 750 reviews for training, 250 for testing, the small LSTM of
-`o3_reviews.py`, 3 seeds, 600 steps; about three minutes on two cores.
+`cpu`: 7 norms up to 3 times the initial one (the paper: 10; there 2,000 steps at this
+rate do not fit), 750 reviews for training, 250 for testing, the small LSTM of
+`o3_reviews.py`, 3 seeds; about three minutes on two cores.
 """
 
 import numpy as np
@@ -28,10 +29,10 @@ def get_config(preset: str = "cpu"):
         model=dict(name="lstm", vocabulary=1000, embedding=32, hidden=32, layers=2),
         loss=dict(name="binary_cross_entropy"),
         optimizer=dict(name="adamw", learning_rate=1e-3, norm="fixed"),
-        train=dict(steps=600, records=20, batch_size=50),
+        train=dict(steps=2000, records=20, batch_size=50),
         grok=dict(kind="accuracy", train=0.99, test=0.7),
         engine=dict(mode="map"),
-        sweep=dict(init_scale=logspace(0.1, 10, 7), seed=(0, 1, 2)),
+        sweep=dict(init_scale=logspace(0.1, 3, 7), seed=(0, 1, 2)),
     )
     smoke = dict(
         task=dict(train_size=20, test_size=10, vocabulary=30, length=8),
