@@ -118,10 +118,22 @@ def launch(
 
 
 def finish(experiment: ModuleType, results: xr.Dataset, workdir: record.Workdir) -> int:
-    """Tests the claims and draws the figures of complete results."""
-    tested = list(experiment.claims(results))
+    """Tests the claims and draws the figures of complete results.
+
+    A page asks for points of its own grid; where the command line has left them out,
+    the results stay and a sentence says so.
+    """
+    try:
+        tested = list(experiment.claims(results))
+        drawn = experiment.figure(results)
+    except (KeyError, IndexError, ValueError) as error:
+        console.print(
+            f"The results are in {workdir.results}. The claims and figures of this "
+            "experiment cannot be made from this grid "
+            f"({type(error).__name__}: {str(error).splitlines()[0]})."
+        )
+        return DONE
     record.write_json(workdir.claims, [claim.as_json() for claim in tested])
-    drawn = experiment.figure(results)
     figures = drawn if isinstance(drawn, dict) else {"figure": drawn}
     for name, figure in figures.items():
         assert isinstance(figure, Figure)

@@ -124,6 +124,9 @@ def landscape(axis: Axes, results: xr.Dataset, *, over: str = "init_scale") -> N
         axis.fill_between(norms, low, high, color=color, alpha=0.15, lw=0)
     axis.set_xscale("log")
     axis.set_yscale("log")
+    if norms.max() / norms.min() < 30:  # else the minor ticks' labels run together
+        axis.set_xticks([], minor=True)
+        axis.set_xticks(norms, [f"{norm:g}" for norm in norms])
     axis.set_xlabel("norm w / w₀")
     axis.set_ylabel("loss")
     axis.legend(fontsize=7)

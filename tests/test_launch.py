@@ -11,9 +11,11 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
+import xarray as xr
 
 from grok_jax import checkpoint, launch, record
 from grok_jax import claims as claims_lib
@@ -410,3 +412,16 @@ def test_too_few_data_are_a_sentence_and_nothing_is_written(tmp_path, capsys):
     assert launch.main(many) == 2
     assert "There are 5000 digits, 10 of them for testing" in capsys.readouterr().err
     assert not workdir.exists()
+
+
+def test_claims_that_this_grid_cannot_answer_leave_the_results(tmp_path, capsys):
+    def claims(results):
+        return results.sel(output_scale=6.0)
+
+    results = xr.Dataset(coords={"output_scale": [0.5, 1.0]})
+    experiment = types.SimpleNamespace(claims=claims, figure=claims)
+    workdir = record.Workdir(tmp_path)
+    assert launch.finish(experiment, results, workdir) == launch.DONE  # pyright: ignore
+    said = " ".join(capsys.readouterr().out.split())
+    assert "cannot be made from this grid (KeyError" in said
+    assert not workdir.claims.exists()
