@@ -9,14 +9,17 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
 
-from grok_jax import losses, ntk, observables, optim, rng
+from grok_jax import losses, ntk, observables, optim, rng, transfer, tree
 from grok_jax.models import wrappers
+from grok_jax.models.cluster_net import cluster_net
 from grok_jax.models.committee import committee
+from grok_jax.models.fnn import fnn
 from grok_jax.models.gcn import gcn
 from grok_jax.models.lstm import lstm
 from grok_jax.models.mlp import mlp
@@ -32,6 +35,7 @@ from grok_jax.settings import (
     Seed,
     SettingError,
     Steps,
+    TracedSteps,
     lookup,
     schema,
 )
@@ -39,13 +43,15 @@ from grok_jax.tasks import files
 from grok_jax.tasks.eigenlabels import eigenlabels
 from grok_jax.tasks.imdb import imdb
 from grok_jax.tasks.mnist import mnist
-from grok_jax.tasks.modular import modular, modular_tokens
+from grok_jax.tasks.modular import modular, modular_embedded, modular_tokens
+from grok_jax.tasks.parity import sparse_parity
 from grok_jax.tasks.polynomial import polynomial
 from grok_jax.tasks.qm9 import qm9
 from grok_jax.tasks.teacher_student import teacher_student
 from grok_jax.tasks.toy_addition import toy_addition
+from grok_jax.tasks.xor import xor_clusters
 from grok_jax.theory.committee import exact_dynamics
-from grok_jax.train import Batches, Observable, Run, make_run
+from grok_jax.train import Batches, Observable, Run, Start, make_run, train_until
 from grok_jax.types import Apply, Dataset, Model, Params, Stop, Task
 
 TASKS: dict[str, Task] = {
@@ -55,6 +61,9 @@ TASKS: dict[str, Task] = {
     "teacher_student": Task(teacher_student),
     "toy_addition": Task(toy_addition),
     "modular_tokens": Task(modular_tokens),
+    "modular_embedded": Task(modular_embedded, files.modular_embedded),
+    "sparse_parity": Task(sparse_parity),
+    "xor_clusters": Task(xor_clusters),
     "mnist": Task(mnist, files.mnist),
     "imdb": Task(imdb, files.imdb),
     "qm9": Task(qm9, files.qm9),
@@ -64,6 +73,8 @@ MODELS: dict[str, Callable[..., Model]] = {
     "committee_dynamics": exact_dynamics,
     "quadratic": quadratic,
     "mlp": mlp,
+    "fnn": fnn,
+    "cluster_net": cluster_net,
     "lstm": lstm,
     "gcn": gcn,
     "transformer": transformer,
@@ -72,6 +83,7 @@ LOSSES: dict[str, Callable[..., losses.Loss]] = {
     "squared_error": losses.regression,
     "classification": losses.classification,
     "binary_cross_entropy": losses.binary_cross_entropy,
+    "exponential": losses.exponential,
 }
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "gradient_descent": optim.gradient_descent,
@@ -86,6 +98,7 @@ OBSERVABLES: dict[str, Callable[..., dict[str, Array]]] = {
     "embedding_fourier": observables.embedding_fourier,
     "parameter_snapshots": observables.parameter_snapshots,
     "softmax_collapse": observables.softmax_collapse,
+    "xor_norms": observables.xor_norms,
 }
 
 ONE_OUTPUT = ("polynomial", "eigenlabels")  # and every example with the same weight
@@ -107,12 +120,31 @@ def _descent(
 ) -> None: ...
 
 
+def _transfer(
+    *,
+    source: Literal["none", "weak", "random"] = "none",
+    form: Literal["product", "copy"] = "product",
+    merge_at: Natural = 0,
+    weak_leaf: str = "embed",
+    weak_embedding: Natural = 4,
+    weak_width: Count = 16,
+    weak_layers: Count = 2,
+    weak_init_scale: Positive = 1.0,
+    weak_learning_rate: Positive = 5e-3,
+    weak_weight_decay: NonNegative = 0.1,
+    weak_steps: TracedSteps = 10_000,
+    weak_accuracy: Positive = 2.0,
+    weak_every: Count = 10,
+) -> None: ...
+
+
 def _train(
     *,
     steps: Steps = 1000,
     records: Count = 100,
     spacing: Literal["log", "linear"] = "log",
     batch_size: Natural = 0,
+    count_flops: bool = False,
 ) -> None: ...
 
 
@@ -172,6 +204,7 @@ def run_schema(names: Mapping[str, str], observe: tuple[str, ...]) -> dict[str, 
     sections: dict[str, dict[str, Leaf]] = {
         **{section: section_schema(section, name) for section, name in names.items()},
         **{f"observe.{name}": observable_schema(name) for name in observe},
+        "transfer": schema(_transfer),
         "train": schema(_train),
         "stop": schema(_stop),
         "seeds": schema(_seeds),
@@ -226,13 +259,28 @@ def validate(settings: Mapping[str, Any]) -> None:
         )
     if settings.get("model.aligned_share", 0) and not is_polynomial:
         raise SettingError("model.aligned_share needs task.name polynomial.")
-    words = settings.get("task.vocabulary", settings.get("task.modulus", -1) + 1)
-    if model in ("transformer", "lstm") and settings["model.vocabulary"] != words:
+    words, equals = settings.get("task.vocabulary", 0), settings.get("task.equals")
+    if equals is not None:
+        words = settings["task.modulus"] + equals
+    takes_tokens = model in ("transformer", "lstm", "fnn")
+    if takes_tokens and settings["model.vocabulary"] != words:
         raise SettingError(
             f"model.vocabulary is {settings['model.vocabulary']}, but task.name "
             f"{settings['task.name']} has "
             + (f"{words} tokens." if words else "no tokens.")
         )
+    if model == "transformer" and equals is not None:
+        length = 2 + equals
+        if settings["model.context"] != length:
+            raise SettingError(
+                f"model.context is {settings['model.context']}, but the sentences of "
+                f"task.name modular_tokens have {length} tokens."
+            )
+    if model == "cluster_net" and settings["task.name"] != "xor_clusters":
+        raise SettingError("model.name cluster_net needs task.name xor_clusters.")
+    if "xor_norms" in observed and model != "cluster_net":
+        raise SettingError("observe.xor_norms needs model.name cluster_net.")
+    _validate_transfer(settings)
     if model == "committee_dynamics":
         exact = (
             optimizer == "gradient_descent"
@@ -276,6 +324,24 @@ def validate(settings: Mapping[str, Any]) -> None:
         raise SettingError("observe.output_alignment needs a network with outputs.")
     if metric == "population_risk" and metric not in observed:
         raise SettingError("stop.metric population_risk needs observe.population_risk.")
+
+
+def _validate_transfer(settings: Mapping[str, Any]) -> None:
+    own, model = section_of(settings, "transfer"), settings["model.name"]
+    if own["source"] == "none":
+        return
+    if model not in ("fnn", "transformer") or not settings.get("model.embedding", 1):
+        raise SettingError(
+            f"transfer.source {own['source']} needs a target with an embedding: "
+            "model.name transformer, or fnn with model.embedding above 0."
+        )
+    leaves = [f"layer_{i}" for i in range(own["weak_layers"])]
+    leaves = ["embed", *leaves] if own["weak_embedding"] else leaves
+    if own["weak_leaf"] not in leaves:
+        raise SettingError(
+            f"transfer.weak_leaf is {own['leaf']!r}; the weak network has "
+            f"{', '.join(leaves)}."
+        )
 
 
 def observed_names(settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -329,6 +395,8 @@ class Parts:
         self.settings = settings
         wrap = section_of(settings, "model")
         model = MODELS[wrap["name"]](**_arguments(settings, "model"))
+        if settings["transfer.source"] != "none":
+            model = model._replace(apply=wrappers.factored(model.apply))
         self.model = wrappers.scale_init(model, wrap["init_scale"])
         self.output_scale = wrap["output_scale"]
         self.linearized, self.centered = wrap["linearized"], wrap["centered"]
@@ -360,10 +428,10 @@ class Parts:
         return ntk.empirical_ntk(self.model.apply, params, x1, other, kind=kind)
 
 
-def make(settings: Mapping[str, Any]) -> Run:
-    """The run of these settings."""
+def make(settings: Mapping[str, Any], keys: rng.Keys | None = None) -> Run:
+    """The run of these settings; `keys` are its own unless given."""
     parts = Parts(settings)
-    keys = make_keys(settings)
+    keys = keys or make_keys(settings)
     loss = LOSSES[settings["loss.name"]](**_arguments(settings, "loss"))
     arguments = _arguments(settings, "optimizer")
     tx = OPTIMIZERS[settings["optimizer.name"]](
@@ -371,12 +439,24 @@ def make(settings: Mapping[str, Any]) -> Run:
     )
     if settings["optimizer.norm"] == "fixed":
         tx = optim.fixed_norm(tx)
+    if settings["transfer.source"] != "none" and settings["transfer.merge_at"]:
+        tx = transfer.merging(tx, settings["transfer.merge_at"])
     size = settings["train.batch_size"]
 
-    def init(data: Dataset) -> Params:
+    def init(data: Dataset) -> Start:
         params = parts.model.init(keys.init, data.train.x[:1])
-        prepare = parts.model.prepare
-        return prepare(params, data) if prepare else params
+        if parts.model.prepare:
+            params = parts.model.prepare(params, data)
+        start = _transferred(settings, keys, params, data)
+        if not settings["train.count_flops"]:
+            return start
+        bare = {**settings, "train.count_flops": False}
+        notes = {"flops_per_step": _flops(make(bare, keys), data)}
+        if start.notes:
+            notes["weak_flops_per_step"] = _flops(
+                make(_weak_settings(bare), keys), data
+            )
+        return Start(start.params, {**start.notes, **notes})
 
     def descend(params: Params, x: Array, y: Array) -> Params:
         assert parts.model.descend is not None
@@ -398,6 +478,80 @@ def make(settings: Mapping[str, Any]) -> Run:
         observables=[_observable(parts, name) for name in observed_names(settings)],
         stop=_make_stop(settings),
     )
+
+
+def _weak_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The run of the weak network: the same task and loss on full batches, an fnn and
+    an AdamW of its own, and nothing else that was asked of the target."""
+    own, parts = (
+        section_of(settings, "transfer"),
+        {"model": "fnn", "optimizer": "adamw"},
+    )
+    sections = {
+        f"{section}.{key}": leaf.default
+        for section, name in parts.items()
+        for key, leaf in section_schema(section, name).items()
+    }
+    sections |= {f"{section}.name": name for section, name in parts.items()}
+    shape = ("embedding", "width", "layers", "init_scale")
+    model = {name: own[f"weak_{name}"] for name in shape}
+    vocabulary = settings.get("model.vocabulary", 0)
+    model["vocabulary"] = vocabulary
+    model["outputs"] = settings.get("model.outputs", vocabulary)
+    descent = {n: own[f"weak_{n}"] for n in ("learning_rate", "weight_decay")}
+    kept = {
+        path: value
+        for path, value in settings.items()
+        if path.split(".")[0] not in ("model", "optimizer", "transfer", "observe")
+    }
+    return {
+        **kept,
+        **sections,
+        **{f"model.{name}": value for name, value in model.items()},
+        **{f"optimizer.{name}": value for name, value in descent.items()},
+        "transfer.source": "none",
+        "stop.metric": "",
+        "train.batch_size": 0,
+        "train.count_flops": False,
+    }
+
+
+def _transferred(
+    settings: Mapping[str, Any], keys: rng.Keys, params: Params, data: Dataset
+) -> Start:
+    """The parameters of the target with what `transfer` brings into them."""
+    own = section_of(settings, "transfer")
+    if own["source"] == "none":
+        return Start(params, {})
+    key = rng.named_key(keys.init, "transfer")
+    weak = make(_weak_settings(settings), keys._replace(init=key))
+    trained = train_until(
+        weak,
+        data,
+        steps=own["weak_steps"] if own["source"] == "weak" else 0,
+        accuracy=own["weak_accuracy"],
+        every=own["weak_every"],
+    )
+    table = tree.flat_names(trained.params)[own["weak_leaf"]]
+    if own["form"] == "product":
+        key, width = rng.named_key(key, "b"), params["embed"].shape[1]
+        table = transfer.low_rank_embedding(key, table, width)
+        table = table._replace(b=settings["model.init_scale"] * table.b)
+    params = transfer.graft(params, {"embed": table})
+    notes = {f"weak_{name}": value for name, value in trained.record.items()}
+    notes["weak_steps_taken"] = trained.steps.astype(notes["weak_test_loss"].dtype)
+    return Start(transfer.with_room(params) if own["merge_at"] else params, notes)
+
+
+def _flops(run: Run, data: Dataset) -> Array:
+    """Floating-point operations of one step of `run` on `data`, as XLA counts them in
+    the program before it is optimised."""
+    data = jax.eval_shape(lambda: data)
+    one = jax.ShapeDtypeStruct((), jnp.int32)
+    state = jax.eval_shape(run.init, data)
+    traced = jax.jit(run.advance).trace(state, data, one)
+    cost: Any = traced.lower(lowering_platforms=("cpu",)).cost_analysis()
+    return jnp.asarray(cost["flops"], float)
 
 
 def _observable(parts: Parts, name: str) -> Observable:

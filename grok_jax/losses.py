@@ -86,3 +86,13 @@ def binary_cross_entropy() -> Loss:
         return ((f > 0) == (y > 0.5)).astype(f.dtype)
 
     return Loss(optax.sigmoid_binary_cross_entropy, same_side)
+
+
+def exponential() -> Loss:
+    """exp(-y f) for f [n] and y [n] of -1 and 1; right where f has the sign of y, which
+    0 has not."""
+
+    def same_sign(f: Array, y: Array) -> Array:
+        return (y * f > 0).astype(f.dtype)
+
+    return Loss(lambda f, y: jnp.exp(-y * f), same_sign)

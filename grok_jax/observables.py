@@ -12,7 +12,7 @@ from jax import Array
 
 from grok_jax import alignment, losses, spectra, tree
 from grok_jax.settings import Count, Natural, lookup
-from grok_jax.theory import committee
+from grok_jax.theory import committee, xor
 from grok_jax.types import Apply, Dataset, Params, Split
 
 
@@ -135,3 +135,14 @@ def population_risk(view: View) -> Record:
         "linear_power": risk.linear_power,
         "linear_mode": jnp.sum(wbar**2),
     }
+
+
+def xor_norms(view: View) -> Record:
+    """norm_ratio = r_W, the size of a weight of a `cluster_net` on noise beside one on
+    signal (`theory.xor.norm_ratio`; Xu et al. 2025, Fig. 5), and for 8 neurons or fewer
+    directions [m], the cosine of each with the nearest of (+-1, +-1) (Fig. 4c)."""
+    record = {"norm_ratio": xor.norm_ratio(view.params)}
+    signal = view.params["signal"]
+    if signal.shape[1] <= 8:
+        record["directions"] = xor.direction_similarity(signal)
+    return record

@@ -87,3 +87,19 @@ def gaussian_rows(key: Array, count: int, dim: int) -> Array:
     on `count`."""
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
     return jax.vmap(lambda k: jax.random.normal(k, (dim,)))(keys)
+
+
+def sign_rows(key: Array, count: int, dim: int) -> Array:
+    """-1 and +1 with even odds, int8 [count, dim], each row from its own key: the first
+    n rows do not depend on `count`.
+
+    They are drawn one after another, so that nothing wider than a byte per sign is held
+    of more than one row.
+    """
+
+    def row(i: Array) -> Array:
+        words = jax.random.bits(jax.random.fold_in(key, i), (-(-dim // 32),), "uint32")
+        bits = (words[:, None] >> jnp.arange(32, dtype="uint32")[None]) & 1
+        return 2 * bits.ravel()[:dim].astype(jnp.int8) - 1
+
+    return jax.lax.map(row, jnp.arange(count))

@@ -20,15 +20,23 @@ from jax import Array
 
 from grok_jax import tree
 from grok_jax.losses import Loss, weighted_mean
-from grok_jax.types import Apply, Dataset, Params, Split, Stop
+from grok_jax.types import Apply, Dataset, Params, Scalar, Split, Stop
 
 Record = dict[str, Array]
+
+
+class Start(NamedTuple):
+    """What a run begins with."""
+
+    params: Params
+    notes: Record  # numbers that preparing it has found; every record repeats them
 
 
 class RunState(NamedTuple):
     step: Array  # int32 []
     params: Params
     anchor: Params
+    notes: Record
     opt_state: Any
     order: Any  # int32 [n]: this epoch's order of the examples; () without minibatches
     alive: Array  # bool []: neither diverged nor done
@@ -104,7 +112,7 @@ def record_steps(steps: int, records: int, spacing: str) -> np.ndarray:
 
 def make_run(
     *,
-    init: Callable[[Dataset], Params],
+    init: Callable[[Dataset], Start],
     network: Callable[[Params], Apply],
     loss: Loss,
     tx: optax.GradientTransformation,
@@ -116,7 +124,7 @@ def make_run(
     """A run from its parts.
 
     Args:
-      init: data -> parameters at step 0.
+      init: data -> the parameters at step 0 and what is to be noted of them.
       network: anchor -> the network that is trained and measured.
       descend: (params, x, y) -> params after one step, in the place of the gradient
         and `tx`, for a model with exact dynamics of its own.
@@ -126,12 +134,13 @@ def make_run(
     """
 
     def start(data: Dataset) -> RunState:
-        params = init(data)
+        params, notes = init(data)
         never = jnp.full((), -1, jnp.int32)
         return RunState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             anchor=params,
+            notes=notes,
             opt_state=tx.init(params),
             order=batches.first(data.train.weight) if batches else (),
             alive=jnp.full((), True),
@@ -168,7 +177,7 @@ def make_run(
     def measure(
         state: RunState, data: Dataset, index: Array
     ) -> tuple[RunState, Record]:
-        net, record = network(state.anchor), {}
+        net, record = network(state.anchor), dict(state.notes)
         for name in ("train", "test"):
             x, y, weight = getattr(data, name)
             f = net(state.params, x)
@@ -242,3 +251,37 @@ def segment(
 
     steps, index = (jnp.asarray(v, jnp.int32) for v in pieces)
     return jax.lax.scan(piece, state, (steps, index))
+
+
+class Trained(NamedTuple):
+    """A network that has been trained to a point."""
+
+    params: Params
+    steps: Array  # int32 [], how many it took
+    record: Record  # losses and accuracies there
+
+
+def train_until(
+    run: Run, data: Dataset, *, steps: Scalar, accuracy: Scalar, every: int
+) -> Trained:
+    """Trains until the test accuracy is `accuracy` (looked at every `every` steps), and
+    at most `steps` steps; an `accuracy` above 1 is never reached.
+
+    Raises nothing: a network that diverged or never got there is what it is, and its
+    record says so.
+    """
+
+    def measure(state: RunState) -> tuple[RunState, Record]:
+        return run.measure(state, data, jnp.int32(0))
+
+    def more(carry: tuple[RunState, Record]) -> Array:
+        state, record = carry
+        return state.alive & (state.step < steps) & (record["test_accuracy"] < accuracy)
+
+    def further(carry: tuple[RunState, Record]) -> tuple[RunState, Record]:
+        state, _ = carry
+        count = jnp.minimum(every, jnp.asarray(steps, jnp.int32) - state.step)
+        return measure(run.advance(state, data, count))
+
+    state, record = jax.lax.while_loop(more, further, measure(run.init(data)))
+    return Trained(state.params, state.step, record)

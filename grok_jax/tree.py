@@ -1,6 +1,6 @@
 """Trees of arrays: norm, scale, difference, names of leaves."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,3 +45,23 @@ def flat_names(tree: Any) -> dict[str, Any]:
         jax.tree_util.keystr(path, simple=True, separator="."): leaf
         for path, leaf in leaves
     }
+
+
+class Factors(NamedTuple):
+    """A table [V, d] as a product: E = A B of Xu et al. 2025, or A B + rest."""
+
+    a: Array  # [V, r]
+    b: Array  # [r, d]
+    rest: Array | None = None  # [V, d]
+
+
+def product(leaf: Any) -> Any:
+    """The table of factors, anything else as it is.
+
+    >>> float(product(Factors(jnp.full((1, 2), 3.0), jnp.ones((2, 1)))).item())
+    6.0
+    """
+    if not isinstance(leaf, Factors):
+        return leaf
+    table = leaf.a @ leaf.b
+    return table if leaf.rest is None else table + leaf.rest

@@ -305,8 +305,35 @@ def test_a_bad_value_set_in_the_file_is_refused_as_one_on_the_command_line_is():
             "model.vocabulary is 114, but task.name modular_tokens has 8 tokens.",
         ),
         (
+            ["task.name=modular_tokens", "equals=false", "model.name=transformer"],
+            "model.vocabulary is 114, but task.name modular_tokens has 113 tokens.",
+        ),
+        (
+            [
+                *("task.name=modular_tokens", "equals=false"),
+                *("model.name=transformer", "vocabulary=113"),
+            ],
+            "model.context is 3, but the sentences of task.name modular_tokens have 2 ",
+        ),
+        (
+            ["task.name=modular_tokens", "equals=false", "model.name=fnn"],
+            "model.vocabulary is 0, but task.name modular_tokens has 113 tokens.",
+        ),
+        (
+            ["task.name=modular_embedded", "model.name=fnn", "vocabulary=113"],
+            "model.vocabulary is 113, but task.name modular_embedded has no tokens.",
+        ),
+        (
             ["model.name=lstm"],
             "model.vocabulary is 1000, but task.name polynomial has no tokens.",
+        ),
+        (
+            ["model.name=cluster_net"],
+            "model.name cluster_net needs task.name xor_clusters.",
+        ),
+        (
+            ["observe.xor_norms.every=1"],
+            "observe.xor_norms needs model.name cluster_net.",
         ),
         (
             ["observe.softmax_collapse.every=1"],

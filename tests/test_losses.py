@@ -100,3 +100,13 @@ def test_binary_cross_entropy_is_that_of_two_classes_with_one_logit():
     two = losses.classification().value(logits, y.astype(int))
     np.testing.assert_allclose(loss.value(f, y), two, rtol=1e-6)
     assert loss.accuracy(f, y).tolist() == [1.0, 0.0, 0.0]
+
+
+def test_the_exponential_loss_is_one_at_zero_and_zero_has_no_sign():
+    loss, f = losses.exponential(), jnp.array([2.0, -1.0, 0.0, 0.0, -3.0])
+    y = jnp.array([1.0, 1.0, 1.0, -1.0, -1.0])
+    expected = np.exp([-2.0, 1.0, 0.0, 0.0, -3.0])
+    np.testing.assert_allclose(loss.value(f, y), expected, rtol=1e-6)
+    assert loss.accuracy(f, y).tolist() == [1.0, 0.0, 0.0, 0.0, 1.0]
+    slope = jax.grad(lambda f: jnp.sum(loss.value(f, y)))(f)
+    np.testing.assert_allclose(slope, -y * expected, rtol=1e-6)

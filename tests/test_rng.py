@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grok_jax.rng import Keys, gaussian_rows, named_key, run_keys
+from grok_jax.rng import Keys, gaussian_rows, named_key, run_keys, sign_rows
 
 PURPOSES = Keys._fields
 
@@ -60,3 +60,16 @@ def test_more_gaussian_rows_begin_with_the_fewer():
     many, few = gaussian_rows(key, 2000, 5), gaussian_rows(key, 7, 5)
     np.testing.assert_array_equal(many[:7], few)
     np.testing.assert_allclose(many.T @ many / 2000, np.eye(5), atol=4 / np.sqrt(1000))
+
+
+@pytest.mark.parametrize("dim", [5, 32, 70])
+def test_more_sign_rows_begin_with_the_fewer_and_have_even_odds(dim):
+    key = jax.random.key(2)
+    many, few = (np.asarray(sign_rows(key, count, dim)) for count in (2000, 7))
+    np.testing.assert_array_equal(many[:7], few)
+    assert many.dtype == np.int8 and many.shape == (2000, dim)
+    assert set(np.unique(many)) == {-1, 1}
+    signs = many.astype(float)
+    covariance = signs.T @ signs / 2000 - np.eye(dim)
+    assert abs(covariance).max() < 5 / np.sqrt(2000)
+    assert abs(signs.mean(axis=0)).max() < 5 / np.sqrt(2000)

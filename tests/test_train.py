@@ -26,7 +26,7 @@ def linear(params, x):
 def make(rate=0.1, momentum=None, **options):
     """Linear regression by gradient descent."""
     return train.make_run(
-        init=lambda data: jnp.zeros(data.train.x.shape[-1]),
+        init=lambda data: train.Start(jnp.zeros(data.train.x.shape[-1]), {}),
         network=lambda anchor: linear,
         loss=losses.regression(tolerance=0.01),
         tx=optax.sgd(rate, momentum),
@@ -116,7 +116,7 @@ def test_a_descent_of_its_own_stands_in_for_the_optimiser():
 
 def test_the_network_sees_the_parameters_of_step_zero_as_its_anchor():
     run = train.make_run(
-        init=lambda data: W,
+        init=lambda data: train.Start(W, {}),
         network=lambda anchor: lambda p, x: linear(p, x) - linear(anchor, x),
         loss=losses.regression(),
         tx=optax.sgd(0.05),
@@ -216,7 +216,7 @@ def wave(values):
 def counting(stop, values, every=1):
     """A run whose parameters count its steps, measured at each."""
     run = train.make_run(
-        init=lambda data: jnp.zeros(3),
+        init=lambda data: train.Start(jnp.zeros(3), {}),
         network=lambda anchor: linear,
         loss=losses.regression(),
         tx=optax.sgd(0.0),

@@ -3,7 +3,7 @@
 A data set is looked for in the folder that is named, else in $GROK_JAX_DATA/<name>,
 else in the cache (`fetch` downloads into it), else in a package that carries it.
 Readers return plain arrays, as compact as the data allow; what depends on a seed is
-made of them in tasks/mnist.py, tasks/imdb.py and tasks/qm9.py. Archives are read where
+made of them in tasks/mnist.py, tasks/imdb.py and their like. Archives are read where
 they lie: nothing is unpacked, and nothing pickled is loaded.
 """
 
@@ -184,9 +184,9 @@ def _nothing(name: str, what: str, forms: str, package: str = "") -> DataError:
     )
 
 
-def _tables(place: Path) -> list[Path]:
-    """The CSV table of a folder, plain or gzipped; [] if there is none."""
-    found = sorted([*place.glob("*.csv"), *place.glob("*.csv.gz")])
+def _tables(place: Path, suffixes: Sequence[str] = (".csv", ".csv.gz")) -> list[Path]:
+    """The table of a folder, by default CSV, plain or gzipped; [] if there is none."""
+    found = sorted(path for suffix in suffixes for path in place.glob(f"*{suffix}"))
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise DataError(f"{place} has several tables ({names}), where one must be.")
@@ -652,3 +652,66 @@ def _number(text: str, where: str) -> float:
     if not math.isfinite(value):
         raise DataError(f"{where} has the polarizability {text!r}, which is no number.")
     return value
+
+
+# Embeddings of integers
+
+_EMBEDDING_SUFFIXES = (".npy", ".csv", ".csv.gz")
+_EMBEDDING_FORMS = f"a table of numbers ({', '.join(_EMBEDDING_SUFFIXES)})"
+
+
+def modular_embedded(
+    *, embedding: str = "one_hot", modulus: Count = 113, folder: str = ""
+) -> Files:
+    """`embedding` [modulus, d] float32, one row for each integer, for the embedding
+    "file"; nothing for the others, which need none.
+
+    An array that NumPy has saved, or numbers with commas between and no first line of
+    names. `folder` may be the file itself; the usual folders are named "embedding".
+    """
+    if embedding != "file":
+        return {}
+    own = Path(folder).expanduser()
+    if folder and not own.exists():
+        raise DataError(f"task.folder is {own}, which is not there.")
+    if folder and own.is_file():
+        return {"embedding": _vectors(own, modulus)}
+
+    def read(place: Path) -> Files | None:
+        tables = _tables(place, _EMBEDDING_SUFFIXES)
+        return {"embedding": _vectors(tables[0], modulus)} if tables else None
+
+    found = _search("embedding", folder, read, _EMBEDDING_FORMS)
+    if found is None:
+        raise DataError(
+            f"There is no embedding here: put {_EMBEDDING_FORMS} into "
+            f"{cache('embedding')}, or name it as task.folder."
+        )
+    return found
+
+
+def _vectors(path: Path, modulus: int) -> np.ndarray:
+    """The numbers of a file, finite and one row for each integer."""
+    with _reading(path), _open(path) as file:
+        if path.suffix == ".npy":
+            table = np.lib.format.read_array(file, allow_pickle=False)
+        else:
+            text = io.TextIOWrapper(file, "utf-8-sig")
+            lines = [line for line in text if line.strip()]
+            table = np.zeros((0, 0))  # of which NumPy would warn
+            if lines:
+                table = np.loadtxt(lines, delimiter=",", ndmin=2)
+    if not np.issubdtype(table.dtype, np.number) or np.iscomplexobj(table):
+        raise DataError(f"{path} has values of type {table.dtype}, not real numbers.")
+    if table.ndim != 2 or len(table) != modulus or not table.size:
+        raise DataError(
+            f"{path} has shape {table.shape}, where task.modulus {modulus} needs "
+            f"({modulus}, d), a row for each integer."
+        )
+    with np.errstate(over="ignore"):
+        table = table.astype(np.float32)
+    if wrong := np.sum(~np.isfinite(table)):
+        raise DataError(
+            f"{path} has numbers that are not finite ({wrong} of {table.size})."
+        )
+    return table

@@ -1,5 +1,8 @@
-"""Binary operations modulo p: all pairs as one table, or as tokens."""
+"""Binary operations modulo p: all pairs as one table, as tokens, or embedded."""
 
+import itertools
+import math
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -10,42 +13,63 @@ from grok_jax.rng import Keys
 from grok_jax.settings import Count, Fraction, SettingError, StaticFraction
 from grok_jax.types import Dataset, Split
 
-OPERATIONS = {
+Operation = Literal[
+    "addition",
+    "subtraction",
+    "multiplication",
+    "division",
+    "sum_of_squares",
+    "quadratic",
+    "quadratic_plus",
+    "cubic",
+    "cubic_plus",
+]
+OPERATIONS: dict[str, Callable[[Array, Array, int], Array]] = {
     "addition": lambda a, b, p: (a + b) % p,
     "subtraction": lambda a, b, p: (a - b) % p,
     "multiplication": lambda a, b, p: (a * b) % p,
+    "division": lambda a, b, p: (a * _inverses(p)[b]) % p,
+    "sum_of_squares": lambda a, b, p: (a * a + b * b) % p,
+    "quadratic": lambda a, b, p: (a * a + a * b + b * b) % p,
+    "quadratic_plus": lambda a, b, p: (a * a + a * b + b * b + a) % p,
+    "cubic": lambda a, b, p: (a * a % p * a + a * b) % p,
+    "cubic_plus": lambda a, b, p: (a * a % p * a + b * b % p * a + b) % p,
 }
+"""(a, b, p) -> (a o b) mod p, integers [n] from 0 to p - 1; Power et al. 2022, arXiv
+2201.02177. No intermediate value is above 4 p^2, which int32 holds for p < 23,000."""
 
 
 def modular(
     keys: Keys,
     *,
-    operation: Literal["addition", "subtraction", "multiplication"] = "addition",
+    operation: Operation = "addition",
     modulus: Count = 23,
     train_fraction: Fraction = 0.9,
 ) -> Dataset:
     """(a o b) mod p for all p^2 pairs; x [p^2, 2p] holds the one-hot codes of a and b,
     y [p^2, p] that of the answer.
 
-    The split is a weight: train and test share the table, so that a train fraction and
-    a split seed change no shape. round(train_fraction p^2) pairs are for training;
-    with a smaller fraction of the same seed, a subset of them.
+    Division is by b > 0 and modulo a prime, p (p - 1) pairs. The split is a weight:
+    train and test share the table, so that a train fraction and a split seed change no
+    shape. round(train_fraction p^2) pairs are for training; with a smaller fraction of
+    the same seed, a subset of them.
     """
     p = modulus
     table = _pairs(operation, p)
     x = jnp.concatenate([jax.nn.one_hot(table[v], p) for v in ("a", "b")], axis=1)
     y = jax.nn.one_hot(table["answer"], p)
-    place = jax.random.permutation(keys.split, p * p)
-    train = (place < jnp.round(train_fraction * p * p)).astype(x.dtype)
+    place = jax.random.permutation(keys.split, len(x))
+    train = (place < jnp.round(train_fraction * len(x))).astype(x.dtype)
     return Dataset(Split(x, y, train), Split(x, y, 1 - train), table)
 
 
 def modular_tokens(
     keys: Keys,
     *,
-    operation: Literal["addition", "subtraction", "multiplication"] = "addition",
+    operation: Operation = "addition",
     modulus: Count = 113,
     train_fraction: StaticFraction = 0.3,
+    equals: bool = True,
 ) -> Dataset:
     """The sentences "a b =" and (a o b) mod p: x [n, 3] int32 tokens, where "=" is
     token p, and y [n] int32 (Nanda et al. 2023; Omnigrok, Fig. 7).
@@ -54,28 +78,108 @@ def modular_tokens(
     alone, and each fraction has its own shapes. They are the pairs that `modular`
     chooses; with a smaller fraction of the same seed, a subset of them. extras hold a,
     b and answer [p^2] of all pairs, as those of `modular`.
+
+    Args:
+      equals: False for the sentences "a b", x [n, 2] of p tokens (Xu et al. 2025).
     """
-    p = modulus
-    count = round(train_fraction * p * p)
+    table = _pairs(operation, modulus)
+    words = [table["a"], table["b"]]
+    if equals:
+        words.append(jnp.full_like(table["a"], modulus))
+    x = jnp.stack(words, axis=1).astype(jnp.int32)
+    return _choose(keys, x, table, train_fraction)
+
+
+def modular_embedded(
+    keys: Keys,
+    *,
+    files: dict[str, Array],
+    operation: Operation = "addition",
+    modulus: Count = 113,
+    train_fraction: StaticFraction = 0.25,
+    embedding: Literal["one_hot", "binary", "fourier", "file"] = "one_hot",
+    frequencies: Count = 7,
+    folder: str = "",
+) -> Dataset:
+    """x [n, 2d] holds fixed embeddings of a and b, each of unit length, and y [n] int32
+    is (a o b) mod p (Xu et al. 2025, Fig. 2).
+
+    The pairs are those of `modular_tokens` for the same seed and fraction, and so are
+    extras. A row of zeros stays zero: that of the integer 0 in binary digits.
+
+    Args:
+      files: what `files.modular_embedded` has read.
+      embedding: `one_hot`, d = p; `binary`, the digits, the highest first,
+        d = floor(log2(p - 1)) + 1; `fourier`, cos and sin of 2 pi k a / p for the first
+        `frequencies` primes k, d = 2 frequencies; `file`, the rows of a file.
+      folder: that file, or the folder that has it; "" for the usual places (see
+        `tasks.files`).
+    """
+    del folder  # read by files.modular_embedded
+    if embedding == "file":
+        rows = jnp.asarray(files["embedding"], float)
+    else:
+        rows = _embedding(embedding, modulus, frequencies)
+    size = jnp.linalg.norm(rows, axis=1, keepdims=True)
+    rows = rows / jnp.where(size > 0, size, 1)
+    table = _pairs(operation, modulus)
+    x = jnp.concatenate([rows[table["a"]], rows[table["b"]]], axis=1)
+    return _choose(keys, x, table, train_fraction)
+
+
+def _choose(
+    keys: Keys, x: Array, table: dict[str, Array], train_fraction: float
+) -> Dataset:
+    """The pairs that `modular` chooses, as arrays of their own."""
+    count = round(train_fraction * len(x))
     if count == 0:
         raise SettingError(
-            f"task.train_fraction {train_fraction} of {p * p} pairs is not one pair."
+            f"task.train_fraction {train_fraction} of {len(x)} pairs is not one pair."
         )
-    table = _pairs(operation, p)
-    x = jnp.stack([table["a"], table["b"], jnp.full(p * p, p)], axis=1)
-    order = jnp.argsort(jax.random.permutation(keys.split, p * p))
+    order = jnp.argsort(jax.random.permutation(keys.split, len(x)))
 
     def split(pairs: Array) -> Split:
-        return Split(
-            x[pairs].astype(jnp.int32),
-            table["answer"][pairs].astype(jnp.int32),
-            jnp.ones(len(pairs)),
-        )
+        y = table["answer"][pairs].astype(jnp.int32)
+        return Split(x[pairs], y, jnp.ones(len(pairs)))
 
     return Dataset(split(order[:count]), split(order[count:]), table)
 
 
 def _pairs(operation: str, p: int) -> dict[str, Array]:
     """a, b and answer [p^2] of every pair, in the order of a table."""
-    a, b = (v.ravel() for v in jnp.meshgrid(*(jnp.arange(p),) * 2, indexing="ij"))
+    divides = operation == "division"
+    if divides and not _is_prime(p):
+        raise SettingError(
+            f"task.operation division needs a prime task.modulus, which {p} is not."
+        )
+    axes = jnp.arange(p), jnp.arange(int(divides), p)
+    a, b = (v.ravel() for v in jnp.meshgrid(*axes, indexing="ij"))
     return {"a": a, "b": b, "answer": OPERATIONS[operation](a, b, p)}
+
+
+def _inverses(p: int) -> Array:
+    """b^-1 mod p [p] for a prime p; 0 for b = 0."""
+    return jnp.array([0, *(pow(b, -1, p) for b in range(1, p))])
+
+
+def _is_prime(n: int) -> bool:
+    return n > 1 and all(n % k for k in range(2, math.isqrt(n) + 1))
+
+
+def _embedding(name: str, p: int, frequencies: int) -> Array:
+    """One row for each integer below p, [p, d]."""
+    numbers = jnp.arange(p)[:, None]
+    if name == "one_hot":
+        return jnp.eye(p)
+    if name == "binary":
+        places = jnp.arange(max((p - 1).bit_length(), 1))[::-1]
+        return ((numbers >> places[None]) & 1).astype(float)
+    primes = filter(_is_prime, itertools.count(2))
+    k = list(itertools.islice(primes, frequencies))
+    if 2 * k[-1] > p:
+        raise SettingError(
+            f"task.frequencies {frequencies} goes up to the frequency {k[-1]}, but "
+            f"task.modulus {p} has none above {p // 2}."
+        )
+    angle = 2 * jnp.pi / p * (numbers * jnp.array(k)[None] % p)
+    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=1)

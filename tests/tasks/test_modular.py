@@ -1,4 +1,4 @@
-"""Binary operations, as tables and tokens: the truth, the code and the split."""
+"""Binary operations: the truth, the tables, tokens and embeddings, and the split."""
 
 import jax
 import jax.numpy as jnp
@@ -7,13 +7,44 @@ import pytest
 
 from grok_jax import rng
 from grok_jax.settings import SettingError, schema
-from grok_jax.tasks.modular import modular, modular_tokens
+from grok_jax.tasks.modular import (
+    OPERATIONS,
+    modular,
+    modular_embedded,
+    modular_tokens,
+)
 
 TRUTH = {
     "addition": lambda a, b, p: (a + b) % p,
     "subtraction": lambda a, b, p: (a - b) % p,
     "multiplication": lambda a, b, p: (a * b) % p,
+    "division": lambda a, b, p: next(c for c in range(p) if c * b % p == a),
+    "sum_of_squares": lambda a, b, p: (a**2 + b**2) % p,
+    "quadratic": lambda a, b, p: (a**2 + a * b + b**2) % p,
+    "quadratic_plus": lambda a, b, p: (a**2 + a * b + b**2 + a) % p,
+    "cubic": lambda a, b, p: (a**3 + a * b) % p,
+    "cubic_plus": lambda a, b, p: (a**3 + a * b**2 + b) % p,
 }
+
+
+def pair_count(operation, p):
+    return p * (p - 1) if operation == "division" else p * p
+
+
+def test_every_operation_has_a_truth_and_every_task_knows_it():
+    assert OPERATIONS.keys() == TRUTH.keys()
+    for task in (modular, modular_tokens, modular_embedded):
+        assert set(schema(task)["operation"].choices) == TRUTH.keys()
+
+
+@pytest.mark.parametrize("operation", sorted(TRUTH))
+def test_nothing_overflows_at_a_large_modulus(operation):
+    p = 997
+    pairs = [(a, b) for a in (0, 1, p - 1) for b in (1, p - 1)]
+    a, b = jnp.array(pairs, jnp.int32).T
+    answer = OPERATIONS[operation](a, b, p)
+    assert answer.dtype == jnp.int32
+    assert answer.tolist() == [TRUTH[operation](a, b, p) for a, b in pairs]
 
 
 @pytest.mark.parametrize("operation", sorted(TRUTH))
@@ -21,14 +52,15 @@ def test_the_table_is_the_truth_on_every_pair(operation):
     p = 7
     data = modular(rng.run_keys(0), operation=operation, modulus=p)
     x, y = np.asarray(data.train.x), np.asarray(data.train.y)
-    assert x.shape == (p * p, 2 * p) and y.shape == (p * p, p)
+    count = pair_count(operation, p)
+    assert x.shape == (count, 2 * p) and y.shape == (count, p)
     pairs = set()
     for row, answer in zip(x, y, strict=True):
-        a, b = row[:p].argmax(), row[p:].argmax()
+        a, b = int(row[:p].argmax()), int(row[p:].argmax())
         assert row.sum() == 2 and answer.sum() == 1
         assert answer.argmax() == TRUTH[operation](a, b, p)
         pairs.add((a, b))
-    assert len(pairs) == p * p
+    assert len(pairs) == count
 
 
 def test_train_and_test_are_every_pair_once():
@@ -75,8 +107,9 @@ def test_every_sentence_ends_in_equals_and_has_the_true_answer(operation):
             split.x.tolist(), split.y.tolist(), strict=True
         ):
             assert last == p and answer == TRUTH[operation](a, b, p)
-    assert data.train.x.shape == (round(0.4 * p * p), 3)
-    assert len(pairs(data.train) | pairs(data.test)) == p * p
+    count = pair_count(operation, p)
+    assert data.train.x.shape == (round(0.4 * count), 3)
+    assert len(pairs(data.train) | pairs(data.test)) == count
     assert not pairs(data.train) & pairs(data.test)
     np.testing.assert_array_equal(data.train.weight, np.ones(len(data.train.x)))
 
@@ -109,3 +142,93 @@ def test_tokens_are_made_inside_a_compiled_program():
 def test_a_fraction_that_leaves_no_pair_to_learn_is_refused():
     with pytest.raises(SettingError, match=r"train_fraction 0.01 of 36 pairs"):
         tokens(0.01)
+
+
+def test_without_equals_the_same_sentences_are_a_token_shorter():
+    long, short = tokens(), tokens(equals=False)
+    for split, other in zip(short[:2], long[:2], strict=True):
+        assert split.x.dtype == jnp.int32
+        np.testing.assert_array_equal(split.x, other.x[:, :2])
+        np.testing.assert_array_equal(split.y, other.y)
+
+
+@pytest.mark.parametrize("modulus", [1, 4, 9])
+def test_division_needs_a_prime(modulus):
+    with pytest.raises(SettingError) as caught:
+        modular(rng.run_keys(0), operation="division", modulus=modulus)
+    assert str(caught.value) == (
+        f"task.operation division needs a prime task.modulus, which {modulus} is not."
+    )
+
+
+# --- embeddings ----------------------------------------------------------------------
+
+
+def embedded(embedding="one_hot", p=7, seed=3, rows=None, **settings):
+    return modular_embedded(
+        rng.run_keys(seed),
+        files={} if rows is None else {"embedding": rows},
+        modulus=p,
+        train_fraction=0.4,
+        embedding=embedding,
+        **settings,
+    )
+
+
+def test_the_pairs_are_those_of_the_tokens_and_both_numbers_are_embedded():
+    for operation in ("multiplication", "division"):
+        words = tokens(p=7, operation=operation)
+        data = embedded(operation=operation)
+        for split, other in zip(data[:2], words[:2], strict=True):
+            assert split.y.dtype == jnp.int32
+            expected = np.eye(7)[np.asarray(other.x[:, :2])].reshape(-1, 14)
+            np.testing.assert_array_equal(split.x, expected)
+            np.testing.assert_array_equal(split.y, other.y)
+            np.testing.assert_array_equal(split.weight, other.weight)
+        assert data.extras.keys() == {"a", "b", "answer"}
+
+
+def table_of(data):
+    """The rows of both numbers, as the pairs have them, [p, d] each."""
+    p = max(data.extras["a"].tolist()) + 1
+    x, words = (np.concatenate([d.train.x, d.test.x]) for d in (data, tokens(p=p)))
+    halves = zip(np.split(x, 2, axis=1), words.T, strict=False)
+    return [
+        np.array([half[token == number][0] for number in range(p)])
+        for half, token in halves
+    ]
+
+
+@pytest.mark.parametrize("p", [6, 7])
+def test_binary_digits_are_the_number_in_unit_length(p):
+    for rows in table_of(embedded("binary", p=p)):
+        assert rows.shape[1] == int(np.log2(p - 1)) + 1
+        np.testing.assert_array_equal((rows > 0) @ np.array([4, 2, 1]), np.arange(p))
+        size = np.linalg.norm(rows, axis=1)
+        np.testing.assert_allclose(size, [0, *[1] * (p - 1)], rtol=1e-6)
+
+
+def test_fourier_rows_are_circles_at_the_first_primes():
+    angle = 2 * np.pi * np.outer(np.arange(7), [2, 3]) / 7
+    expected = np.concatenate([np.cos(angle), np.sin(angle)], axis=1) / np.sqrt(2)
+    for rows in table_of(embedded("fourier", frequencies=2)):
+        np.testing.assert_allclose(rows, expected, atol=1e-6)
+
+
+def test_rows_of_a_file_are_brought_to_unit_length_and_zero_stays():
+    rows = np.array([[3.0, 4.0], [0.0, -2.0], [0.0, 0.0], *[[1.0, 0.0]] * 4])
+    for own in table_of(embedded("file", rows=rows)):
+        np.testing.assert_allclose(own[:3], [[0.6, 0.8], [0, -1], [0, 0]], rtol=1e-6)
+
+
+def test_two_integers_need_one_binary_digit():
+    assert embedded("binary", p=2).train.x.shape[1] == 2
+
+
+def test_a_frequency_beyond_half_the_modulus_is_refused():
+    with pytest.raises(SettingError) as caught:
+        embedded("fourier", p=13, frequencies=4)
+    assert str(caught.value) == (
+        "task.frequencies 4 goes up to the frequency 7, but task.modulus 13 has none "
+        "above 6."
+    )

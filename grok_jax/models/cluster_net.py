@@ -1,0 +1,90 @@
+"""The two-layer ReLU network of the XOR clusters (Xu et al. 2025, Sec. 3)."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from grok_jax.rng import named_key
+from grok_jax.settings import Count, NonNegative, Positive
+from grok_jax.types import Model, Params, Scalar
+
+BLOCK = 4096
+"""So many columns of the signs are numbers of full width at a time."""
+
+
+def cluster_net(
+    *,
+    width: Count = 2048,
+    noise: NonNegative = 0.05,
+    init: Literal["pytorch", "gaussian"] = "pytorch",
+    hidden_scale: Positive = 0.1,
+    readout_scale: Positive = 0.01,
+) -> Model:
+    """f(x) [n] = sum_j a_j relu(w_j . x') with x' = (x_1, x_2, noise x_3, ..., noise
+    x_p) for signs x [n, p] int8, as `xor_clusters` has them.
+
+    params {"signal": [2, m], "noise": [p - 2, m], "readout": [m]}, w_j in two parts.
+    The signs become numbers in blocks of columns, forwards and backwards, so that no
+    float copy of x is ever held.
+
+    Args:
+      noise: eps, how large the noise is beside the signal.
+      init: `pytorch` draws w from U(-k, k), k = 1 / sqrt(p), and a from the same with
+        k = 1 / sqrt(m); `gaussian` from N(0, hidden_scale^2) and N(0, readout_scale^2)
+        (Fig. 4b).
+    """
+
+    def draw_params(key: Array, x: Array) -> dict[str, Array]:
+        _check(x)
+        p = x.shape[1]
+
+        def draw(name: str, shape: tuple[int, ...], fan_in: int, scale: Scalar):
+            own, bound = named_key(key, name), fan_in**-0.5
+            if init == "gaussian":
+                return scale * jax.random.normal(own, shape)
+            return jax.random.uniform(own, shape, minval=-bound, maxval=bound)
+
+        return {
+            "signal": draw("signal", (2, width), p, hidden_scale),
+            "noise": draw("noise", (p - 2, width), p, hidden_scale),
+            "readout": draw("readout", (width,), width, readout_scale),
+        }
+
+    def apply(params: Params, x: Array) -> Array:
+        return jax.nn.relu(project(params, x, noise)) @ params["readout"]
+
+    return Model(draw_params, apply)
+
+
+def project(params: Params, x: Array, noise: Scalar, block: int = BLOCK) -> Array:
+    """w_j . x' of every neuron, [n, m], for signs x [n, p] int8."""
+    _check(x)
+    signal = x[:, :2].astype(params["signal"].dtype) @ params["signal"]
+    return signal + noise * _product(x, params["noise"], block)
+
+
+def _product(x: Array, w: Array, block: int) -> Array:
+    """The last columns of x times w [p - 2, m], `block` columns at a time."""
+    first, block = x.shape[1] - len(w), min(block, len(w))
+    blocks = len(w) // block
+    cut = blocks * block
+
+    @jax.checkpoint  # else the blocks of x would be kept as floats for the gradient
+    def add(total: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
+        i, rows = part
+        columns = jax.lax.dynamic_slice_in_dim(x, first + i * block, block, axis=1)
+        return total + columns.astype(w.dtype) @ rows, None
+
+    rest = x[:, first + cut :].astype(w.dtype) @ w[cut:]
+    parts = jnp.arange(blocks), w[:cut].reshape(blocks, block, w.shape[1])
+    return jax.lax.scan(add, rest, parts)[0]
+
+
+def _check(x: Array) -> None:
+    if x.dtype != jnp.int8 or x.ndim != 2 or x.shape[1] < 3:
+        raise ValueError(
+            "A cluster net takes int8 signs of shape (n, p) with p >= 3, not "
+            f"{x.dtype} inputs of shape {x.shape}."
+        )

@@ -1,0 +1,131 @@
+"""XOR clusters and small ReLU networks (Xu et al. 2025, GrokTransfer, Sec. 3).
+
+x = (x_1, x_2, noise) with x_1, x_2 = +-1 and y = x_1 x_2: four clusters, of which the
+opposite ones share a label. Parameters are those of `models.cluster_net`: hidden
+weights W in two parts, "signal" [2, m] and "noise" [p - 2, m].
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from grok_jax.losses import exponential, weighted_mean
+from grok_jax.models.cluster_net import project
+from grok_jax.rng import named_key
+from grok_jax.types import Dataset, Params, Scalar
+
+
+def norm_ratio(params: Params) -> Array:
+    """r_W = (|W_3:p|_F / sqrt(p - 2)) / (|W_1:2|_F / sqrt(2)): the size of a weight on
+    noise beside one on signal.
+
+    About 1 at the start; once the network has generalised proportional to
+    eps / sqrt(n), whatever the dimension p (Fig. 5).
+
+    >>> params = {"signal": jnp.full((2, 3), 4.0), "noise": jnp.ones((5, 3))}
+    >>> round(norm_ratio(params).item(), 6)
+    0.25
+    """
+    signal, noise = params["signal"], params["noise"]
+    return jnp.sqrt(jnp.mean(noise**2) / jnp.mean(signal**2))
+
+
+def direction_similarity(signal: ArrayLike) -> Array:
+    """The cosine of the signal part [2, m] of each neuron with the nearest of the four
+    directions (+-1, +-1), [m] in [1 / sqrt(2), 1]; NaN for a part of zero (Fig. 4c).
+
+    >>> cosines = direction_similarity(jnp.array([[3.0, 0.0], [-3.0, 2.0]]))
+    >>> [round(cosine.item(), 4) for cosine in cosines]
+    [1.0, 0.7071]
+    """
+    w = jnp.asarray(signal)
+    size = jnp.linalg.norm(w, axis=0)
+    return jnp.sum(jnp.abs(w), axis=0) / (jnp.sqrt(2.0) * size)
+
+
+def best_accuracy(width: int) -> float:
+    """The largest population accuracy of f(x) = sum_j a_j relu(w_j . x) with `width`
+    neurons, min(width, 4) / 4, where f = 0 counts as wrong (Lemma 3.1 is the case 3).
+
+    Any noise that is as likely as its opposite allows no more: the examples come in
+    fours x, -x, x', -x' of equal weight with labels +1, +1, -1, -1. An example is right
+    only if a neuron whose a_j has the sign of its label is active on it, w_j . x > 0.
+    A neuron has one sign and is active on at most one of two opposites, hence it serves
+    at most one of the four. Weights on the signal alone reach that: (1, 1) and (-1, -1)
+    with a_j > 0, (1, -1) and (-1, 1) with a_j < 0, of which any may be missing.
+
+    >>> [best_accuracy(width) for width in (1, 2, 3, 4, 2048)]
+    [0.25, 0.5, 0.75, 1.0, 1.0]
+    """
+    if width < 0:
+        raise ValueError(f"A network has no {width} neurons.")
+    return min(width, 4) / 4
+
+
+def transferred_net(
+    key: Array, u: Params, width: int, v_init: Scalar
+) -> tuple[Array, Array]:
+    """(a [m], v [m, r]) of f(x) = sum_j a_j relu(v_j . z), z = U^T x: a_j is +- 1 /
+    sqrt(m) and v_j in {-v_init, v_init}^r, all with even odds (Theorem 3.2).
+
+    Args:
+      u: the parameters of the weak network, whose r neurons are the columns of U.
+    """
+    directions = u["signal"].shape[1]
+    a = jax.random.rademacher(named_key(key, "a"), (width,), float) / width**0.5
+    v = jax.random.rademacher(named_key(key, "v"), (width, directions), float)
+    return a, v_init * v
+
+
+def outputs(a: Array, v: Array, z: Array) -> Array:
+    """f [n] = sum_j a_j relu(v_j . z) for z [n, r]."""
+    return jax.nn.relu(z @ v.T) @ a
+
+
+def one_step(a: Array, v: Array, z: Array, y: Array, learning_rate: Scalar) -> Array:
+    """v [m, r] after a step of gradient descent on the mean of exp(-y f), with `a` and
+    U as they are; z [n, r], y [n] of -1 and 1 (Theorem 3.2)."""
+
+    def loss(v: Array) -> Array:
+        return jnp.mean(exponential().value(outputs(a, v, z), y))
+
+    return v - learning_rate * jax.grad(loss)(v)
+
+
+def one_step_accuracy(
+    key: Array,
+    u: Params,
+    data: Dataset,
+    *,
+    noise: Scalar,
+    width: int,
+    v_init: Scalar,
+    learning_rate: Scalar,
+) -> dict[str, Array]:
+    """train_accuracy and test_accuracy of a `transferred_net` after `one_step`.
+
+    Both are 1 for a learning rate between sqrt(m) v_init / C and sqrt(m) v_init, m the
+    width, where U has three of the four directions (Theorem 3.2; Fig. 9 takes
+    v_init 0.4 and a learning rate of 2). Also "initial_train_accuracy" and
+    "initial_test_accuracy", those of the network before the step.
+
+    Args:
+      u: the parameters of the weak network.
+      data: from `xor_clusters`.
+      noise: eps, as that of the weak network.
+    """
+    a, v = transferred_net(key, u, width, v_init)
+    z = {name: project(u, split.x, noise) for name, split in _parts(data).items()}
+    moved = one_step(a, v, z["train"], data.train.y, learning_rate)
+    return {
+        f"{prefix}{name}_accuracy": weighted_mean(
+            exponential().accuracy(outputs(a, w, z[name]), split.y), split.weight
+        )
+        for prefix, w in (("", moved), ("initial_", v))
+        for name, split in _parts(data).items()
+    }
+
+
+def _parts(data: Dataset) -> dict:
+    return {"train": data.train, "test": data.test}

@@ -1,0 +1,268 @@
+"""GrokTransfer: the graft against what it must be, the two stages against two runs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from grok_jax import build, config, runner, train, transfer, tree
+from grok_jax.models import wrappers
+from grok_jax.models.fnn import fnn
+from grok_jax.tree import Factors
+
+KEY = jax.random.key(0)
+TWO_STAGES = dict(
+    task=dict(name="modular_tokens", modulus=5, train_fraction=0.6, equals=False),
+    model=dict(name="fnn", vocabulary=5, embedding=6, width=8, outputs=5),
+    loss=dict(name="classification"),
+    optimizer=dict(name="adamw", learning_rate=0.01),
+    transfer=dict(
+        source="weak", weak_embedding=3, weak_width=4, weak_steps=40, weak_every=7
+    ),
+    train=dict(steps=20, records=4),
+)
+
+
+def settings_of(*layers):
+    return config.resolve(config.make_config(TWO_STAGES, *layers)).plan.settings
+
+
+def begin(*layers):
+    """(settings, data, state at step 0) of a run."""
+    settings = settings_of(*layers)
+    data = build.make_dataset(settings)
+    return settings, data, jax.jit(build.make(settings).init)(data)
+
+
+def sweep(*layers):
+    plan = config.resolve(config.make_config(TWO_STAGES, *layers)).plan
+    return runner.Sweeper(plan, runner.Engine(mode="map"), say=lambda _: None).run()
+
+
+# --- the parts -----------------------------------------------------------------------
+
+
+def test_the_low_rank_embedding_begins_with_the_weak_table_and_spans_no_more():
+    table = jax.random.normal(KEY, (9, 3))
+    factors = transfer.low_rank_embedding(KEY, table, 7)
+    np.testing.assert_array_equal(factors.a, table)
+    assert factors.b.shape == (3, 7)
+    assert float(jnp.abs(factors.b).max()) <= 3**-0.5
+    product = tree.product(factors)
+    np.testing.assert_allclose(product, table @ factors.b, rtol=1e-6)
+    assert np.linalg.matrix_rank(np.asarray(product), tol=1e-5) == 3
+
+
+def test_merging_by_hand_leaves_the_function_as_it_was():
+    model = fnn(vocabulary=5, embedding=6, width=8, outputs=5)
+    x = jnp.array([[0, 1], [4, 2]])
+    params = model.init(KEY, x)
+    factors = transfer.low_rank_embedding(KEY, jnp.ones((5, 2)), 6)
+    low_rank = transfer.graft(params, {"embed": factors})
+    merged = transfer.merge(low_rank)
+    assert jax.tree.structure(merged) == jax.tree.structure(params)
+    factored = wrappers.factored(model.apply)
+    np.testing.assert_allclose(
+        factored(low_rank, x), model.apply(merged, x), rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_array_equal(factored(params, x), model.apply(params, x))
+
+
+def test_a_graft_changes_what_it_names_and_nothing_else():
+    params = {"embed": jnp.zeros((3, 2)), "layer": {"w": jnp.ones(4)}}
+    grown = transfer.graft(params, {"layer.w": jnp.arange(4.0)})
+    np.testing.assert_array_equal(grown["layer"]["w"], jnp.arange(4.0))
+    np.testing.assert_array_equal(grown["embed"], params["embed"])
+    np.testing.assert_array_equal(params["layer"]["w"], jnp.ones(4))
+
+
+def test_a_graft_that_does_not_fit_is_refused_by_name():
+    params = {"embed": jnp.zeros((3, 2)), "layer": {"w": jnp.ones(4)}}
+    with pytest.raises(
+        ValueError, match=r"no parameter embde to graft on; nearest: em"
+    ):
+        transfer.graft(params, {"embde": jnp.ones(2)})
+    with pytest.raises(ValueError, match=r"embed has shape \(3, 5\), not \(3, 2\)"):
+        transfer.graft(params, {"embed": Factors(jnp.ones((3, 1)), jnp.ones((1, 5)))})
+
+
+def test_a_transplant_takes_what_is_named_or_all_and_says_what_is_amiss():
+    source = {"embed": jnp.ones((3, 2)), "head": jnp.ones(2)}
+    target = {"embed": jnp.zeros((3, 2)), "bias": jnp.zeros(1)}
+    taken = transfer.transplant(source, target, ("embed",))
+    np.testing.assert_array_equal(taken["embed"], source["embed"])
+    np.testing.assert_array_equal(taken["bias"], target["bias"])
+    said = r"source lacks bias and has beyond the target's head\."
+    with pytest.raises(ValueError, match=said):
+        transfer.transplant(source, target)
+
+
+# --- merging while it trains ---------------------------------------------------------
+
+
+def course(tx, params, gradient, steps):
+    """The embedding after each of `steps` steps."""
+
+    def step(carry, _):
+        params, state = carry
+        updates, state = tx.update(gradient(params), state, params)
+        params = optax.apply_updates(params, updates)
+        return (params, state), params
+
+    return jax.lax.scan(step, (params, tx.init(params)), None, steps)[1]
+
+
+def test_after_the_merge_the_table_descends_as_a_table():
+    key_a, key_b, key_t = jax.random.split(KEY, 3)
+    goal = jax.random.normal(key_t, (4, 3))
+    factors = Factors(
+        jax.random.normal(key_a, (4, 2)), jax.random.normal(key_b, (2, 3))
+    )
+
+    def gradient(params):
+        loss = lambda p: jnp.sum((tree.product(p["embed"]) - goal) ** 2)  # noqa: E731
+        return jax.grad(loss)(params)
+
+    rate, at = 0.05, 3
+    seen = course(
+        transfer.merging(optax.sgd(rate), at),
+        transfer.with_room({"embed": factors}),
+        gradient,
+        6,
+    )["embed"]
+    free = course(optax.sgd(rate), {"embed": factors}, gradient, at)["embed"]
+    np.testing.assert_allclose(seen.a[:at], free.a, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(seen.rest[:at], 0)
+    table = free.a[-1] @ free.b[-1]
+    for step in range(at, 6):
+        table = table - rate * 2 * (table - goal)
+        np.testing.assert_allclose(seen.rest[step], table, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(seen.a[at:], 0)
+    np.testing.assert_array_equal(seen.b[at:], 0)
+
+
+def test_with_adamw_the_factors_rest_after_the_merge():
+    factors = Factors(jnp.ones((4, 2)), jnp.ones((2, 3)))
+    tx = transfer.merging(optax.adamw(0.1, weight_decay=0.5), 2)
+    params = transfer.with_room({"embed": factors, "w": jnp.ones(2)})
+    seen = course(tx, params, lambda p: jax.tree.map(jnp.ones_like, p), 8)
+    np.testing.assert_array_equal(seen["embed"].a[2:], 0)
+    np.testing.assert_array_equal(seen["embed"].b[2:], 0)
+    assert (np.abs(np.diff(seen["embed"].rest[2:], axis=0)) > 1e-3).all()
+    plain = course(
+        optax.adamw(0.1, weight_decay=0.5),
+        {"w": jnp.ones(2)},
+        lambda p: p | {"w": jnp.ones(2)},
+        8,
+    )
+    np.testing.assert_allclose(seen["w"], plain["w"], rtol=1e-6)
+
+
+# --- two stages as one function ------------------------------------------------------
+
+
+def test_the_weak_network_is_the_run_that_its_settings_alone_make():
+    settings, data, state = begin()
+    keys = build.make_keys(settings)
+    own = keys._replace(init=build.rng.named_key(keys.init, "transfer"))
+    weak = build.make(build._weak_settings(settings), own)
+    alone = jax.jit(lambda data: weak.advance(weak.init(data), data, jnp.int32(40)))(
+        data
+    )
+    np.testing.assert_allclose(
+        state.params["embed"].a, alone.params["embed"], rtol=1e-4, atol=1e-5
+    )
+    assert state.notes["weak_steps_taken"] == 40
+    fresh = build.make({**settings, "transfer.source": "none"}).init(data).params
+    np.testing.assert_array_equal(state.params["layer_1"], fresh["layer_1"])
+
+
+def test_a_weak_network_stops_at_the_accuracy_asked_for():
+    _, _, state = begin(dict(transfer=dict(weak_steps=3000, weak_accuracy=0.2)))
+    assert state.notes["weak_test_accuracy"] >= 0.2
+    assert (
+        state.notes["weak_steps_taken"] < 3000
+        and state.notes["weak_steps_taken"] % 7 == 0
+    )
+
+
+def test_a_random_embedding_is_what_the_weak_network_had_before_it_trained():
+    _, _, state = begin(dict(transfer=dict(source="random")))
+    assert state.notes["weak_steps_taken"] == 0
+    _, _, trained = begin(dict(transfer=dict(weak_steps=0)))
+    np.testing.assert_array_equal(state.params["embed"].a, trained.params["embed"].a)
+
+
+def test_a_copied_embedding_is_the_weak_one_itself():
+    wide = dict(transfer=dict(form="copy", weak_embedding=6))
+    settings, data, state = begin(wide)
+    _, _, product = begin(dict(transfer=dict(weak_embedding=6)))
+    np.testing.assert_array_equal(state.params["embed"], product.params["embed"].a)
+    assert build.make(settings).init(data).params["embed"].shape == (5, 6)
+
+
+def test_init_scale_scales_b_and_not_what_was_learned():
+    _, _, one = begin()
+    _, _, half = begin(dict(model=dict(init_scale=0.5)))
+    np.testing.assert_array_equal(half.params["embed"].a, one.params["embed"].a)
+    np.testing.assert_allclose(half.params["embed"].b, 0.5 * one.params["embed"].b)
+
+
+def test_weak_epochs_and_rates_are_swept_in_one_program(compilations):
+    axes = dict(sweep={"transfer.weak_steps": (0, 5, 40), "seed": (0, 1)})
+    with compilations() as names:
+        results = sweep(axes)
+    assert names.count("on_device") <= 2  # the start and the segments
+    np.testing.assert_array_equal(
+        results.weak_steps_taken.isel(step=-1, seed=0), [0.0, 5.0, 40.0]
+    )
+    alone = sweep({"transfer": dict(weak_steps=5), "sweep": dict(seed=(1,))})
+    cell = (
+        results.isel(transfer_steps=1, seed=1)
+        if ("transfer_steps" in results.dims)
+        else results.isel(steps=1, seed=1)
+    )
+    for name in ("train_loss", "test_loss", "weak_test_loss"):
+        np.testing.assert_array_equal(cell[name], alone[name].isel(seed=0))
+
+
+def test_flops_are_those_of_the_products():
+    plain = dict(transfer=dict(source="none"), train=dict(count_flops=True))
+    settings, data, state = begin(plain)
+    n, width, classes = len(data.train.x), 8, 5
+    tables = 2 * 2 * 5 * 6 * width  # embed times each half of the first layer
+    products = 2 * n * (width * width + width * classes) + tables
+    assert 2.5 * products < float(state.notes["flops_per_step"]) < 5 * products
+    _, _, both = begin(dict(train=dict(count_flops=True)))
+    notes = both.notes
+    assert 0 < notes["weak_flops_per_step"] < notes["flops_per_step"]
+    assert notes["flops_per_step"] > state.notes["flops_per_step"]  # A B
+    assert isinstance(settings, dict)
+
+
+def test_train_until_stops_at_its_last_step_even_between_two_looks():
+    settings, data, _ = begin(dict(transfer=dict(source="none")))
+    trained = train.train_until(
+        build.make(settings), data, steps=10, accuracy=2.0, every=7
+    )
+    assert int(trained.steps) == 10
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (dict(model=dict(embedding=0)), "needs a target with an embedding"),
+        (
+            dict(transfer=dict(weak_leaf="embde")),
+            "transfer.weak_leaf is 'embde'; the weak",
+        ),
+        (
+            dict(transfer=dict(weak_leaf="embed", weak_embedding=0)),
+            "the weak network has layer_0, layer_1",
+        ),
+    ],
+)
+def test_a_transfer_that_cannot_be_is_a_sentence(layer, said):
+    with pytest.raises(config.SettingError, match=said):
+        settings_of(layer)

@@ -1,0 +1,156 @@
+"""XOR clusters: what few neurons can do, the norm ratio and the one step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from grok_jax import rng
+from grok_jax.losses import exponential
+from grok_jax.models.cluster_net import cluster_net
+from grok_jax.tasks.xor import xor_clusters
+from grok_jax.theory import xor
+
+CLUSTERS = np.array([[1, 1], [-1, -1], [1, -1], [-1, 1]])
+LABELS = CLUSTERS.prod(axis=1)
+
+
+def accuracy(w, a):
+    """Share of the four clusters that each net is right on; w [B, m, 2], a [B, m]."""
+    hidden = np.maximum(np.einsum("bmd,cd->bcm", w, CLUSTERS), 0)
+    f = np.einsum("bcm,bm->bc", hidden, a)
+    return np.mean(f * LABELS[None] > 0, axis=1)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_no_net_of_few_neurons_is_better_than_its_bound(width):
+    """Among random ones, and among all whose weights are on a coarse grid."""
+    draws = np.random.default_rng(width)
+    w = draws.standard_normal((100_000, width, 2))
+    a = draws.standard_normal((100_000, width))
+    best = accuracy(w, a).max()
+    grid = np.array([-2.0, -1.0, 0.0, 1.0])
+    place = draws.integers(0, 4, (100_000, width, 2))
+    best = max(best, accuracy(grid[place], np.sign(a)).max())
+    assert best == xor.best_accuracy(width) == width / 4
+
+
+def test_one_neuron_for_each_cluster_knows_them_all():
+    w, a = CLUSTERS[None].astype(float), LABELS[None].astype(float)
+    for width in (1, 2, 3, 4):
+        (share,) = accuracy(w[:, :width], a[:, :width])
+        assert share == xor.best_accuracy(width)
+    assert xor.best_accuracy(5) == 1 and xor.best_accuracy(0) == 0
+
+
+def test_no_noise_helps_that_is_as_likely_as_its_opposite():
+    """The population is what the examples and their mirror images make together."""
+    draws = np.random.default_rng(0)
+    noise = draws.choice([-1.0, 1.0], (50, 6))
+    x = np.concatenate(
+        [np.repeat(CLUSTERS, 50, axis=0), np.tile(noise, (4, 1))], axis=1
+    )
+    x = np.concatenate([x, -x])
+    y = x[:, 0] * x[:, 1]
+    for width in (1, 2, 3):
+        w = draws.standard_normal((300, width, 8))
+        a = draws.standard_normal((300, width))
+        f = np.einsum("bnm,bm->bn", np.maximum(np.einsum("bmd,nd->bnm", w, x), 0), a)
+        assert np.mean(f * y[None] > 0, axis=1).max() <= width / 4 + 1e-12
+
+
+def test_a_negative_width_is_refused():
+    with pytest.raises(ValueError, match=r"^A network has no -1 neurons\.$"):
+        xor.best_accuracy(-1)
+
+
+def test_the_norm_ratio_is_its_formula_and_one_for_weights_of_one_law():
+    draws = np.random.default_rng(0)
+    params = {
+        "signal": jnp.asarray(draws.standard_normal((2, 5))),
+        "noise": jnp.asarray(0.1 * draws.standard_normal((30, 5))),
+    }
+    signal, noise = (np.linalg.norm(params[name]) for name in ("signal", "noise"))
+    expected = (noise / np.sqrt(30)) / (signal / np.sqrt(2))
+    np.testing.assert_allclose(xor.norm_ratio(params), expected, rtol=1e-6)
+    x = jnp.ones((1, 300), jnp.int8)
+    params = jax.jit(cluster_net(width=4000).init)(jax.random.key(0), x)
+    np.testing.assert_allclose(xor.norm_ratio(params), 1, atol=0.05)
+
+
+def test_a_neuron_is_compared_with_its_nearest_direction():
+    signal = np.random.default_rng(0).standard_normal((2, 40))
+    cosines = signal.T @ CLUSTERS.T / np.linalg.norm(signal, axis=0)[:, None] / 2**0.5
+    own = xor.direction_similarity(signal)
+    np.testing.assert_allclose(own, cosines.max(axis=1), rtol=1e-5)
+    assert jnp.isnan(xor.direction_similarity(np.zeros((2, 1)))).all()
+
+
+# the one step of Theorem 3.2
+
+P, WIDTH, V_INIT, NOISE = 402, 4096, 0.05, 0.05
+
+
+def weak(directions=3, delta=0.05):
+    """Features that are clusters' directions but for a little noise (A2)."""
+    noise = delta * jax.random.normal(jax.random.key(1), (P - 2, directions))
+    signal = jnp.asarray(CLUSTERS[:directions].T, float)
+    return {"signal": signal, "noise": noise}
+
+
+def one_step(learning_rate, u, seed=0):
+    def run(learning_rate):
+        return xor.one_step_accuracy(
+            jax.random.key(seed),
+            u,
+            xor_clusters(rng.run_keys(0), dimension=P, train_size=200, test_size=200),
+            noise=NOISE,
+            width=WIDTH,
+            v_init=V_INIT,
+            learning_rate=learning_rate,
+        )
+
+    return jax.vmap(run)(learning_rate)
+
+
+def test_after_one_step_the_target_knows_train_and_test():
+    """Learning rates from sqrt(m) v_init / C to sqrt(m) v_init with C = 4, whichever
+    three of the directions U has."""
+    rates = WIDTH**0.5 * V_INIT / jnp.array([4.0, 2.0, 1.0])
+    for left_out in (0, 3):
+        kept = jnp.array([i for i in range(4) if i != left_out])
+        u = jax.tree.map(lambda leaf, kept=kept: leaf[:, kept], weak(4))
+        result = jax.jit(one_step)(rates, u)
+        for name in ("train_accuracy", "test_accuracy"):
+            np.testing.assert_array_equal(result[name], np.ones(3))
+        assert result["initial_test_accuracy"].max() < 0.9
+
+
+def test_two_opposite_directions_are_not_enough():
+    """They see only one label's clusters; a target on them is right on no more."""
+    rates = WIDTH**0.5 * V_INIT / jnp.array([4.0, 2.0, 1.0])
+    result = jax.jit(one_step)(rates, weak(2, delta=0.0))
+    assert result["test_accuracy"].max() < 0.7
+
+
+def test_the_step_is_gradient_descent_by_hand():
+    draws = np.random.default_rng(0)
+    z, y = draws.standard_normal((6, 3)), draws.choice([-1.0, 1.0], 6)
+    a, v = draws.standard_normal(4), draws.standard_normal((4, 3))
+    hidden = z @ v.T
+    slope = -y * np.exp(-y * (np.maximum(hidden, 0) @ a))
+    gradient = np.einsum("n,nm,nr->mr", slope, (hidden > 0) * a[None], z) / 6
+    own = xor.one_step(*map(jnp.asarray, (a, v, z, y)), 0.3)
+    np.testing.assert_allclose(own, v - 0.3 * gradient, rtol=1e-4, atol=1e-5)
+    f = xor.outputs(*map(jnp.asarray, (a, v, z)))
+    assert exponential().value(f, jnp.asarray(y)).shape == (6,)
+
+
+def test_the_transferred_net_has_signs_of_even_odds():
+    a, v = xor.transferred_net(jax.random.key(0), weak(), 1600, 0.4)
+    assert a.shape == (1600,) and v.shape == (1600, 3)
+    np.testing.assert_allclose(np.abs(a), 1 / 40, rtol=1e-6)
+    np.testing.assert_allclose(np.abs(v), 0.4, rtol=1e-6)
+    signs = np.sign(np.column_stack([a, v]))
+    assert abs(signs.mean(axis=0)).max() < 4 / 40
+    assert abs(np.corrcoef(signs.T) - np.eye(4)).max() < 4 / 40
