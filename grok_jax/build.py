@@ -28,6 +28,7 @@ from grok_jax.models.two_layer import quadratic
 from grok_jax.settings import (
     Count,
     Leaf,
+    Momentum,
     Natural,
     NonNegative,
     OwnSeed,
@@ -116,7 +117,13 @@ def _wrappers(
 
 
 def _descent(
-    *, rule: Literal["plain", "lazy"] = "plain", norm: Literal["free", "fixed"] = "free"
+    *,
+    rule: Literal["plain", "lazy"] = "plain",
+    norm: Literal["free", "fixed"] = "free",
+    gradient: Literal["plain", "grokfast_ema", "grokfast_ma", "orthogonal"] = "plain",
+    grokfast_decay: Momentum = 0.98,
+    grokfast_strength: NonNegative = 2.0,
+    grokfast_window: Count = 100,
 ) -> None: ...
 
 
@@ -287,27 +294,31 @@ def validate(settings: Mapping[str, Any]) -> None:
             and settings["optimizer.rule"] == "lazy"
             and settings["optimizer.momentum"] == 0
         )
-        exact &= (
-            settings["optimizer.norm"] == "free" and not settings["train.batch_size"]
-        )
+        exact &= _is_plain(settings)
         if not exact or settings["model.centered"] or settings["model.linearized"]:
             raise SettingError(
                 "model.name committee_dynamics is exact for optimizer.name "
-                "gradient_descent with rule lazy, momentum 0 and norm free on full "
-                "batches, neither centred nor linearised."
+                "gradient_descent with rule lazy, momentum 0, weight_decay 0, norm "
+                "free and gradient plain on full batches, neither centred nor "
+                "linearised."
             )
     if settings["reference.lazy"] and (
         optimizer != "gradient_descent"
         or settings["optimizer.momentum"] != 0
-        or settings["optimizer.norm"] != "free"
-        or settings["train.batch_size"]
+        or not _is_plain(settings)
         or settings["loss.name"] != "squared_error"
         or settings["task.name"] not in ONE_OUTPUT
     ):
         raise SettingError(
             "reference.lazy has a closed form for optimizer.name gradient_descent "
-            "with momentum 0 and norm free on full batches, loss.name squared_error "
-            "and tasks of one output only."
+            "with momentum 0, weight_decay 0, norm free and gradient plain on full "
+            "batches, loss.name squared_error and tasks of one output only."
+        )
+    unused = _unused_grokfast(settings)
+    if unused:
+        raise SettingError(
+            f"optimizer.{unused} does nothing with optimizer.gradient "
+            f"{settings['optimizer.gradient']}."
         )
     if "softmax_collapse" in observed and (
         settings.get("loss.error") != "cross_entropy"
@@ -324,6 +335,28 @@ def validate(settings: Mapping[str, Any]) -> None:
         raise SettingError("observe.output_alignment needs a network with outputs.")
     if metric == "population_risk" and metric not in observed:
         raise SettingError("stop.metric population_risk needs observe.population_risk.")
+
+
+def _unused_grokfast(settings: Mapping[str, Any]) -> str:
+    """The first setting of GrokFast that was changed and that nothing reads, or ""."""
+    used = {
+        "grokfast_ema": ("grokfast_decay", "grokfast_strength"),
+        "grokfast_ma": ("grokfast_window", "grokfast_strength"),
+    }.get(settings["optimizer.gradient"], ())
+    leaves = schema(_descent)
+    names = [name for name in leaves if name.startswith("grokfast_")]
+    changed = [n for n in names if settings[f"optimizer.{n}"] != leaves[n].default]
+    return next((name for name in changed if name not in used), "")
+
+
+def _is_plain(settings: Mapping[str, Any]) -> bool:
+    """Whether a step is the rate times the gradient on all examples, and no more."""
+    return (
+        settings["optimizer.norm"] == "free"
+        and settings["optimizer.gradient"] == "plain"
+        and settings.get("optimizer.weight_decay", 0) == 0
+        and not settings["train.batch_size"]
+    )
 
 
 def _validate_transfer(settings: Mapping[str, Any]) -> None:
@@ -437,6 +470,7 @@ def make(settings: Mapping[str, Any], keys: rng.Keys | None = None) -> Run:
     tx = OPTIMIZERS[settings["optimizer.name"]](
         **{**arguments, "learning_rate": parts.learning_rate}
     )
+    tx = _filtered(settings, tx)
     if settings["optimizer.norm"] == "fixed":
         tx = optim.fixed_norm(tx)
     if settings["transfer.source"] != "none" and settings["transfer.merge_at"]:
@@ -478,6 +512,23 @@ def make(settings: Mapping[str, Any], keys: rng.Keys | None = None) -> Run:
         observables=[_observable(parts, name) for name in observed_names(settings)],
         stop=_make_stop(settings),
     )
+
+
+def _filtered(
+    settings: Mapping[str, Any], tx: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """`tx` on the gradient as `optimizer.gradient` makes it."""
+    own = section_of(settings, "optimizer")
+    strength = own["grokfast_strength"]
+    if own["gradient"] == "plain":
+        return tx
+    if own["gradient"] == "orthogonal":
+        first = optim.orthogonal_gradient()
+    elif own["gradient"] == "grokfast_ema":
+        first = optim.grokfast_ema(decay=own["grokfast_decay"], strength=strength)
+    else:
+        first = optim.grokfast_ma(window=own["grokfast_window"], strength=strength)
+    return optax.chain(first, tx)
 
 
 def _weak_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,13 +66,28 @@ def softmax_cross_entropy(f: Array, y: Array) -> Array:
     return optax.softmax_cross_entropy(f, y)
 
 
+def stablemax_cross_entropy(f: Array, y: Array) -> Array:
+    """-log(s(f_y) / sum_c s(f_c)) with s(x) = x + 1 for x >= 0 and 1 / (1 - x) below in
+    the place of exp, for logits f [n, C] and y, [n] labels or [n, C] one-hot (Prieto et
+    al. 2025, arXiv 2501.04697, StableMax).
+
+    s grows as x, so that the probability of the right class never rounds to 1 and its
+    gradient never to 0.
+    """
+    up = f >= 0
+    above, below = jnp.where(up, f, 0), jnp.where(up, 0, -f)
+    return softmax_cross_entropy(jnp.log1p(above) - jnp.log1p(below), y)
+
+
 def classification(
-    *, error: Literal["cross_entropy", "squared_error"] = "cross_entropy"
+    *,
+    error: Literal["cross_entropy", "squared_error", "stablemax"] = "cross_entropy",
 ) -> Loss:
-    """Softmax cross-entropy, or the mean squared error on one-hot targets; right where
-    the largest output is the class."""
+    """Softmax cross-entropy, the mean squared error on one-hot targets, or the
+    cross-entropy of StableMax; right where the largest output is the class."""
     values = {
         "cross_entropy": softmax_cross_entropy,
+        "stablemax": stablemax_cross_entropy,
         "squared_error": mean_squared_error,
     }
     return Loss(values[error], same_class)

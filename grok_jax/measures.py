@@ -85,6 +85,30 @@ def time_gap(
     )
 
 
+def delay(t_train: ArrayLike, t_test: ArrayLike) -> Array:
+    """t_test - t_train: infinite for a run that fitted and never generalised, NaN for
+    one that never fitted, of which nothing can be said.
+
+    >>> delay([10.0, 10.0, jnp.nan], [30.0, jnp.nan, jnp.nan]).tolist()
+    [20.0, inf, nan]
+    """
+    t_test = jnp.asarray(t_test)
+    return jnp.where(jnp.isnan(t_test), jnp.inf, t_test) - jnp.asarray(t_train)
+
+
+def shortened(now: ArrayLike, before: ArrayLike, factor: float) -> Array:
+    """Whether each delay `now` is finite and at most 1 / `factor` of that `before`,
+    which was none where it was not positive; an infinite one counts as the longest, a
+    negative one as 0.
+
+    >>> shortened([1.0, -2.0, jnp.inf, 0.0], [10.0, jnp.inf, jnp.inf, 0.0], 5).tolist()
+    [True, True, False, False]
+    """
+    now, before = jnp.asarray(now), jnp.asarray(before)
+    shorter = factor * jnp.maximum(now, 0) <= before
+    return jnp.isfinite(now) & (before > 0) & shorter
+
+
 def grokking_times(
     steps: ArrayLike,
     train_loss: ArrayLike,

@@ -281,6 +281,12 @@ BAD_SETTINGS = {
     "unknown part": (["model.name=comittee"], "nearest: committee"),
     "unknown choice": (["train.spacing=lin"], "one of log, linear"),
     "parts that do not fit": (["optimizer.momentum=0.5"], "momentum 0"),
+    "decay that is not exact": (["optimizer.weight_decay=0.1"], "weight_decay 0"),
+    "filter that is not exact": (["optimizer.gradient=orthogonal"], "gradient plain"),
+    "a window that nothing reads": (
+        ["optimizer.grokfast_window=9", "model.name=committee"],
+        "grokfast_window does nothing with optimizer.gradient plain",
+    ),
 }
 
 

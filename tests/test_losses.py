@@ -110,3 +110,44 @@ def test_the_exponential_loss_is_one_at_zero_and_zero_has_no_sign():
     assert loss.accuracy(f, y).tolist() == [1.0, 0.0, 0.0, 0.0, 1.0]
     slope = jax.grad(lambda f: jnp.sum(loss.value(f, y)))(f)
     np.testing.assert_allclose(slope, -y * expected, rtol=1e-6)
+
+
+def stablemax_by_hand(f, y):
+    s = np.where(f >= 0, f + 1, 1 / (1 - np.minimum(f, 0)))
+    return -np.log(s[np.arange(len(f)), y] / s.sum(-1))
+
+
+def test_stablemax_is_its_definition_for_labels_and_one_hot():
+    f = np.random.default_rng(0).normal(size=(20, 5)) * 10
+    y = np.arange(20) % 5
+    expected = stablemax_by_hand(f, y)
+    f32 = jnp.asarray(f, jnp.float32)
+    for target in (jnp.asarray(y), jnp.eye(5)[y]):
+        found = losses.stablemax_cross_entropy(f32, target)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_stablemax_moves_logits_at_which_softmax_stands_still():
+    f, y = jnp.array([[200.0, -200.0, 0.0]]), jnp.array([0])
+    still = jax.grad(lambda f: losses.softmax_cross_entropy(f, y).sum())(f)
+    moves = jax.grad(lambda f: losses.stablemax_cross_entropy(f, y).sum())(f)
+    np.testing.assert_array_equal(still, 0)
+    assert (moves != 0).all()
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0, 1e8])
+def test_stablemax_and_its_gradient_are_finite_at_any_size(size):
+    f, y = size * jnp.array([[1.0, -1.0, 0.5]]), jnp.array([1])
+    value, grad = jax.value_and_grad(
+        lambda f: losses.stablemax_cross_entropy(f, y).sum()
+    )(f)
+    assert jnp.isfinite(value) and jnp.isfinite(grad).all()
+
+
+def test_stablemax_has_the_slope_of_softmax_at_zero():
+    f, y = jnp.zeros((1, 4)), jnp.array([2])
+    slopes = [
+        jax.grad(lambda f, loss=loss: loss(f, y).sum())(f)
+        for loss in (losses.softmax_cross_entropy, losses.stablemax_cross_entropy)
+    ]
+    np.testing.assert_allclose(slopes[0], slopes[1], atol=1e-6)

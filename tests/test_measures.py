@@ -98,6 +98,31 @@ def grokking(train, test, **shares):
     return [v.item() for v in measures.grokking_times(STEPS, train, test, **shares)]
 
 
+def test_a_delay_is_infinite_where_only_the_test_is_missing_and_nan_without_a_fit():
+    found = measures.delay([1.0, 5.0, 1.0, NAN, NAN], [10.0, 2.0, NAN, 10.0, NAN])
+    np.testing.assert_array_equal(found, [9.0, -3.0, np.inf, NAN, NAN])
+
+
+@pytest.mark.parametrize(
+    "now, before, holds",
+    [
+        (2.0, 10.0, True),  # just so
+        (2.1, 10.0, False),
+        (2.0, np.inf, True),
+        (-3.0, 10.0, True),  # generalised before it fitted
+        (0.0, 0.0, False),  # there was no delay
+        (-3.0, -1.0, False),
+        (np.inf, np.inf, False),
+        (NAN, 10.0, False),
+        (2.0, NAN, False),
+    ],
+)
+def test_a_delay_is_shortened_where_both_runs_fitted_and_this_one_generalised(
+    now, before, holds
+):
+    assert bool(measures.shortened(now, before, 5)) is holds
+
+
 def test_train_time_is_a_share_of_the_start_and_test_time_a_share_of_the_peak():
     train, test = [2.0, 1.0, 0.1, 0.01, 0.0], [1.0, 1.5, 3.0, 0.31, 0.3]
     assert grokking(train, test) == [10, 1000]

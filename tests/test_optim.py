@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from grok_jax import optim, tree
+from grok_jax import build, config, optim, tree
 from grok_jax.losses import squared_error
 from grok_jax.models import wrappers
 from grok_jax.models.committee import committee
@@ -161,3 +161,119 @@ def test_the_fixed_norm_needs_parameters():
     tx = optim.fixed_norm(optax.sgd(0.1))
     with pytest.raises(ValueError, match="needs the parameters"):
         tx.update(LAYERS, tx.init(LAYERS))
+
+
+def test_decay_beside_the_rate_is_the_recursion_of_the_xor_paper():
+    tx = optim.gradient_descent(learning_rate=0.1, weight_decay=0.05)
+    x = np.asarray(START, float)
+    for params in descend(tx, 10):
+        x = (1 - 0.05) * x - 0.1 * np.asarray(CURVATURE) * x
+        np.testing.assert_allclose(params, x, rtol=1e-5)
+
+
+# --- rivals ---------------------------------------------------------------------------
+
+GRADIENTS = jax.random.normal(jax.random.key(3), (9, 4))
+
+
+def filtered(tx, gradients=GRADIENTS, params=None):
+    """What `tx` makes of gradients [T, d] one after another."""
+    like = jnp.zeros(gradients.shape[1]) if params is None else params
+
+    def step(state, g):
+        out, state = tx.update(g, state, like)
+        return state, out
+
+    return jax.lax.scan(step, tx.init(like), gradients)[1]
+
+
+def test_grokfast_ema_is_its_recursion():
+    seen = filtered(optim.grokfast_ema(decay=0.7, strength=3.0))
+    mean = np.asarray(GRADIENTS[0], float)
+    for g, out in zip(np.asarray(GRADIENTS, float), seen, strict=True):
+        mean = 0.7 * mean + 0.3 * g
+        np.testing.assert_allclose(out, g + 3 * mean, rtol=1e-5, atol=1e-6)
+
+
+def test_grokfast_ma_waits_for_a_full_window_and_then_adds_its_mean():
+    seen = filtered(optim.grokfast_ma(window=4, strength=5.0))
+    np.testing.assert_array_equal(seen[:3], GRADIENTS[:3])
+    for t in range(3, len(GRADIENTS)):
+        mean = np.mean(np.asarray(GRADIENTS, float)[t - 3 : t + 1], axis=0)
+        np.testing.assert_allclose(seen[t], GRADIENTS[t] + 5 * mean, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        optim.grokfast_ema,
+        lambda strength: optim.grokfast_ma(window=3, strength=strength),
+    ],
+    ids=["ema", "ma"],
+)
+def test_strength_zero_is_the_optimiser_itself_and_strengths_share_one_trace(make):
+    plain = descend(optax.adam(0.1), 12)
+    without = descend(optax.chain(make(strength=0.0), optax.adam(0.1)), 12)
+    np.testing.assert_allclose(without, plain, rtol=1e-5)  # XLA fuses it differently
+    traces = []
+
+    def course(strength):
+        traces.append(strength)
+        return filtered(make(strength=strength))
+
+    both = jax.jit(jax.vmap(course))(jnp.array([0.5, 2.0]))
+    assert len(traces) == 1
+    np.testing.assert_allclose(both[1], filtered(make(strength=2.0)), rtol=1e-6)
+
+
+def test_the_orthogonal_gradient_leaves_nothing_along_the_weights_at_its_old_length():
+    key_w, key_g = jax.random.split(jax.random.key(1))
+    params = {"w": jax.random.normal(key_w, (5, 3)), "b": jnp.zeros(3)}
+    grads = {"w": jax.random.normal(key_g, (5, 3)), "b": jnp.arange(3.0)}
+    tx = optim.orthogonal_gradient()
+    out, _ = tx.update(grads, tx.init(params), params)
+    assert abs(float(jnp.sum(out["w"] * params["w"]))) < 1e-5
+    np.testing.assert_allclose(tree.norm(out["w"]), tree.norm(grads["w"]), rtol=1e-5)
+    np.testing.assert_allclose(out["b"], grads["b"], rtol=1e-6)  # no weights, no part
+
+
+def test_a_gradient_along_its_weights_and_a_gradient_of_zero_become_zero():
+    tx, w = optim.orthogonal_gradient(), jnp.array([1.0, 2.0, -3.0])
+    for g in (0.3 * w, jnp.zeros(3)):
+        out, _ = tx.update(g, tx.init(w), w)
+        np.testing.assert_array_equal(out, 0)
+
+
+def test_the_orthogonal_gradient_needs_the_weights():
+    tx = optim.orthogonal_gradient()
+    with pytest.raises(ValueError, match="needs the parameters"):
+        tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
+
+
+@pytest.mark.parametrize("gradient", ["grokfast_ema", "grokfast_ma", "orthogonal"])
+def test_a_run_cut_anywhere_carries_the_filter_along(gradient):
+    window = dict(grokfast_window=3) if gradient == "grokfast_ma" else {}
+    settings = config.resolve(
+        config.make_config(
+            dict(
+                task=dict(name="teacher_student", train_size=6, test_size=4),
+                model=dict(name="mlp", width=4, outputs=5),
+                optimizer=dict(name="adamw", gradient=gradient, **window),
+            )
+        )
+    ).plan.settings
+    run, data = build.make(settings), build.make_dataset(settings)
+
+    @jax.jit
+    def end(cuts):
+        state = run.init(data)
+        for steps in cuts:
+            state = run.advance(state, data, steps)
+        return state.params
+
+    whole, cut = end(jnp.array([10, 0])), end(jnp.array([4, 6]))
+    jax.tree.map(np.testing.assert_array_equal, whole, cut)
+    plain = build.make({**settings, "optimizer.gradient": "plain"})
+    other = plain.advance(plain.init(data), data, jnp.int32(10)).params
+    differs = jax.tree.map(lambda a, b: bool((a != b).any()), whole, other)
+    assert any(jax.tree.leaves(differs))
