@@ -6,6 +6,7 @@ everything here also happens inside a compiled sweep.
 """
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -372,7 +373,7 @@ def _validate_transfer(settings: Mapping[str, Any]) -> None:
     leaves = ["embed", *leaves] if own["weak_embedding"] else leaves
     if own["weak_leaf"] not in leaves:
         raise SettingError(
-            f"transfer.weak_leaf is {own['leaf']!r}; the weak network has "
+            f"transfer.weak_leaf is {own['weak_leaf']!r}; the weak network has "
             f"{', '.join(leaves)}."
         )
 
@@ -485,11 +486,9 @@ def make(settings: Mapping[str, Any], keys: rng.Keys | None = None) -> Run:
         if not settings["train.count_flops"]:
             return start
         bare = {**settings, "train.count_flops": False}
-        notes = {"flops_per_step": _flops(make(bare, keys), data)}
+        notes = {"flops_per_step": _flops(bare, data)}
         if start.notes:
-            notes["weak_flops_per_step"] = _flops(
-                make(_weak_settings(bare), keys), data
-            )
+            notes["weak_flops_per_step"] = _flops(_weak_settings(bare), data)
         return Start(start.params, {**start.notes, **notes})
 
     def descend(params: Params, x: Array, y: Array) -> Params:
@@ -594,15 +593,26 @@ def _transferred(
     return Start(transfer.with_room(params) if own["merge_at"] else params, notes)
 
 
-def _flops(run: Run, data: Dataset) -> Array:
-    """Floating-point operations of one step of `run` on `data`, as XLA counts them in
-    the program before it is optimised."""
-    data = jax.eval_shape(lambda: data)
-    one = jax.ShapeDtypeStruct((), jnp.int32)
-    state = jax.eval_shape(run.init, data)
-    traced = jax.jit(run.advance).trace(state, data, one)
-    cost: Any = traced.lower(lowering_platforms=("cpu",)).cost_analysis()
-    return jnp.asarray(cost["flops"], float)
+def _flops(settings: Mapping[str, Any], data: Dataset) -> Array:
+    """Floating-point operations of one step of the run of `settings` on `data`, as XLA
+    counts them in the program before it is optimised.
+
+    They depend on shapes alone, so that traced settings may have any value here. The
+    counting has a thread of its own: it is asked for while a sweep is being traced, and
+    what is traced there must not meet it.
+    """
+    plain = {p: 1 if isinstance(v, jax.Array) else v for p, v in settings.items()}
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), data)
+
+    def count() -> float:
+        run, one = make(plain), jax.ShapeDtypeStruct((), jnp.int32)
+        state = jax.eval_shape(run.init, shapes)
+        traced = jax.jit(run.advance).trace(state, shapes, one)
+        cost: Any = traced.lower(lowering_platforms=("cpu",)).cost_analysis()
+        return cost["flops"]
+
+    with ThreadPoolExecutor(1) as alone:
+        return jnp.asarray(alone.submit(count).result(), float)
 
 
 def _observable(parts: Parts, name: str) -> Observable:

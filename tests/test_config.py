@@ -222,7 +222,7 @@ TWO = dict(observe=dict(norms={}, kernel_alignment={}))
         ("task.name=polynomal", "There is no task 'polynomal'; nearest: polynomial."),
         ("optimizer.name=sgd", "There is no optimizer 'sgd'; "),
         ("loss.name=hinge", "There is no loss 'hinge'; "),
-        ("observe.norm.every=2", "There is no observable 'norm'; nearest: norms."),
+        ("observe.norm.every=2", "There is no observable 'norm'; nearest: norms"),
         ("width", "Write --config.width=VALUE; there is no value."),
         ("degree=2", "The setting 'degree' could be "),
         ("sweep.degree=2,3", "The setting to sweep 'degree' could be "),

@@ -378,8 +378,9 @@ LIVELY = dict(
     stop=dict(metric="train_loss", threshold=0.03, patience=1.0),
     train=dict(steps=60, records=20, spacing="linear"),
 )
-IDLE = {"seeds.split", "seeds.batches"}
-"""What full-batch descent on two separate sets has no use for."""
+IDLE = ("seeds.split", "seeds.batches", "transfer.", "optimizer.grokfast_")
+"""What plain full-batch descent of one network on two separate sets has no use for;
+tests/test_transfer.py and tests/test_optim.py have theirs."""
 
 
 def change_of(path, leaf, value):
@@ -403,7 +404,8 @@ def differs(one, other):
 def dead_settings(resolved, wanted):
     """Settings of a committee run that change nothing in the results."""
     plan = resolved(LIVELY).plan
-    paths = [p for p, leaf in plan.leaves.items() if wanted(leaf) and p not in IDLE]
+    paths = [p for p, leaf in plan.leaves.items() if wanted(leaf)]
+    paths = [path for path in paths if not path.startswith(IDLE)]
     base = tuple(plan.settings[path] for path in paths)
     rows = [base]
     for i, path in enumerate(paths):

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from grok_jax import build, config, runner, train, transfer, tree
+from grok_jax.grid import Axis, Grid
 from grok_jax.models import wrappers
 from grok_jax.models.fnn import fnn
 from grok_jax.tree import Factors
@@ -218,13 +219,31 @@ def test_weak_epochs_and_rates_are_swept_in_one_program(compilations):
         results.weak_steps_taken.isel(step=-1, seed=0), [0.0, 5.0, 40.0]
     )
     alone = sweep({"transfer": dict(weak_steps=5), "sweep": dict(seed=(1,))})
-    cell = (
-        results.isel(transfer_steps=1, seed=1)
-        if ("transfer_steps" in results.dims)
-        else results.isel(steps=1, seed=1)
-    )
+    cell = results.isel(weak_steps=1, seed=1)
     for name in ("train_loss", "test_loss", "weak_test_loss"):
         np.testing.assert_array_equal(cell[name], alone[name].isel(seed=0))
+
+
+def test_every_number_of_the_weak_network_changes_the_start():
+    changes = dict(
+        weak_init_scale=0.5,
+        weak_learning_rate=0.02,
+        weak_weight_decay=1.0,
+        weak_steps=33,
+        weak_accuracy=1e-6,
+    )
+    names = [f"transfer.{name}" for name in changes]
+    base = config.resolve(config.make_config(TWO_STAGES)).plan.settings
+    columns = {n: [base[n]] * (len(names) + 1) for n in names}
+    for row, (name, value) in enumerate(zip(names, changes.values(), strict=True), 1):
+        columns[name][row] = value
+    rows = tuple(tuple(columns[name][row] for name in names) for row in range(6))
+    plan = config.resolve(config.make_config(TWO_STAGES)).plan
+    grid = Grid((Axis("change", tuple(names), rows),))
+    plan = runner.Plan(plan.settings, plan.leaves, grid)
+    results = runner.Sweeper(plan, runner.Engine(mode="map"), say=lambda _: None).run()
+    loss = results.weak_train_loss.isel(step=0).values
+    assert (loss[1:] != loss[0]).all()
 
 
 def test_flops_are_those_of_the_products():
