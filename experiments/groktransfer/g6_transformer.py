@@ -4,13 +4,14 @@
         --workdir=runs/g6_transformer
 
 A two-layer transformer on the tokens (a, b) of modular addition, AdamW, full batch:
-from scratch; with the embedding of a two-layer FNN of width 4 that was stopped at 30%
-test accuracy; and with GrokFast's amplified slow gradient (EMA). The FNN's steps and
+from scratch; with the embedding of a two-layer FNN of width 16 (that of Fig. 6; App.
+A.3.3 has width 4, which did not reach 30% here in 20,000 steps) stopped at 30% test
+accuracy; and with GrokFast's amplified slow gradient (EMA). The FNN's steps and
 operations are counted. Time gap: steps between 95% train and 95% test accuracy.
 
-`cpu`: addition modulo 59 on 40% of the pairs (the paper: 113, 25%), 3 seeds, 4,000
-steps; a run ends when its test accuracy has been 0.97 for a fifth of the way again.
-About ten minutes on two cores. `paper` is Fig. 8a's target: 8 layers of width 512.
+`cpu`: Fig. 8b's target at its size, 3 seeds, 4,000 steps; a run ends when its test
+accuracy has been 0.97 for a fifth of the way again. About ten minutes on two cores.
+`paper` is Fig. 8a's target: 8 layers of width 512.
 """
 
 import numpy as np
@@ -28,13 +29,15 @@ def get_config(preset: str = "cpu"):
     base = dict(
         name="G6 transformer",
         description="a small FNN's embedding in a transformer",
-        task=dict(name="modular_tokens", modulus=59, train_fraction=0.4, equals=False),
+        task=dict(
+            name="modular_tokens", modulus=113, train_fraction=0.25, equals=False
+        ),
         model=dict(
-            name="transformer", vocabulary=59, context=2, layers=2, mlp_width=128
+            name="transformer", vocabulary=113, context=2, layers=2, mlp_width=128
         ),
         loss=dict(name="classification"),
         optimizer=dict(name="adamw"),
-        transfer=dict(weak_width=4, weak_accuracy=0.3, weak_steps=20_000),
+        transfer=dict(weak_accuracy=0.3),
         observe=dict(norms={}),
         train=dict(steps=4000, records=200, count_flops=True),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
@@ -61,8 +64,7 @@ def get_config(preset: str = "cpu"):
         sweep=dict(seed=(0, 1)),
     )
     paper = dict(
-        task=dict(modulus=113, train_fraction=0.25),
-        model=dict(vocabulary=113, layers=8, width=512, head_width=128, mlp_width=512),
+        model=dict(layers=8, width=512, head_width=128, mlp_width=512),
         train=dict(steps=20_000),
         engine=dict(mode="auto"),
         sweep={
@@ -114,7 +116,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "and 3 times less computation in all, the weak network's among it",
             "operations to 95% test accuracy, every seed",
             dict(zip(ARMS, cost, strict=True)),
-            bool((3 * cost[moved] <= cost[scratch]).all()),
+            bool((3 * cost[moved] < cost[scratch]).all()),
         ),
         Claim(
             "G6c",

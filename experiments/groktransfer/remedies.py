@@ -112,7 +112,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
 
     def sooner(what: str) -> bool:
         own = middle[what]["GrokTransfer"]
-        return all(own <= value for value in middle[what].values())
+        return np.isfinite(own) and all(own <= v for v in middle[what].values())
 
     rivals = [name for name in names if name != "scratch"]
     return [
