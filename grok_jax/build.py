@@ -101,6 +101,7 @@ OBSERVABLES: dict[str, Callable[..., dict[str, Array]]] = {
     "parameter_snapshots": observables.parameter_snapshots,
     "softmax_collapse": observables.softmax_collapse,
     "xor_norms": observables.xor_norms,
+    "xor_one_step": observables.xor_one_step,
 }
 
 ONE_OUTPUT = ("polynomial", "eigenlabels")  # and every example with the same weight
@@ -286,8 +287,9 @@ def validate(settings: Mapping[str, Any]) -> None:
             )
     if model == "cluster_net" and settings["task.name"] != "xor_clusters":
         raise SettingError("model.name cluster_net needs task.name xor_clusters.")
-    if "xor_norms" in observed and model != "cluster_net":
-        raise SettingError("observe.xor_norms needs model.name cluster_net.")
+    for name in ("xor_norms", "xor_one_step"):
+        if name in observed and model != "cluster_net":
+            raise SettingError(f"observe.{name} needs model.name cluster_net.")
     _validate_transfer(settings)
     if model == "committee_dynamics":
         exact = (

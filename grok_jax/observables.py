@@ -5,13 +5,14 @@ often as its `every` says.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from grok_jax import alignment, losses, spectra, tree
-from grok_jax.settings import Count, Natural, lookup
+from grok_jax.settings import Count, Natural, Positive, Seed, lookup
 from grok_jax.theory import committee, xor
 from grok_jax.types import Apply, Dataset, Params, Split
 
@@ -72,11 +73,17 @@ def output_alignment(view: View, *, points: Natural = 64) -> Record:
     return {"output_alignment": alignment.output_alignment(kernel, y)}
 
 
-def kernel_snapshots(view: View, *, points: Count = 64) -> Record:
+def kernel_snapshots(
+    view: View, *, points: Count = 64, kind: Literal["trace", "pseudo"] = "trace"
+) -> Record:
     """The NTK itself on the first `points` test examples, [m, m], and their targets:
-    what `kernel_history` turns into distances, velocities and spectra on the host."""
+    what `kernel_history` turns into distances, velocities and spectra on the host.
+
+    Args:
+      kind: the mean over outputs, or the kernel of their sum (`ntk.empirical_ntk`).
+    """
     x, y = _examples(view.data.test, points)
-    return {"ntk": view.kernel(view.params, x, x), "ntk_targets": y}
+    return {"ntk": view.kernel(view.params, x, x, kind), "ntk_targets": y}
 
 
 def _examples(split: Split, points: int) -> tuple[Array, Array]:
@@ -145,4 +152,38 @@ def xor_norms(view: View) -> Record:
     signal = view.params["signal"]
     if signal.shape[1] <= 8:
         record["directions"] = xor.direction_similarity(signal)
+    return record
+
+
+def xor_one_step(
+    view: View,
+    *,
+    target_width: Count = 2048,
+    v_init: Positive = 0.4,
+    step_size: Positive = 2.0,
+    draw: Seed = 0,
+) -> Record:
+    """What a network that takes over the neurons of this `cluster_net` knows after one
+    step: one_step_train_accuracy and one_step_test_accuracy at the rate `step_size`,
+    and with "largest_" before them at the largest of Theorem 3.2, sqrt(m) v_init
+    (`theory.xor.one_step_accuracy`; Xu et al. 2025, Fig. 9).
+
+    Args:
+      target_width: m, the neurons of that network.
+      draw: the seed of its weights.
+    """
+    record = {}
+    largest = target_width**0.5 * v_init
+    for prefix, rate in (("", step_size), ("largest_", largest)):
+        found = xor.one_step_accuracy(
+            jax.random.key(draw),
+            view.params,
+            view.data,
+            noise=view.model["noise"],
+            width=target_width,
+            v_init=v_init,
+            learning_rate=rate,
+        )
+        for name in ("train_accuracy", "test_accuracy"):
+            record[f"{prefix}one_step_{name}"] = found[name]
     return record

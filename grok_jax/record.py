@@ -161,8 +161,10 @@ def assemble(
       records: for each group name -> [members, S_g, ...] or [members, ...].
       per_step: for each group the names that have a step axis.
 
-    Steps are the union over groups; what a group did not record is NaN.
+    Steps are the union over groups; what a group did not record is NaN, and so is what
+    an array lacks beside the largest of its name.
     """
+    shapes = _largest_shapes(records, per_step)
     union = np.unique(np.concatenate(steps)) if len(steps) else np.zeros(0, int)
     variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
     for numbers, own_steps, record, stepped in zip(
@@ -172,17 +174,19 @@ def assemble(
         for name, values in record.items():
             has_steps = name in stepped
             rest = values.shape[2 if has_steps else 1 :]
+            filled = tuple(slice(length) for length in rest)
             extra = tuple(f"{name}_{i}" for i in range(len(rest)))
             dims = (*grid.dims, *(("step",) if has_steps else ()), *extra)
             if name not in variables:
                 length = (len(union),) if has_steps else ()
-                blank = np.full((len(grid), *length, *rest), np.nan, values.dtype)
+                whole = (len(grid), *length, *shapes[name])
+                blank = np.full(whole, np.nan, values.dtype)
                 variables[name] = (dims, blank)
             target = variables[name][1]
             if has_steps:
-                target[np.ix_(np.asarray(numbers), columns)] = values
+                target[(*np.ix_(np.asarray(numbers), columns), *filled)] = values
             else:
-                target[list(numbers)] = values
+                target[(list(numbers), *filled)] = values
     data = {
         name: (dims, values.reshape((*grid.shape, *values.shape[1:])))
         for name, (dims, values) in variables.items()
@@ -191,3 +195,16 @@ def assemble(
     for name, (dim, values) in grid.coordinates().items():
         coordinates[name] = (dim, values)
     return xr.Dataset(data, coords=coordinates)
+
+
+def _largest_shapes(
+    records: Sequence[Mapping[str, np.ndarray]], per_step: Sequence[set[str]]
+) -> dict[str, tuple[int, ...]]:
+    """name -> the longest of its axes beside runs and steps, over all groups."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for record, stepped in zip(records, per_step, strict=True):
+        for name, values in record.items():
+            rest = values.shape[2 if name in stepped else 1 :]
+            longest = zip(shapes.get(name, rest), rest, strict=True)
+            shapes[name] = tuple(map(max, longest))
+    return shapes

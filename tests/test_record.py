@@ -72,6 +72,22 @@ def test_what_a_group_did_not_record_is_nan_and_arrays_keep_their_axes():
     np.testing.assert_array_equal(results.spectrum.sel(width=5, seed=8), [2.0, 3.0])
 
 
+def test_arrays_of_other_lengths_are_filled_up_with_nan():
+    long, short = np.arange(12.0).reshape(3, 2, 2), np.arange(3.0).reshape(3, 1)
+    results = record.assemble(
+        GRID,
+        members=[(0, 1, 2), (3, 4, 5)],
+        steps=[np.array([0, 4]), np.array([0, 4])],
+        records=[{"a": long[..., :1], "b": short}, {"a": long, "b": short}],
+        per_step=[{"a"}, {"a"}],
+    )
+    assert results.a.dims == ("width", "seed", "step", "a_0")
+    np.testing.assert_array_equal(results.a.sel(width=5), long)
+    np.testing.assert_array_equal(results.a.sel(width=3, a_0=0), long[..., 0])
+    assert results.a.sel(width=3, a_0=1).isnull().all()
+    np.testing.assert_array_equal(results.b.sel(width=3), short)
+
+
 def test_dtypes_are_kept():
     results = assembled()
     assert (results.loss.dtype, results.ended.dtype) == (np.float32, np.float64)

@@ -7,6 +7,7 @@ import numpy as np
 from grok_jax import alignment, measures, ntk, observables, optim, rng
 from grok_jax.hermite import hermite
 from grok_jax.models.committee import committee
+from grok_jax.models.fnn import fnn
 from grok_jax.tasks.modular import modular
 from grok_jax.tasks.polynomial import polynomial
 from grok_jax.theory import committee as theory
@@ -112,6 +113,23 @@ def test_examples_without_weight_are_never_observed():
     expected = kernel(view.params, data.test.x[rows], data.test.x[rows])
     np.testing.assert_allclose(record["ntk"], expected, rtol=1e-5)
     np.testing.assert_array_equal(record["ntk_targets"], data.test.y[rows])
+
+
+def test_a_snapshot_may_be_of_the_kernel_of_the_summed_outputs():
+    data = modular(rng.run_keys(0), modulus=5, train_fraction=0.6)
+    model = fnn(embedding=0, width=7, layers=2, outputs=5)
+    params = model.init(jax.random.key(0), data.test.x)
+
+    def kernel(p, x1, x2, kind="trace"):
+        return ntk.empirical_ntk(model.apply, p, x1, kind=kind)
+
+    view = observables.View(model.apply, params, params, data, kernel, lambda f: f, {})
+    record = observables.kernel_snapshots(view, points=4, kind="pseudo")
+    rows = np.flatnonzero(data.test.weight)[:4]
+    summed = ntk.empirical_ntk(
+        lambda p, x: model.apply(p, x).sum(axis=1), params, data.test.x[rows]
+    )
+    np.testing.assert_allclose(record["ntk"], summed / 5, rtol=1e-5)
 
 
 def test_output_alignment_of_one_output_is_its_cka():

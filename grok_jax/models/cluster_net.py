@@ -12,6 +12,8 @@ from grok_jax.types import Model, Params, Scalar
 
 BLOCK = 4096
 """So many columns of the signs are numbers of full width at a time."""
+FEW = 4
+"""Neurons that are multiplied one by one."""
 
 
 def cluster_net(
@@ -75,11 +77,19 @@ def _product(x: Array, w: Array, block: int) -> Array:
     def add(total: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
         i, rows = part
         columns = jax.lax.dynamic_slice_in_dim(x, first + i * block, block, axis=1)
-        return total + columns.astype(w.dtype) @ rows, None
+        return total + _times(columns, rows), None
 
-    rest = x[:, first + cut :].astype(w.dtype) @ w[cut:]
+    rest = _times(x[:, first + cut :], w[cut:])
     parts = jnp.arange(blocks), w[:cut].reshape(blocks, block, w.shape[1])
     return jax.lax.scan(add, rest, parts)[0]
+
+
+def _times(x: Array, w: Array) -> Array:
+    """x [n, k] int8 times w [k, m]: for few neurons one after the other, of which XLA
+    makes sums over the signs as they are, five times as fast on a CPU at m = 3."""
+    if w.shape[1] > FEW:
+        return x.astype(w.dtype) @ w
+    return jnp.stack([x.astype(w.dtype) @ column for column in w.T], axis=1)
 
 
 def _check(x: Array) -> None:

@@ -27,11 +27,13 @@ def plain(params, x, noise):
     return jnp.maximum((x * scale[None]) @ w, 0) @ params["readout"]
 
 
+@pytest.mark.parametrize("m", [3, M])
 @pytest.mark.parametrize("block", [1, 4, 7, 21, 50])
-def test_projections_and_gradients_are_those_of_the_plain_product(block):
-    """With blocks that divide the 21 columns of noise, and with others."""
+def test_projections_and_gradients_are_those_of_the_plain_product(block, m):
+    """With blocks that divide the 21 columns of noise, and with others; neurons one by
+    one, and together."""
     with jax.enable_x64(True):
-        params = any_params()
+        params = any_params(m=m)
 
         def both(params, noise):
             def loss(apply, params, noise):
