@@ -83,7 +83,8 @@ def kernel_snapshots(
       kind: the mean over outputs, or the kernel of their sum (`ntk.empirical_ntk`).
     """
     x, y = _examples(view.data.test, points)
-    return {"ntk": view.kernel(view.params, x, x, kind), "ntk_targets": y}
+    kernel = view.kernel(view.params, x, x, kind)
+    return {"ntk": kernel, "ntk_targets": y.astype(kernel.dtype)}
 
 
 def _examples(split: Split, points: int) -> tuple[Array, Array]:
