@@ -15,7 +15,7 @@ the 1,000 examples of the test set: three standard deviations. Three neurons may
 only two of the directions; a claim that needs three of them is about the seeds that
 have three, and says how many they are.
 
-`cpu`: the paper's sizes, 5 seeds, 600 steps; about five minutes on two cores.
+`cpu`: the paper's sizes, 5 seeds, 600 steps; about three minutes on two cores.
 """
 
 import numpy as np
