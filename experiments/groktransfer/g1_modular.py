@@ -11,8 +11,9 @@ counted. Time gap: steps between 95% train and 95% test accuracy.
 
 The authors searched over 1,000 settings for each arm; their choices for a network from
 scratch (initialisation 0.1, rate 0.1, decay 2) do not settle here, and of the weak
-network's settings they give the sizes alone. Both were chosen on seeds that this page
-does not run.
+network's settings they give the sizes alone. Both were chosen by trials on seeds that
+this page does not run, the weak network's for each operation. Of six such weak networks
+four reach 90% on addition, three on multiplication.
 
 `cpu`: the paper's sizes, 3 seeds, 1,500 steps in either arm; about twelve minutes on
 two cores.
@@ -49,16 +50,28 @@ def get_config(preset: str = "cpu"):
             "source": ("none", "weak"),
             "optimizer.learning_rate": (5e-3, 1e-3),
             "optimizer.weight_decay": (3.0, 1.0),
+            "weak_init_scale": (0.15, 0.4),
+            "weak_learning_rate": (0.01, 0.05),
+            "weak_weight_decay": (0.3, 0.2),
             "seed": (0, 1, 2),
         },
-        zip=("source+optimizer.learning_rate+optimizer.weight_decay",),
+        zip=(
+            "source+optimizer.learning_rate+optimizer.weight_decay",
+            "operation+weak_init_scale+weak_learning_rate+weak_weight_decay",
+        ),
     )
     smoke = dict(
         task=dict(modulus=7),
         model=dict(vocabulary=7, outputs=7, embedding=8, width=8),
         transfer=dict(weak_steps=20),
         train=dict(steps=20, records=10),
-        sweep=dict(operation=("addition",), seed=(0, 1)),
+        sweep={
+            "operation": ("addition",),
+            "weak_init_scale": (0.15,),
+            "weak_learning_rate": (0.01,),
+            "weak_weight_decay": (0.3,),
+            "seed": (0, 1),
+        },
     )
     paper = dict(
         train=dict(steps=10_000, records=2000),
