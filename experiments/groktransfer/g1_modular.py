@@ -15,7 +15,7 @@ network's settings they give the sizes alone. Both were chosen by trials on seed
 this page does not run, the weak network's for each operation. Of six such weak networks
 four reach 90% on addition, three on multiplication.
 
-`cpu`: the paper's sizes, 3 seeds, 1,500 steps in either arm; about twelve minutes on
+`cpu`: the paper's sizes, 3 seeds, 1,500 steps in either arm; about eight minutes on
 two cores.
 """
 
