@@ -30,9 +30,12 @@ from grok_jax.config import choose_preset, make_config
 
 ARMS = ("scratch", "GrokTransfer")
 COLORS = ("0.4", "tab:red")
+WEAK = {"addition": (0.15, 0.01, 0.3), "multiplication": (0.4, 0.05, 0.2)}
+"""operation -> (init scale, learning rate, weight decay) of its weak network"""
 
 
 def get_config(preset: str = "cpu"):
+    scales, rates, decays = zip(*WEAK.values(), strict=True)
     base = dict(
         name="G1 modular",
         description="a weak network's embedding on modular arithmetic",
@@ -46,13 +49,13 @@ def get_config(preset: str = "cpu"):
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         engine=dict(mode="map"),
         sweep={
-            "operation": ("addition", "multiplication"),
+            "operation": tuple(WEAK),
             "source": ("none", "weak"),
             "optimizer.learning_rate": (5e-3, 1e-3),
             "optimizer.weight_decay": (3.0, 1.0),
-            "weak_init_scale": (0.15, 0.4),
-            "weak_learning_rate": (0.01, 0.05),
-            "weak_weight_decay": (0.3, 0.2),
+            "weak_init_scale": scales,
+            "weak_learning_rate": rates,
+            "weak_weight_decay": decays,
             "seed": (0, 1, 2),
         },
         zip=(
@@ -65,13 +68,7 @@ def get_config(preset: str = "cpu"):
         model=dict(vocabulary=7, outputs=7, embedding=8, width=8),
         transfer=dict(weak_steps=20),
         train=dict(steps=20, records=10),
-        sweep={
-            "operation": ("addition",),
-            "weak_init_scale": (0.15,),
-            "weak_learning_rate": (0.01,),
-            "weak_weight_decay": (0.3,),
-            "seed": (0, 1),
-        },
+        sweep=dict(seed=(0, 1)),
     )
     paper = dict(
         train=dict(steps=10_000, records=2000),

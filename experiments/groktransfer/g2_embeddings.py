@@ -13,7 +13,7 @@ The fourth embedding of the figure is what a language model makes of the integer
 not run here: with such vectors in a file (`tasks.files`), add "file": (1.3, 0.01, 1.0)
 to EMBEDDINGS and name the file as `task.folder`.
 
-`cpu`: the paper's sizes, 3 seeds, 1,200 steps; about six minutes on two cores.
+`cpu`: the paper's sizes, 3 seeds, 1,200 steps; about five minutes on two cores.
 """
 
 from itertools import combinations

@@ -9,7 +9,7 @@ on signal, goes as eps / sqrt(n), whatever p is. It is read at the last step and
 median taken over seeds: a network that has found fewer directions keeps more noise.
 
 `cpu`: n = 100..800 (the paper: 400..3,200), p = 5,000..20,000 (the paper: 40,000 to
-160,000), 5 seeds, 1,000 steps; about five minutes on two cores.
+160,000), 5 seeds, 1,000 steps; about four minutes on two cores.
 """
 
 import numpy as np

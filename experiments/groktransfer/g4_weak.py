@@ -5,7 +5,7 @@
 
 The data, loss and descent of `g4_grokking.py`, with networks of one to four neurons,
 hidden weights from N(0, 0.01), outputs from N(0, 0.0001). Weight decay is 0.1 times the
-rate, the reading under which the wide network groks there. Along training, the
+rate, the reading under which the wide network keeps what it groks. Along training, the
 accuracies, how close each neuron is to one of the four directions (+-1, +-1), and what
 a network of width 2048 on those neurons (Theorem 3.2, weights +-0.4) knows after one
 step: at the rate 2 of Fig. 9, and at the theorem's largest, 0.4 sqrt(2048).
@@ -15,7 +15,7 @@ the 1,000 examples of the test set: three standard deviations. Three neurons may
 only two of the directions; a claim that needs three of them is about the seeds that
 have three, and says how many they are.
 
-`cpu`: the paper's sizes, 5 seeds, 600 steps; about three minutes on two cores.
+`cpu`: the paper's sizes, 5 seeds, 600 steps; about two minutes on two cores.
 """
 
 import numpy as np

@@ -10,7 +10,7 @@ accuracy; and with GrokFast's amplified slow gradient (EMA). The FNN's steps and
 operations are counted. Time gap: steps between 95% train and 95% test accuracy.
 
 `cpu`: Fig. 8b's target at its size, 3 seeds, 4,000 steps; a run ends when its test
-accuracy has been 0.97 for a fifth of the way again. About ten minutes on two cores.
+accuracy has been 0.97 for a fifth of the way again. About twelve minutes on two cores.
 `paper` is Fig. 8a's target: 8 layers of width 512.
 """
 

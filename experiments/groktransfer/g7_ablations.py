@@ -10,7 +10,7 @@ but the network from scratch have the same rate and decay. Time gap: steps betwe
 train and 95% test accuracy.
 
 `cpu`: the paper's sizes, 3 seeds, 1,500 steps; a run ends when its test accuracy has
-been 0.99 for a fifth of the way again. About ten minutes on two cores.
+been 0.99 for a fifth of the way again. About nine minutes on two cores.
 """
 
 import numpy as np

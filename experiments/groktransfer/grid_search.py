@@ -9,7 +9,7 @@ run ends there. All settings but the arm are traced, so that the grid of an arm 
 compiled program.
 
 `cpu`: addition modulo 59 on 40% of the pairs, 2 x 3 x 2 of the settings, 3 seeds,
-700 steps; about eight minutes on two cores. `paper`: modulo 113 on 25%, 16 x 8 x 9
+700 steps; about five minutes on two cores. `paper`: modulo 113 on 25%, 16 x 8 x 9
 settings for each arm, one seed.
 """
 
