@@ -53,7 +53,15 @@ from grok_jax.tasks.teacher_student import teacher_student
 from grok_jax.tasks.toy_addition import toy_addition
 from grok_jax.tasks.xor import xor_clusters
 from grok_jax.theory.committee import exact_dynamics
-from grok_jax.train import Batches, Observable, Run, Start, make_run, train_until
+from grok_jax.train import (
+    Batches,
+    Observable,
+    Run,
+    Start,
+    Trained,
+    make_run,
+    train_until,
+)
 from grok_jax.types import Apply, Dataset, Model, Params, Stop, Task
 
 TASKS: dict[str, Task] = {
@@ -144,6 +152,7 @@ def _transfer(
     weak_steps: TracedSteps = 10_000,
     weak_accuracy: Positive = 2.0,
     weak_every: Count = 10,
+    weak_candidates: Count = 1,
 ) -> None: ...
 
 
@@ -576,14 +585,7 @@ def _transferred(
     if own["source"] == "none":
         return Start(params, {})
     key = rng.named_key(keys.init, "transfer")
-    weak = make(_weak_settings(settings), keys._replace(init=key))
-    trained = train_until(
-        weak,
-        data,
-        steps=own["weak_steps"] if own["source"] == "weak" else 0,
-        accuracy=own["weak_accuracy"],
-        every=own["weak_every"],
-    )
+    trained = _weak_network(settings, keys._replace(init=key), data)
     table = tree.flat_names(trained.params)[own["weak_leaf"]]
     if own["form"] == "product":
         key, width = rng.named_key(key, "b"), params["embed"].shape[1]
@@ -593,6 +595,41 @@ def _transferred(
     notes = {f"weak_{name}": value for name, value in trained.record.items()}
     notes["weak_steps_taken"] = trained.steps.astype(notes["weak_test_loss"].dtype)
     return Start(transfer.with_room(params) if own["merge_at"] else params, notes)
+
+
+def _weak_network(
+    settings: Mapping[str, Any], keys: rng.Keys, data: Dataset
+) -> Trained:
+    """The trained weak network: of `transfer.weak_candidates`, which differ in their
+    initial parameters alone, the one of the lowest train loss.
+
+    The test set has no say in the choice. A network as small as these hardly memorises,
+    so that its train loss tells whether it has learned the rule.
+    """
+    own = section_of(settings, "transfer")
+
+    def train(key: Array) -> Trained:
+        return train_until(
+            make(_weak_settings(settings), keys._replace(init=key)),
+            data,
+            steps=own["weak_steps"] if own["source"] == "weak" else 0,
+            accuracy=own["weak_accuracy"],
+            every=own["weak_every"],
+        )
+
+    candidates = own["weak_candidates"] if own["source"] == "weak" else 1
+    if candidates == 1:
+        return train(keys.init)
+    return _lowest_loss(jax.vmap(train)(jax.random.split(keys.init, candidates)))
+
+
+def _lowest_loss(trained: Trained) -> Trained:
+    """Of several networks [candidate, ...] that of the lowest train loss, never one
+    that diverged; its steps are those of all of them."""
+    loss = trained.record["train_loss"]
+    best = jnp.argmin(jnp.where(jnp.isfinite(loss), loss, jnp.inf))
+    chosen = jax.tree.map(lambda leaf: leaf[best], trained)
+    return chosen._replace(steps=trained.steps.sum())
 
 
 def _flops(settings: Mapping[str, Any], data: Dataset) -> Array:

@@ -179,6 +179,34 @@ def test_the_weak_network_is_the_run_that_its_settings_alone_make():
     np.testing.assert_array_equal(state.params["layer_1"], fresh["layer_1"])
 
 
+def test_of_several_weak_networks_the_one_of_lowest_train_loss_is_taken():
+    settings, data, state = begin(dict(transfer=dict(weak_candidates=3)))
+    keys = build.make_keys(settings)
+    key = build.rng.named_key(keys.init, "transfer")
+    alone = []
+    for own in jax.random.split(key, 3):
+        weak = build.make(build._weak_settings(settings), keys._replace(init=own))
+        alone.append(train.train_until(weak, data, steps=40, accuracy=2.0, every=7))
+    losses = [float(weak.record["train_loss"]) for weak in alone]
+    assert len(set(losses)) == 3
+    best = alone[int(np.argmin(losses))]
+    np.testing.assert_allclose(
+        state.params["embed"].a, best.params["embed"], rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(state.notes["weak_train_loss"], min(losses), rtol=1e-4)
+    assert state.notes["weak_steps_taken"] == 3 * 40
+
+
+def test_a_weak_network_that_diverged_is_not_the_one_taken():
+    loss = jnp.array([2.0, jnp.nan, 1.0])
+    weak = train.Trained(
+        {"w": jnp.arange(3.0)}, jnp.array([5, 3, 5]), {"train_loss": loss}
+    )
+    chosen = build._lowest_loss(weak)
+    assert float(chosen.params["w"]) == 2.0 and float(chosen.record["train_loss"]) == 1
+    assert int(chosen.steps) == 13
+
+
 def test_a_weak_network_stops_at_the_accuracy_asked_for():
     _, _, state = begin(dict(transfer=dict(weak_steps=3000, weak_accuracy=0.2)))
     assert state.notes["weak_test_accuracy"] >= 0.2

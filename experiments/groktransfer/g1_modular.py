@@ -6,14 +6,18 @@
 Addition and multiplication modulo 113, a quarter of the pairs for training, AdamW, full
 batch. The target, a three-layer FNN of width 512, trains from scratch, and with an
 embedding A B that begins at what a two-layer FNN of width 16 with an embedding of 4 has
-learned from the same pairs in 10,000 steps. That network's steps and operations are
-counted. Time gap: steps between 95% train and 95% test accuracy.
+learned from the same pairs. Time gap: steps between 95% train and 95% test accuracy.
+
+How much so small a network learns depends on its initial values: of eight that train
+for 2,000 steps each (the paper: one, for 10,000), that of the lowest train loss is
+taken, so that the test set has no say. The steps and operations of all eight count.
 
 The authors searched over 1,000 settings for each arm; their choices for a network from
 scratch (initialisation 0.1, rate 0.1, decay 2) do not settle here, and of the weak
 network's settings they give the sizes alone. Both were chosen by trials on seeds that
-this page does not run, the weak network's for each operation. Of six such weak networks
-four reach 90% on addition, three on multiplication.
+this page does not run, the weak network's for each operation. Single weak networks
+with 10,000 steps reach 90% there four times in six on addition and three times in six
+on multiplication; the chosen ones of eight always.
 
 `cpu`: the paper's sizes, 3 seeds, 1,500 steps in either arm; about eight minutes on
 two cores.
@@ -45,6 +49,7 @@ def get_config(preset: str = "cpu"):
         model=dict(name="fnn", vocabulary=113, outputs=113, init_scale=0.3),
         loss=dict(name="classification"),
         optimizer=dict(name="adamw"),
+        transfer=dict(weak_candidates=8, weak_steps=2000),
         train=dict(steps=1500, records=300, spacing="linear", count_flops=True),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         engine=dict(mode="map"),
@@ -66,11 +71,12 @@ def get_config(preset: str = "cpu"):
     smoke = dict(
         task=dict(modulus=7),
         model=dict(vocabulary=7, outputs=7, embedding=8, width=8),
-        transfer=dict(weak_steps=20),
+        transfer=dict(weak_candidates=2, weak_steps=20),
         train=dict(steps=20, records=10),
         sweep=dict(seed=(0, 1)),
     )
     paper = dict(
+        transfer=dict(weak_steps=10_000),
         train=dict(steps=10_000, records=2000),
         engine=dict(mode="auto"),
         sweep=dict(seed=tuple(range(5))),

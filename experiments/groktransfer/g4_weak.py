@@ -84,21 +84,13 @@ def chance(share: float) -> float:
     return 3 * float(np.sqrt(share * (1 - share) / TESTED))
 
 
-def directions_found(results: xr.Dataset) -> xr.DataArray:
-    """How many of the directions the neurons lie near at the end, [width, seed]."""
-    signal = results.parameter.isel(step=-1).transpose("width", "seed", ...)
-    quadrant = 2 * (signal.isel(parameter_0=0) > 0) + (signal.isel(parameter_0=1) > 0)
-    quadrant = quadrant.where(signal.isel(parameter_0=0).notnull())
-    found = [(quadrant == which).any("parameter_1") for which in range(4)]
-    return sum(found[1:], found[0].astype(int))
-
-
 def claims(results: xr.Dataset) -> list[Claim]:
     three = results.sel(width=3).transpose("seed", "step", ...)
     end = three.test_accuracy.isel(step=-1).values
     bound = xor.best_accuracy(3)
     near = three.directions.isel(step=-1).values[:, :3]
-    found = directions_found(results).sel(width=3).values
+    signal = three.parameter.isel(step=-1).values[..., :3]
+    found = np.asarray(xor.directions_found(signal))
     return [
         at_most("G4a", "4b", "three neurons", results.sel(width=3)),
         Claim(

@@ -4,10 +4,18 @@
         --workdir=runs/g6_transformer
 
 A two-layer transformer on the tokens (a, b) of modular addition, AdamW, full batch:
-from scratch; with the embedding of a two-layer FNN of width 16 (that of Fig. 6; App.
-A.3.3 has width 4, which did not reach 30% here in 20,000 steps) stopped at 30% test
-accuracy; and with GrokFast's amplified slow gradient (EMA). The FNN's steps and
-operations are counted. Time gap: steps between 95% train and 95% test accuracy.
+from scratch; with the embedding of the two-layer FNNs of `g1_modular.py`, the best of
+eight on the train set after 1,000 steps; and with GrokFast's amplified slow gradient
+(EMA). The steps and operations of all eight count. Time gap: steps between 95% train
+and 95% test accuracy.
+
+The paper stops its FNN at 30% test accuracy (Sec. 4.2; App. A.3.3 has one of width 4,
+which did not get there here in 20,000 steps). On one that was stopped at 30% the target
+got to 0.4 to 0.9 within 4,000 steps and never stayed above 95%: the embedding of an FNN
+that has learned the rule is what ends the delay here, as Fig. 7 says. The paper's rate
+of 0.01 and decay of 1 for GrokFast take this transformer, which has no layer norm, to
+zero; of nine settings tried on another seed, none of which generalised in 1,500 to
+3,000 steps, its own here got furthest.
 
 `cpu`: Fig. 8b's target at its size, 3 seeds, 4,000 steps; a run ends when its test
 accuracy has been 0.97 for a fifth of the way again. About twelve minutes on two cores.
@@ -37,7 +45,13 @@ def get_config(preset: str = "cpu"):
         ),
         loss=dict(name="classification"),
         optimizer=dict(name="adamw"),
-        transfer=dict(weak_accuracy=0.3),
+        transfer=dict(
+            weak_candidates=8,
+            weak_steps=1000,
+            weak_init_scale=0.15,
+            weak_learning_rate=0.01,
+            weak_weight_decay=0.3,
+        ),
         observe=dict(norms={}),
         train=dict(steps=4000, records=200, count_flops=True),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
@@ -47,8 +61,8 @@ def get_config(preset: str = "cpu"):
             "source": ("none", "weak", "none"),
             "gradient": ("plain", "plain", "grokfast_ema"),
             "model.init_scale": (0.4, 0.6, 1.0),
-            "optimizer.learning_rate": (5e-4, 5e-3, 1e-2),
-            "optimizer.weight_decay": (1.0, 0.1, 1.0),
+            "optimizer.learning_rate": (5e-4, 5e-3, 5e-3),
+            "optimizer.weight_decay": (1.0, 0.1, 0.3),
             "seed": (0, 1, 2),
         },
         zip=(
@@ -59,7 +73,7 @@ def get_config(preset: str = "cpu"):
     smoke = dict(
         task=dict(modulus=7),
         model=dict(vocabulary=7, width=8, heads=2, head_width=4, mlp_width=8),
-        transfer=dict(weak_steps=20),
+        transfer=dict(weak_candidates=2, weak_steps=20),
         train=dict(steps=20, records=5),
         sweep=dict(seed=(0, 1)),
     )
@@ -82,12 +96,12 @@ def arms(results: xr.Dataset) -> xr.Dataset:
 
 
 def spent(run: xr.Dataset) -> np.ndarray:
-    """Operations until 95% test accuracy [seed], the weak network's among them;
-    infinite where it never came."""
+    """Operations until 95% test accuracy [seed], the weak networks' among them; those
+    of all steps where it never came."""
     first = run.isel(step=0)
     weak = (first.weak_flops_per_step * first.weak_steps_taken).fillna(0)
-    total = run.t_test * first.flops_per_step + weak
-    return np.nan_to_num(total.values, nan=np.inf)
+    total = run.t_test.fillna(run.step.max()) * first.flops_per_step + weak
+    return total.values
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
@@ -114,9 +128,9 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "G6b",
             "Table 1",
             "and 3 times less computation in all, the weak network's among it",
-            "operations to 95% test accuracy, every seed",
+            "operations to 95% test accuracy (of all steps if never), every seed",
             dict(zip(ARMS, cost, strict=True)),
-            bool((3 * cost[moved] < cost[scratch]).all()),
+            bool((np.isfinite(late[moved]) & (3 * cost[moved] < cost[scratch])).all()),
         ),
         Claim(
             "G6c",

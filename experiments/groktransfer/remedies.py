@@ -4,7 +4,8 @@
         --workdir=runs/remedies
 
 No paper has this comparison. A three-layer FNN on modular addition, AdamW, full batch:
-from scratch; GrokTransfer (Xu et al. 2025), its weak network's cost counted; GrokFast
+from scratch; GrokTransfer (Xu et al. 2025), the best on the train set of eight weak
+networks, the cost of all eight counted; GrokFast
 (Lee et al. 2024, EMA); the weight norm fixed (Liu et al. 2023); a small output scale
 (Kumar et al. 2024); and the gradient orthogonal to the weights (Prieto et al. 2025).
 Rate, decay and initialisation are those of the scratch run but where a remedy is
@@ -54,6 +55,13 @@ def get_config(preset: str = "cpu"):
         model=dict(name="fnn", vocabulary=59, outputs=59),
         loss=dict(name="classification"),
         optimizer=dict(name="adamw"),
+        transfer=dict(
+            weak_candidates=8,
+            weak_steps=1000,
+            weak_init_scale=0.15,
+            weak_learning_rate=0.01,
+            weak_weight_decay=0.3,
+        ),
         observe=dict(norms={}),
         train=dict(steps=4000, records=200, count_flops=True),
         grok=dict(kind="accuracy", train=0.95, test=0.95),

@@ -44,6 +44,20 @@ def direction_similarity(signal: ArrayLike) -> Array:
     return jnp.sum(jnp.abs(w), axis=0) / (jnp.sqrt(2.0) * size)
 
 
+def directions_found(signal: ArrayLike) -> Array:
+    """How many of the four directions (+-1, +-1) are nearest to the signal part of some
+    neuron, for parts [..., 2, m]: int [...]. A neuron of NaN counts for none.
+
+    >>> directions_found(jnp.array([[3.0, 2.0, -1.0], [1.0, 2.0, 1.0]])).item()
+    2
+    """
+    first, second = jnp.moveaxis(jnp.asarray(signal), -2, 0)
+    quadrant = jnp.where(first > 0, 2, 0) + jnp.where(second > 0, 1, 0)
+    quadrant = jnp.where(jnp.isfinite(first + second), quadrant, -1)
+    near = jnp.stack([(quadrant == which).any(-1) for which in range(4)])
+    return near.sum(0)
+
+
 def best_accuracy(width: int) -> float:
     """The largest population accuracy of f(x) = sum_j a_j relu(w_j . x) with `width`
     neurons, min(width, 4) / 4, where f = 0 counts as wrong (Lemma 3.1 is the case 3).

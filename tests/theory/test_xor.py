@@ -43,6 +43,18 @@ def test_one_neuron_for_each_cluster_knows_them_all():
     assert xor.best_accuracy(5) == 1 and xor.best_accuracy(0) == 0
 
 
+def test_the_directions_found_are_counted_by_the_quadrants_of_the_neurons():
+    draws = np.random.default_rng(3)
+    signal = draws.standard_normal((200, 2, 3))
+    signs = np.moveaxis(np.sign(signal), 1, 2)  # [net, neuron, 2]
+    expected = [len({tuple(neuron) for neuron in net}) for net in signs]
+    np.testing.assert_array_equal(xor.directions_found(signal), expected)
+    assert set(expected) == {1, 2, 3}
+    signal[0, :, 1] = np.nan
+    kept = {tuple(neuron) for neuron in signs[0, [0, 2]]}
+    assert int(xor.directions_found(signal[0])) == len(kept)
+
+
 def test_no_noise_helps_that_is_as_likely_as_its_opposite():
     """The population is what the examples and their mirror images make together."""
     draws = np.random.default_rng(0)
