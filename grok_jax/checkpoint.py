@@ -1,4 +1,4 @@
-"""Checkpoints of a sweep: the only module that knows orbax.
+"""Checkpoints of a sweep: the only module that knows orbax. Process 0 calls it.
 
 A checkpoint is one flat tree of arrays by name. Each is written beside its name and
 renamed when complete, so that a kill at any moment leaves the one before it whole.
@@ -40,7 +40,7 @@ def save(folder: Path, step: int, content: Any, about: dict[str, Any]) -> None:
     about = {**own, **about}
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     try:
-        with ocp.PyTreeCheckpointer() as writer:
+        with _checkpointer() as writer:
             writer.save(folder.absolute() / str(step), arrays, force=True)
     except (OSError, ValueError) as error:
         raise CheckpointError(
@@ -111,13 +111,24 @@ def fit(leaves: dict[str, np.ndarray], like: Any) -> Any:
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    with ocp.PyTreeCheckpointer() as reader:
+    with _checkpointer() as reader:
         arrays = reader.restore(path)
     about = json.loads(bytes(np.asarray(arrays.pop("about"))))
     leaves = [np.asarray(arrays[key]) for key in sorted(arrays)]
     if about["checksum"] != _checksum(leaves):
         raise ValueError("its checksum does not agree with its content")
     return dict(zip(about["names"], leaves, strict=True)), about
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    """Of process 0 alone: where there are several, the others know nothing of it."""
+    if not jax.distributed.is_initialized():
+        return ocp.PyTreeCheckpointer()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=0, active_processes={0}, barrier_sync_key_prefix="writer"
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _checksum(leaves: list[np.ndarray]) -> int:

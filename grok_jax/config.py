@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from grok_jax import build
+from grok_jax import build, hosts
 from grok_jax.grid import make_grid
 from grok_jax.grid import resolve as full_path
 from grok_jax.runner import Engine, Grok, Plan
@@ -271,8 +271,8 @@ def resolve(config: ConfigDict) -> Resolved:
 
 
 def set_up_jax(engine: Mapping[str, Any]) -> Engine:
-    """Sets precision, platform and devices of this process (on a CPU each core is a
-    device), and says what is there.
+    """Sets precision, platform and devices (on a CPU each core is a device), and says
+    what is there. With several processes (`hosts`) the devices are those of all.
 
     Raises:
       SettingError: the platform asked for is not here, or has fewer devices.
@@ -295,7 +295,7 @@ def set_up_jax(engine: Mapping[str, Any]) -> Engine:
         raise SettingError(
             f"engine.devices is {wanted}; this machine has {len(devices)}."
         )
-    chosen = tuple(devices[: wanted or len(devices)])
+    chosen = hosts.devices(wanted or len(devices))
     return Engine(
         mode=engine["mode"],
         runs_per_chunk=engine["runs_per_chunk"],

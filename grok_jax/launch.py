@@ -4,12 +4,18 @@ Runs an experiment: checks the configuration, runs the whole sweep, tests the cl
 and draws the figures. The same line again goes on where the last one stopped, or only
 redraws what is complete.
 
+On several hosts every process runs this line, and the sweep is spread over all their
+devices; process 0 alone writes. SLURM and TPU pods that say so in the environment are
+recognised; else --distributed asks the cluster, or each process is told its place with
+--coordinator=HOST:PORT --num_processes=N --process_id=I.
+
 Exit status: 0 done; 2 wrong usage; 75 stopped by SIGTERM or SIGINT after saving.
 """
 
 import importlib.metadata
 import importlib.util
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -17,6 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,7 +36,7 @@ from rich.table import Table
 
 from grok_jax import claims as claims_lib
 from grok_jax import config as config_lib
-from grok_jax import plot, record, runner
+from grok_jax import hosts, plot, record, runner
 from grok_jax.checkpoint import CheckpointError
 from grok_jax.settings import SettingError, nearest
 from grok_jax.tasks.files import DataError
@@ -46,27 +53,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         plain, overrides = split_overrides(argv)
         options = _flags(plain)
-        experiment, preset = load_experiment(options.config)
-        resolved = config_lib.resolve(
-            config_lib.apply_overrides(get_config(experiment, preset), overrides)
+        hosts.initialize(
+            options.coordinator,
+            options.num_processes,
+            options.process_id,
+            distributed=options.distributed,
         )
-        if not (options.workdir or options.dry_run):
-            raise SettingError("Give --workdir=DIR, the folder for the results.")
-        workdir = record.Workdir(options.workdir or "runs/dry")
-        workdir.check(resolved.stored)
-        engine = config_lib.set_up_jax(resolved.engine)
-        if not workdir.results.exists():
-            runner.check_data(resolved.plan)
-        if options.dry_run:
-            dry_run(resolved, engine, workdir)
-            return DONE
-        workdir.create()
-        with workdir.locked():
-            about = _about(resolved, engine, argv)
-            return launch(experiment, resolved, engine, workdir, about)
+        return _run(options, overrides, argv)
     except (SettingError, DataError, record.RecordError, CheckpointError) as error:
         print(f"grok_jax: {error}", file=sys.stderr)
         return WRONG_USAGE
+
+
+def _run(options: Any, overrides: Sequence[str], argv: Sequence[str]) -> int:
+    """From the flags to the exit status."""
+    with ExitStack() as held:
+        with hosts.together():
+            experiment, preset = load_experiment(options.config)
+            resolved = config_lib.resolve(
+                config_lib.apply_overrides(get_config(experiment, preset), overrides)
+            )
+            if not (options.workdir or options.dry_run):
+                raise SettingError("Give --workdir=DIR, the folder for the results.")
+            workdir = record.Workdir(options.workdir or "runs/dry")
+            workdir.check(resolved.stored)
+            engine = config_lib.set_up_jax(resolved.engine)
+            console.quiet = not hosts.is_writer()
+            if not workdir.results.exists():
+                runner.check_data(resolved.plan)
+            if not options.dry_run and hosts.is_writer():
+                workdir.create()
+                held.enter_context(workdir.locked())
+        if options.dry_run:
+            dry_run(resolved, engine, workdir)
+            return DONE
+        about = _about(resolved, engine, argv)
+        return launch(experiment, resolved, engine, workdir, about)
 
 
 def launch(
@@ -77,11 +99,11 @@ def launch(
     about: dict[str, Any],
 ) -> int:
     """Runs or resumes the sweep, or redraws a complete one, in `workdir`."""
-    results = _complete(workdir)
-    if results is not None:
+    results = _complete(workdir) if hosts.is_writer() else None
+    if hosts.agree(results is not None)[0]:
         console.print(f"{workdir.path} is complete; drawing it again.")
-        return finish(experiment, results, workdir)
-    if not workdir.config.exists():
+        return DONE if results is None else finish(experiment, results, workdir)
+    if hosts.is_writer() and not workdir.config.exists():
         record.write_json(workdir.config, about)
     print_start(resolved, engine, workdir)
     watch = Watch(workdir)
@@ -104,6 +126,8 @@ def launch(
             return STOPPED
         finally:
             watch.close()
+    if not hosts.is_writer():
+        return DONE
     held = record.read_json(workdir.config)
     results.attrs |= {
         "name": resolved.name,
@@ -177,11 +201,19 @@ def _flags(argv: Sequence[str]) -> Any:
     flags.DEFINE_bool(
         "dry_run", False, "Say what would run; write nothing.", flag_values=values
     )
+    flags.DEFINE_bool(
+        "distributed", False, "One process of several.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "coordinator", None, "HOST:PORT of process 0.", flag_values=values
+    )
+    flags.DEFINE_integer("num_processes", None, "How many.", flag_values=values)
+    flags.DEFINE_integer("process_id", None, "Which of them.", flag_values=values)
     flags.DEFINE_bool("help", False, "This text.", flag_values=values)
     try:
         rest = values(list(argv))
     except flags.UnrecognizedFlagError as error:
-        close = nearest(error.flagname, ["config", "workdir", "dry_run"])
+        close = nearest(error.flagname, [*values])
         raise SettingError(f"There is no flag --{error.flagname}; {close}.") from error
     except flags.Error as error:
         raise SettingError(f"{error}.") from error
@@ -388,5 +420,14 @@ def _git_commit() -> str:
     return f"{commit}-dirty" if changed else commit
 
 
+def _end(status: int) -> None:
+    """Ends the process. One of several that failed does not wait for the others, who
+    would wait for it."""
+    if status in (DONE, STOPPED) or not hosts.several():
+        sys.exit(status)
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _end(main())

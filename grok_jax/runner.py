@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from grok_jax import build, checkpoint, measures, record, sweep, train
+from grok_jax import build, checkpoint, hosts, measures, record, sweep, train
 from grok_jax.grid import Grid, Group, group_runs
 from grok_jax.settings import Leaf
 from grok_jax.types import Device
@@ -296,7 +296,8 @@ class Sweeper:
         self._rate = 0.0
 
     def run(self) -> xr.Dataset:
-        """Results over the whole grid.
+        """Results over the whole grid; of several processes (`hosts`) the first alone
+        has them, and the others an empty dataset.
 
         Raises:
           Interrupted: `stop_requested` became true; a checkpoint was saved.
@@ -309,13 +310,13 @@ class Sweeper:
             self.position.group += 1
             self.position.start = 0
         self._save()
-        return self._results()
+        return self._results() if hosts.is_writer() else xr.Dataset()
 
     def _run_group(self, group: Group) -> None:
         program = GroupProgram(self.plan, group, self.devices)
         key = str(self.position.group)
         if key not in self.position.modes:
-            mode, chunk = choose(program, self.engine)
+            (mode, chunk), _ = hosts.broadcast(choose(program, self.engine))
             self.position.modes[key], self.position.chunks[key] = mode, chunk
         chunk = self.position.chunks[key]
         while self.position.start < len(group.members):
@@ -336,20 +337,21 @@ class Sweeper:
             started = time.perf_counter()
             lot.state, new = compiled(*lot.arguments(pieces))
             new = lot.place.collect(new)  # waits
-            spent = time.perf_counter() - started
-            self._keep(program, lot.members, pieces, new)
+            spent = float(hosts.agree(time.perf_counter() - started)[0])
+            if hosts.is_writer():
+                self._keep(program, lot.members, pieces, new)
             advanced = int(pieces.steps.sum())
             self.position.at += advanced
             self.position.index += int((pieces.index >= 0).sum())
             if advanced:
                 wanted = int(self.engine.segment_seconds * advanced / spent)
                 budget = max(1, min(wanted, 4 * budget))
-            ends = lot.place.collect(_ends(lot.state))
+            ends = lot.place.collect(_ends(lot.state), everywhere=True)
             alive = ends.pop("alive")
             self._keep_ends(lot.members, ends)
             if not alive.any():
                 self.position.index = len(program.steps)
-            elif mode == "map" and not lot.balanced(alive):
+            elif mode == "map" and not (hosts.several() or lot.balanced(alive)):
                 lot = self._deal_again(program, lot, alive, capacity)
                 alive = alive[alive]
             self.position.living = lot.members.tolist()
@@ -367,7 +369,9 @@ class Sweeper:
         members = np.arange(start, min(start + capacity, count))
         lot = Chunk(program, members, capacity)
         if program.group.settings["reference.lazy"]:
-            self._reference(program, members, lot.place.collect(lot.state.anchor))
+            anchors = lot.place.collect(lot.state.anchor)
+            if hosts.is_writer():
+                self._reference(program, members, anchors)
         return lot
 
     def _deal_again(
@@ -420,6 +424,8 @@ class Sweeper:
             buffer[members] = np.where(values < 0, np.nan, values)
 
     def _tell(self, living: int, advanced: int, spent: float) -> None:
+        if not hosts.is_writer():
+            return
         if advanced:
             self._rate = living * advanced / spent
         reached = np.zeros(2, int)
@@ -456,9 +462,10 @@ class Sweeper:
         )
 
     def _save_if_due(self) -> None:
-        asked = self.stop_requested()
         waited = time.perf_counter() - self._saved_at
-        if asked or waited >= self.engine.checkpoint_seconds:
+        due = waited >= self.engine.checkpoint_seconds
+        asked, due = hosts.agree(self.stop_requested(), due) > 0
+        if asked or due:
             self._save()
         if asked:
             raise Interrupted
@@ -469,8 +476,11 @@ class Sweeper:
         self.position.seconds = self._seconds()
         self._clock = self._saved_at = time.perf_counter()
         self.position.saves += 1
+        state = self._state() if self._state is not None else {}
+        if not hosts.is_writer():
+            return
         content = {
-            "state": self._state() if self._state is not None else {},
+            "state": state,
             "records": {str(g): values for g, values in self.records.items()},
         }
         about = {
@@ -482,7 +492,11 @@ class Sweeper:
     def _restore(self) -> None:
         if self.folder is None:
             return
-        leaves, about, skipped = checkpoint.restore_newest(self.folder)
+        leaves, about, skipped = {}, {}, []
+        with hosts.together():
+            if hosts.is_writer():
+                leaves, about, skipped = checkpoint.restore_newest(self.folder)
+        (about, skipped), leaves = hosts.broadcast([about, skipped], leaves)
         for sentence in skipped:
             self.say(sentence)
         if not about:

@@ -22,6 +22,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from grok_jax import hosts
 from grok_jax.types import Device
 
 Mode = Literal["auto", "map", "vmap"]
@@ -65,15 +66,21 @@ class Layout:
 
     def share(self, tree: Any) -> Any:
         """One copy of `tree` on each device, not one for each run."""
-        sharding = self._sharding(_REPLICATED)
-        return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding), tree)
+        return jax.tree.map(lambda leaf: self._put(leaf, _REPLICATED), tree)
 
-    def collect(self, runs: Any) -> Any:
-        """The inverse of `place`, on the host."""
+    def collect(self, runs: Any, *, everywhere: bool = False) -> Any:
+        """The inverse of `place`, on the host. Of several processes the first alone has
+        it, and the others None, or all have it (`everywhere`; for small arrays)."""
         order = self._order()
         slot_of = np.empty(self.count, int)
         slot_of[order[::-1]] = np.arange(len(order))[::-1]
-        return jax.tree.map(lambda leaf: to_host(leaf)[slot_of], runs)
+        if not hosts.several():
+            whole = jax.tree.map(to_host, runs)
+        elif everywhere:
+            whole = hosts.everywhere(runs)
+        else:
+            whole = hosts.gather(runs, self.mesh)
+        return jax.tree.map(lambda leaf: leaf[slot_of], whole)
 
     def shapes(self, runs: Any) -> Any:
         """What `collect` returns for these sharded arrays, as shapes."""
@@ -107,8 +114,13 @@ class Layout:
     def _sharding(self, spec: PartitionSpec) -> NamedSharding:
         return NamedSharding(self.mesh, spec)
 
-    def _put(self, leaf: Any) -> Array:
-        return jax.device_put(leaf, self._sharding(_OVER_RUNS))
+    def _put(self, leaf: Any, spec: PartitionSpec = _OVER_RUNS) -> Array:
+        sharding = self._sharding(spec)
+        if sharding.is_fully_addressable:
+            return jax.device_put(leaf, sharding)
+        return jax.make_array_from_callback(
+            np.shape(leaf), sharding, lambda part: np.asarray(leaf)[part]
+        )
 
 
 def to_host(leaf: Any) -> Any:
@@ -299,10 +311,11 @@ def predicted_bytes(compiled: Any) -> int:
 
 def memory_budget(devices: Sequence[Device]) -> int:
     """Bytes that a program may take on each device: nine tenths of what is free."""
-    stats = devices[0].memory_stats() if devices[0].platform != "cpu" else None
+    own = [d for d in devices if d.process_index == jax.process_index()]
+    stats = own[0].memory_stats() if own[0].platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return int(0.9 * (stats["bytes_limit"] - stats.get("bytes_in_use", 0)))
-    return int(0.9 * _free_host_bytes() / len(devices))
+    return int(0.9 * _free_host_bytes() / len(own))
 
 
 def _free_host_bytes() -> int:

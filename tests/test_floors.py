@@ -31,6 +31,7 @@ FLOORS = [
     ["kernel_history"],
     ["observables"],
     ["train"],
+    ["hosts"],
     ["sweep"],
     ["grid"],
     ["record"],

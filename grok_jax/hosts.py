@@ -1,0 +1,225 @@
+"""Several processes that run one sweep together (a TPU pod, SLURM, any cluster).
+
+    process 0 .. P-1, each with its own devices -> one mesh over all of them
+    inputs, data     made by every process alike; each places its own share
+    segments         no word between processes while they compute
+    decisions        `agree`: how long the next segment is, stop, save, done
+    records, states  `gather`: a ring that ends at process 0, the only one that writes
+    restore          process 0 reads, `broadcast` tells the others
+
+A process never holds more of another's states than one share of the ring. All calls
+here return at once where there is one process only.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, PartitionSpec
+
+from grok_jax.settings import SettingError
+
+HEARTBEAT_SECONDS = 30
+SHUTDOWN_SECONDS = 3600
+"""So long the others wait for process 0 to test the claims and to draw."""
+
+
+def initialize(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    *,
+    distributed: bool = False,
+) -> None:
+    """Joins this process to the others, before JAX looks for devices.
+
+    With `coordinator` ("host:port" of process 0) all three are needed. Without it the
+    cluster is asked (jax.distributed knows TPU pods, SLURM and Open MPI) if
+    `distributed` says so or the environment shows several tasks; else there is one
+    process and nothing happens.
+
+    Raises:
+      SettingError: a flag is missing or out of range, or the others did not come.
+    """
+    wanted: dict[str, Any] = {}
+    given = (coordinator, num_processes, process_id)
+    if any(value is not None for value in given):
+        _check(*given)
+        wanted = dict(
+            coordinator_address=coordinator,
+            num_processes=num_processes,
+            process_id=process_id,
+        )
+    elif not (distributed or is_one_of_several(os.environ)):
+        return
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(
+            **wanted,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=SHUTDOWN_SECONDS,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise SettingError(
+            "The processes of this run did not find each other: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def is_one_of_several(environment: Any) -> bool:
+    """Whether SLURM (srun) or a TPU pod started this process as one of several."""
+    tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")
+    pod = environment.get("TPU_WORKER_HOSTNAMES", "")
+    return (tasks.isdigit() and int(tasks) > 1) or "," in pod
+
+
+def _check(
+    coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+    if coordinator is None or num_processes is None or process_id is None:
+        raise SettingError(
+            "Several processes need --coordinator=HOST:PORT, --num_processes=N and "
+            "--process_id=I, all three."
+        )
+    if not coordinator.rpartition(":")[2].isdigit() or ":" not in coordinator:
+        raise SettingError(f"--coordinator is {coordinator!r}; write HOST:PORT.")
+    if num_processes < 1:
+        raise SettingError(f"--num_processes is {num_processes}; it must be 1 or more.")
+    if not 0 <= process_id < num_processes:
+        raise SettingError(
+            f"--process_id is {process_id}; it must be from 0 to {num_processes - 1}."
+        )
+
+
+def several() -> bool:
+    """Whether there are other processes; asks JAX for no devices if there are not."""
+    return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def is_writer() -> bool:
+    """Whether this is the process that reads and writes the workdir."""
+    return not several() or jax.process_index() == 0
+
+
+def devices(per_process: int) -> tuple[Any, ...]:
+    """The first `per_process` devices of every process, process by process.
+
+    Raises:
+      SettingError: a process has fewer.
+    """
+    chosen = []
+    for process in range(jax.process_count()):
+        own = [d for d in jax.devices() if d.process_index == process]
+        if len(own) < per_process:
+            raise SettingError(
+                f"Process {process} has {len(own)} devices where {per_process} are "
+                "used; every process needs as many (engine.devices)."
+            )
+        chosen += sorted(own, key=lambda device: device.id)[:per_process]
+    return tuple(chosen)
+
+
+def agree(*values: float) -> np.ndarray:
+    """The largest of each value over all processes [len(values)]."""
+    own = np.asarray(values, np.float32)
+    if not several():
+        return own
+    return np.asarray(multihost_utils.process_allgather(own)).max(axis=0)
+
+
+def broadcast(
+    content: Any = None, arrays: Mapping[str, np.ndarray] | None = None
+) -> tuple[Any, dict[str, np.ndarray]]:
+    """What process 0 has given (a JSON value and arrays by name), in all processes."""
+    own = dict(arrays or {})
+    if not several():
+        return content, own
+    kinds = {name: (a.shape, np.dtype(a.dtype).name) for name, a in own.items()}
+    text = json.dumps([content, kinds]).encode() if is_writer() else b""
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    content, kinds = json.loads(_broadcast_bytes(np.frombuffer(text, np.uint8), length))
+    for name, (shape, kind) in kinds.items():
+        size = math.prod(shape) * np.dtype(kind).itemsize
+        whole = np.ascontiguousarray(own[name]) if is_writer() else np.zeros(0)
+        flat = _broadcast_bytes(whole.reshape(-1).view(np.uint8), size)
+        own[name] = np.frombuffer(flat, np.dtype(kind)).reshape(shape)
+    return content, own
+
+
+def _broadcast_bytes(own: np.ndarray, length: int) -> bytes:
+    """Sent as integers: what adds floats up on the way would lose the sign of -0.0."""
+    words = np.zeros(-(-length // 4), np.int32)
+    words.view(np.uint8)[: len(own)] = own
+    words = np.asarray(multihost_utils.broadcast_one_to_all(words), np.int32)
+    return words.tobytes()[:length]
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """All processes get through this block, or none does.
+
+    Raises:
+      SettingError: another process failed; it says why itself.
+    """
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        others = agree(failed)[0] > 0
+        if others and not failed:
+            raise SettingError("Another process of this run could not start.")
+
+
+def everywhere(runs: Any) -> Any:
+    """Sharded arrays [n, ...] as numpy, in all processes (for small ones)."""
+    return jax.tree.map(
+        lambda leaf: np.asarray(multihost_utils.process_allgather(leaf, tiled=True)),
+        runs,
+    )
+
+
+def gather(runs: Any, mesh: Mesh) -> Any:
+    """Sharded arrays [n, ...] over the one axis of `mesh`, as numpy on process 0 and
+    None on all others.
+
+    In each of P - 1 turns every process hands the share that it holds to the one
+    before it, so that all come by process 0 in order.
+    """
+    shares = []
+    for turn in range(jax.process_count()):
+        if turn:
+            runs = _turn(mesh)(runs)
+        own = jax.tree.map(_own_share, runs)
+        if is_writer():
+            shares.append(own)
+    if not is_writer():
+        return None
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *shares)
+
+
+@lru_cache(maxsize=8)
+def _turn(mesh: Mesh) -> Any:
+    size, step = mesh.size, mesh.size // jax.process_count()
+    ring = [(device, (device - step) % size) for device in range(size)]
+    (axis,) = mesh.axis_names
+    spec = PartitionSpec(axis)
+
+    def turn(runs: Any) -> Any:
+        return jax.tree.map(lambda leaf: jax.lax.ppermute(leaf, axis, ring), runs)
+
+    return jax.jit(
+        jax.shard_map(turn, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+    )
+
+
+def _own_share(leaf: jax.Array) -> np.ndarray:
+    shards = sorted(leaf.addressable_shards, key=lambda s: s.index[0].start or 0)
+    return np.concatenate([np.asarray(shard.data) for shard in shards])
