@@ -147,9 +147,10 @@ def test_sigterm_to_any_process_stops_all_and_the_number_of_devices_may_change(
         processes[-1].terminate()
         status, said = ends(processes)
         assert status == [75] * count, said
-    status, said = ends(start(workdir, 4, *LONG, devices=2))
+    to_the_end = (*LONG, "--config.engine.segment_seconds=2")
+    status, said = ends(start(workdir, 4, *to_the_end, devices=2))
     assert status == [0] * 4, said
-    assert ends(start(whole, 1, *LONG))[0] == [0]
+    assert ends(start(whole, 1, *to_the_end))[0] == [0]
     same(whole, workdir)
 
 
