@@ -28,7 +28,7 @@ from absl import flags
 from rich.console import Console
 from rich.table import Column, Table
 
-from grok_jax import benchmark_torch, checkpoint, record, runner, sweep
+from grok_jax import benchmark_torch, checkpoint, programs, record, runner, sweep
 from grok_jax import config as config_lib
 from grok_jax.models.committee import committee
 from grok_jax.settings import SettingError, lookup, nearest
@@ -138,7 +138,7 @@ def _advance(chunk: Any, steps: int) -> float:
     """Seconds in which all runs of a chunk take so many steps in `map` mode."""
     program, lot = chunk
     compiled = program.compiled("map", lot.place)
-    pieces = runner.make_pieces(np.asarray([steps]), 0, 0, steps)
+    pieces = programs.make_pieces(np.asarray([steps]), 0, 0, steps)
     arguments = lot.arguments(pieces)
     started = time.perf_counter()
     lot.state, new = compiled(*arguments)
@@ -146,7 +146,7 @@ def _advance(chunk: Any, steps: int) -> float:
     return time.perf_counter() - started
 
 
-def _plan(settings: Settings, runs: int) -> runner.Plan:
+def _plan(settings: Settings, runs: int) -> programs.Plan:
     sweeping = dict(train=dict(steps=10**6), sweep=dict(seed=tuple(range(runs))))
     return config_lib.resolve(config_lib.make_config(settings, sweeping)).plan
 
@@ -154,8 +154,8 @@ def _plan(settings: Settings, runs: int) -> runner.Plan:
 def _chunk(settings: Settings, runs: int, devices: tuple[Device, ...]) -> Any:
     """(program, chunk) of `runs` seeds at step 0."""
     plan = _plan(settings, runs)
-    program = runner.GroupProgram(plan, plan.groups()[0], devices)
-    return program, runner.Chunk(program, np.arange(runs), runs)
+    program = programs.GroupProgram(plan, plan.groups()[0], devices)
+    return program, programs.Chunk(program, np.arange(runs), runs)
 
 
 def pytorch(
@@ -199,7 +199,7 @@ def compile_time(
     for _ in range(repeats):
         for count, own in times.items():
             plan = _plan(settings, count)
-            program = runner.GroupProgram(plan, plan.groups()[0], devices)
+            program = programs.GroupProgram(plan, plan.groups()[0], devices)
             started = time.perf_counter()
             program.compiled("map", sweep.layout(count, devices))
             own.append(time.perf_counter() - started)
@@ -245,12 +245,12 @@ def host_overhead(
 @contextmanager
 def _watched(calls: list[tuple[float, float]]) -> Iterator[None]:
     """Notes (start, end) of each call of a segment program."""
-    compiled = runner.GroupProgram.compiled
+    compiled = programs.GroupProgram.compiled
 
     def watched(self: Any, mode: str, place: sweep.Layout) -> Any:
         return _Watched(compiled(self, mode, place), calls)
 
-    with mock.patch.object(runner.GroupProgram, "compiled", watched):
+    with mock.patch.object(programs.GroupProgram, "compiled", watched):
         yield
 
 

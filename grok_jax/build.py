@@ -8,7 +8,7 @@ everything here also happens inside a compiled sweep.
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -632,26 +632,51 @@ def _lowest_loss(trained: Trained) -> Trained:
     return chosen._replace(steps=trained.steps.sum())
 
 
-def _flops(settings: Mapping[str, Any], data: Dataset) -> Array:
-    """Floating-point operations of one step of the run of `settings` on `data`, as XLA
-    counts them in the program before it is optimised.
+class Cost(NamedTuple):
+    """Floating-point operations of one run, as XLA counts them before it optimises."""
 
-    They depend on shapes alone, so that traced settings may have any value here. The
-    counting has a thread of its own: it is asked for while a sweep is being traced, and
-    what is traced there must not meet it.
+    step: float
+    record: float
+    weak: float  # of all weak networks' training together
+    bytes: float  # that a step reads and writes
+
+
+def cost(settings: Mapping[str, Any], data: Dataset) -> Cost:
+    """What the run of these plain settings costs on `data` (arrays or shapes)."""
+    bare = {**settings, "train.count_flops": False}
+    step = _count(bare, data, "step")
+    weak = 0.0
+    if settings["transfer.source"] == "weak":
+        own = section_of(settings, "transfer")
+        steps = own["weak_steps"] * own["weak_candidates"]
+        weak = steps * _count(_weak_settings(bare), data, "step")["flops"]
+    record = _count(bare, data, "record")["flops"]
+    return Cost(step["flops"], record, weak, step["bytes accessed"])
+
+
+def _flops(settings: Mapping[str, Any], data: Dataset) -> Array:
+    """Operations of one step, inside a sweep that is being traced: the counting has a
+    thread of its own, as what is traced there must not meet it."""
+    with ThreadPoolExecutor(1) as alone:
+        count = alone.submit(_count, settings, data, "step").result()
+    return jnp.asarray(count["flops"], float)
+
+
+def _count(
+    settings: Mapping[str, Any], data: Dataset, what: Literal["step", "record"]
+) -> dict[str, float]:
+    """XLA's count for one step or one record of the run of `settings` on `data`.
+
+    It depends on shapes alone, so that traced settings may have any value here.
     """
     plain = {p: 1 if isinstance(v, jax.Array) else v for p, v in settings.items()}
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), data)
-
-    def count() -> float:
-        run, one = make(plain), jax.ShapeDtypeStruct((), jnp.int32)
-        state = jax.eval_shape(run.init, shapes)
-        traced = jax.jit(run.advance).trace(state, shapes, one)
-        cost: Any = traced.lower(lowering_platforms=("cpu",)).cost_analysis()
-        return cost["flops"]
-
-    with ThreadPoolExecutor(1) as alone:
-        return jnp.asarray(alone.submit(count).result(), float)
+    run, one = make(plain), jax.ShapeDtypeStruct((), jnp.int32)
+    state = jax.eval_shape(run.init, shapes)
+    function = run.advance if what == "step" else run.measure
+    traced = jax.jit(function).trace(state, shapes, one)
+    counted: Any = traced.lower(lowering_platforms=("cpu",)).cost_analysis()
+    return counted
 
 
 def _observable(parts: Parts, name: str) -> Observable:

@@ -21,7 +21,9 @@ from ml_collections import ConfigDict
 from grok_jax import build, hosts
 from grok_jax.grid import make_grid
 from grok_jax.grid import resolve as full_path
-from grok_jax.runner import Engine, Grok, Plan
+from grok_jax.planning import Engine
+from grok_jax.programs import Plan
+from grok_jax.runner import Grok
 from grok_jax.settings import (
     Leaf,
     Natural,

@@ -9,6 +9,10 @@ devices; process 0 alone writes. SLURM and TPU pods that say so in the environme
 recognised; else --distributed asks the cluster, or each process is told its place with
 --coordinator=HOST:PORT --num_processes=N --process_id=I.
 
+--dry_run says what would run, what memory it needs and how long it takes here; with
+--machine_devices=N --machine_tflops=PEAK_OF_ONE [--machine_efficiency=SHARE]
+[--machine_memory_gb=OF_ONE] on a machine that one does not sit at.
+
 Exit status: 0 done; 2 wrong usage; 75 stopped by SIGTERM or SIGINT after saving.
 """
 
@@ -36,7 +40,7 @@ from rich.table import Table
 
 from grok_jax import claims as claims_lib
 from grok_jax import config as config_lib
-from grok_jax import hosts, plot, record, runner
+from grok_jax import hosts, planning, plot, programs, record, runner
 from grok_jax.checkpoint import CheckpointError
 from grok_jax.settings import SettingError, nearest
 from grok_jax.tasks.files import DataError
@@ -69,6 +73,7 @@ def _run(options: Any, overrides: Sequence[str], argv: Sequence[str]) -> int:
     """From the flags to the exit status."""
     with ExitStack() as held:
         with hosts.together():
+            machine = machine_of(options)
             experiment, preset = load_experiment(options.config)
             resolved = config_lib.resolve(
                 config_lib.apply_overrides(get_config(experiment, preset), overrides)
@@ -80,12 +85,12 @@ def _run(options: Any, overrides: Sequence[str], argv: Sequence[str]) -> int:
             engine = config_lib.set_up_jax(resolved.engine)
             console.quiet = not hosts.is_writer()
             if not workdir.results.exists():
-                runner.check_data(resolved.plan)
+                programs.check_data(resolved.plan)
             if not options.dry_run and hosts.is_writer():
                 workdir.create()
                 held.enter_context(workdir.locked())
         if options.dry_run:
-            dry_run(resolved, engine, workdir)
+            dry_run(resolved, engine, workdir, machine)
             return DONE
         about = _about(resolved, engine, argv)
         return launch(experiment, resolved, engine, workdir, about)
@@ -94,7 +99,7 @@ def _run(options: Any, overrides: Sequence[str], argv: Sequence[str]) -> int:
 def launch(
     experiment: ModuleType,
     resolved: config_lib.Resolved,
-    engine: runner.Engine,
+    engine: planning.Engine,
     workdir: record.Workdir,
     about: dict[str, Any],
 ) -> int:
@@ -209,6 +214,10 @@ def _flags(argv: Sequence[str]) -> Any:
     )
     flags.DEFINE_integer("num_processes", None, "How many.", flag_values=values)
     flags.DEFINE_integer("process_id", None, "Which of them.", flag_values=values)
+    flags.DEFINE_integer("machine_devices", None, "How many.", flag_values=values)
+    flags.DEFINE_float("machine_tflops", None, "Peak of each.", flag_values=values)
+    flags.DEFINE_float("machine_efficiency", 0.3, "Share of it.", flag_values=values)
+    flags.DEFINE_float("machine_memory_gb", 0.0, "GiB of each.", flag_values=values)
     flags.DEFINE_bool("help", False, "This text.", flag_values=values)
     try:
         rest = values(list(argv))
@@ -324,7 +333,7 @@ def _clock(seconds: float) -> str:
 
 
 def print_start(
-    resolved: config_lib.Resolved, engine: runner.Engine, workdir: record.Workdir
+    resolved: config_lib.Resolved, engine: planning.Engine, workdir: record.Workdir
 ) -> None:
     grid = resolved.plan.grid
     axes = " x ".join(f"{n} ({k})" for n, k in zip(grid.dims, grid.shape, strict=True))
@@ -353,34 +362,95 @@ def print_claims(tested: Sequence[claims_lib.Claim]) -> None:
 
 
 def dry_run(
-    resolved: config_lib.Resolved, engine: runner.Engine, workdir: record.Workdir
+    resolved: config_lib.Resolved,
+    engine: planning.Engine,
+    workdir: record.Workdir,
+    machine: planning.Machine | None,
 ) -> None:
-    """Prints grid, compile groups, memory and a time estimate; writes nothing."""
+    """Prints grid, compile groups, memory and time, here or on another `machine`;
+    writes nothing."""
     print_start(resolved, engine, workdir)
+    if machine is not None:
+        return far_dry_run(resolved.plan, machine)
     table = Table("group", "runs", "mode", "chunk", "memory", "step", "time at most")
     total = 0.0
     for number, group in enumerate(resolved.plan.groups()):
-        estimate = runner.estimate(resolved.plan, group, engine)
+        estimate = planning.estimate(resolved.plan, group, engine)
         total += estimate.seconds
         table.add_row(
             str(number + 1),
             str(len(group.members)),
             estimate.mode,
             str(estimate.chunk),
-            f"{estimate.bytes / 2**20:,.1f} MiB",
+            _bytes(estimate.bytes),
             f"{estimate.seconds_per_run_step * 1e6:,.0f} us a run",
             _clock(estimate.seconds),
         )
     console.print(table)
     console.print(
         f"At most {_clock(total)} in all on {config_lib.device_text(engine.devices)} "
-        "(from a short timed probe; runs that end early take less). Nothing was "
-        f"written; results would go to {workdir.path}."
+        "(from a short timed probe; runs that end early take less). Memory is that of "
+        f"a device. Nothing was written; results would go to {workdir.path}."
     )
 
 
+def far_dry_run(plan: programs.Plan, machine: planning.Machine) -> None:
+    """Prints what a plan would take on a machine that one does not sit at."""
+    columns = ("group", "runs", "a step of a run", "reads and writes", "memory of")
+    table = Table(*columns, "at once on a device", "time at most")
+    total = 0.0
+    for number, group in enumerate(plan.groups()):
+        far = planning.far_estimate(plan, group, machine)
+        total += far.seconds
+        table.add_row(
+            str(number + 1),
+            str(len(group.members)),
+            f"{far.flops_per_step / 1e9:,.3g} Gflop",
+            _bytes(far.bytes_per_step),
+            f"a run {_bytes(far.run_bytes)}, all {_bytes(far.fixed_bytes)}",
+            str(far.slots),
+            _clock(far.seconds),
+        )
+    console.print(table)
+    console.print(
+        f"At most {_clock(total)} in all on {machine.devices} devices of "
+        f"{machine.tflops:g} TFLOP/s at {machine.efficiency:.0%} of their peak. "
+        "Operations, bytes and memory are the compiler's of this machine; nothing was "
+        "run or written."
+    )
+
+
+def _bytes(size: float) -> str:
+    return f"{size / 2**30:,.2f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
+
+
+def machine_of(options: Any) -> planning.Machine | None:
+    """The machine that --machine_... describe; None where there are none.
+
+    Raises:
+      SettingError: one is missing or out of range, or there is no --dry_run.
+    """
+    devices, tflops = options.machine_devices, options.machine_tflops
+    memory_gb = options.machine_memory_gb
+    if devices is None and tflops is None and not memory_gb:
+        return None
+    if not options.dry_run:
+        raise SettingError("--machine_devices and its like go with --dry_run.")
+    if devices is None or tflops is None:
+        raise SettingError(
+            "A machine needs --machine_devices=N and --machine_tflops=PEAK of one."
+        )
+    efficiency = options.machine_efficiency
+    if devices < 1 or tflops <= 0 or not 0 < efficiency <= 1 or memory_gb < 0:
+        raise SettingError(
+            "--machine_devices must be 1 or more, --machine_tflops above 0, "
+            "--machine_efficiency in (0, 1] and --machine_memory_gb 0 or more."
+        )
+    return planning.Machine(devices, tflops, efficiency, memory_gb)
+
+
 def _about(
-    resolved: config_lib.Resolved, engine: runner.Engine, argv: Sequence[str]
+    resolved: config_lib.Resolved, engine: planning.Engine, argv: Sequence[str]
 ) -> dict[str, Any]:
     packages = ("grok_jax", "jax", "jaxlib", "optax", "orbax-checkpoint", "numpy")
     command = " ".join(

@@ -1,7 +1,6 @@
 """A grid of settings -> results: groups, chunks, segments, checkpoints.
 
     for group (one shape, compiled once):
-      data: one copy for each distinct data set, shared by the runs that agree in it
       for chunk (what fits memory):
         init -> [ segment -> records -> progress -> checkpoint if due ] ...
 
@@ -20,29 +19,14 @@ import jax
 import numpy as np
 import xarray as xr
 
-from grok_jax import build, checkpoint, hosts, measures, record, sweep, train
-from grok_jax.grid import Grid, Group, group_runs
-from grok_jax.settings import Leaf
-from grok_jax.types import Device
-
-PIECES = 32
-"""Records (or parts of the way to one) in a compiled segment."""
+from grok_jax import build, checkpoint, hosts, measures, record, train
+from grok_jax.grid import Group
+from grok_jax.planning import Engine, choose
+from grok_jax.programs import Chunk, GroupProgram, Plan, make_pieces
 
 
 class Interrupted(Exception):
     """The run was asked to stop; everything is saved."""
-
-
-@dataclass(frozen=True)
-class Engine:
-    """How to run; nothing here changes a result in `map` mode."""
-
-    mode: str = "auto"
-    runs_per_chunk: int = 0  # 0: as many as fit
-    segment_seconds: float = 2.0
-    checkpoint_seconds: float = 30.0
-    memory_gb: float = 0.0  # for each device; 0: what is free
-    devices: tuple[Device, ...] = ()
 
 
 _grokking_times = jax.jit(measures.grokking_times)
@@ -90,167 +74,6 @@ class Progress:
     def eta(self) -> float:
         left = self.run_steps_total - self.run_steps
         return left / self.rate if self.rate > 0 else float("nan")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to run."""
-
-    settings: dict[str, Any]
-    leaves: dict[str, Leaf]
-    grid: Grid
-
-    def groups(self) -> list[Group]:
-        return group_runs(self.grid, self.settings, self.leaves)
-
-
-def check_data(plan: Plan) -> None:
-    """Reads what the tasks of a plan need and takes its shapes, before anything runs.
-
-    Raises: SettingError or DataError where data are missing, damaged or too few.
-    """
-    for group in plan.groups():
-        make = partial(build.make_dataset, group.settings)
-        jax.eval_shape(make, **build.load_files(group.settings))
-
-
-class GroupProgram:
-    """The compiled programs of one group and the data its runs share."""
-
-    def __init__(self, plan: Plan, group: Group, devices: tuple[Device, ...]):
-        self.group, self.leaves, self.devices = group, plan.leaves, devices
-        self.steps = train.record_steps(
-            group.settings["train.steps"],
-            group.settings["train.records"],
-            group.settings["train.spacing"],
-        )
-        self.traced = {
-            path: build.as_traced(values, plan.leaves[path])
-            for path, values in group.traced.items()
-        }
-        self.data, self.data_of = self._datasets()
-        self.initial = sweep.batch(self._init, mode="map", devices=devices)
-        self._programs: dict[Any, Any] = {}
-
-    def settings_of(self, member: int) -> dict[str, Any]:
-        """The settings of one run as plain numbers."""
-        own = {path: values[member] for path, values in self.group.traced.items()}
-        return {**self.group.settings, **own}
-
-    def _datasets(self) -> tuple[Any, np.ndarray]:
-        """Distinct data sets [n, ...], and for each member which one is its own."""
-        files = build.load_files(self.group.settings)
-        make = jax.jit(
-            lambda own, files: build.make_dataset(
-                {**self.group.settings, **own}, **files
-            )
-        )
-        first: dict[Any, int] = {}
-        made, which = [], []
-        for member in range(len(self.group.members)):
-            identity = build.data_identity(self.settings_of(member))
-            if identity not in first:
-                first[identity] = len(made)
-                own = {path: values[member] for path, values in self.traced.items()}
-                made.append(jax.tree.map(np.asarray, make(own, files)))
-            which.append(first[identity])
-        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *made)
-        return stacked, np.asarray(which, np.int32)
-
-    def dataset(self, member: int) -> Any:
-        return jax.tree.map(lambda leaf: leaf[self.data_of[member]], self.data)
-
-    def _pick(self, data: Any, run: Mapping[str, Any]) -> Any:
-        """A run's data; a data set that all share stays unbatched under vmap."""
-        only = len(jax.tree.leaves(data)[0]) == 1
-        return jax.tree.map(lambda leaf: leaf[0 if only else run["data"]], data)
-
-    def _run_of(self, run: Mapping[str, Any]) -> train.Run:
-        return build.make({**self.group.settings, **run["settings"]})
-
-    def _init(self, data: Any, run: Mapping[str, Any], carry: Any) -> Any:
-        return carry, self._run_of(run).init(self._pick(data, run))
-
-    def _segment(self, shared: Any, run: Mapping[str, Any], state: Any) -> Any:
-        data, pieces = shared
-        own = self._pick(data, run)
-        return train.segment(self._run_of(run), state, own, pieces)
-
-    def compiled(self, mode: str, place: sweep.Layout) -> Any:
-        """The segment program for this many slots, compiled once."""
-        if (mode, place.slots) not in self._programs:
-            pieces = train.Pieces(*(np.zeros(PIECES, np.int32) for _ in range(2)))
-            data, runs = place.shared_shapes(self.data), self.inputs(slice(None))
-            counts = place.counts()
-            runs = place.placed_shapes(runs)
-            _, states = jax.eval_shape(self.initial, data, runs, (), counts)
-            args = ((data, place.shared_shapes(pieces)), runs)
-            program = sweep.batch(self._segment, mode=mode, devices=self.devices)
-            self._programs[mode, place.slots] = program.lower(
-                *args, place.placed_shapes(states), counts
-            ).compile()
-        return self._programs[mode, place.slots]
-
-    def inputs(self, members: Any) -> dict[str, Any]:
-        """What tells the runs of a group apart."""
-        settings = {path: values[members] for path, values in self.traced.items()}
-        return {"settings": settings, "data": self.data_of[members]}
-
-
-class Chunk:
-    """Some members of a group on the devices: their settings, data and states."""
-
-    def __init__(
-        self,
-        program: GroupProgram,
-        members: np.ndarray,
-        capacity: int,
-        state: Callable[[Any], Any] | None = None,
-    ):
-        """`capacity` runs have room; `state` makes the host states from their shapes
-        (default: the states at step 0)."""
-        self.members = members
-        self.place = sweep.layout(len(members), program.devices, capacity)
-        self._counts = self.place.counts()
-        self._data = self.place.share(program.data)
-        self._runs = self.place.place(program.inputs(members))
-        start = (self._data, self._runs, (), self._counts)
-        if state is None:
-            _, self.state = program.initial(*start)
-        else:
-            _, shapes = jax.eval_shape(program.initial, *start)
-            self.state = self.place.place(state(self.place.shapes(shapes)))
-
-    def balanced(self, alive: np.ndarray) -> bool:
-        """Whether no device would have less to do, were the living dealt again."""
-        devices = len(self.place.devices)
-        most = max(int(alive[d::devices].sum()) for d in range(devices))
-        return most <= -(-int(alive.sum()) // devices)
-
-    def arguments(self, pieces: train.Pieces) -> tuple:
-        """What the segment program takes; it takes the states away."""
-        shared = (self._data, self.place.share(pieces))
-        return shared, self._runs, self.state, self._counts
-
-
-def make_pieces(steps: np.ndarray, at: int, index: int, budget: int) -> train.Pieces:
-    """The next segment from step `at`, whose next record is `index`, of at most
-    `budget` steps and PIECES pieces."""
-    lengths, indices = [], []
-    while index < len(steps) and len(lengths) < PIECES and budget >= 0:
-        length = int(min(steps[index] - at, budget))
-        at, budget = at + length, budget - length
-        reached = at == steps[index]
-        lengths.append(length)
-        indices.append(index if reached else -1)
-        index += reached
-        if budget == 0:
-            break
-    fill = PIECES - len(lengths)
-    return train.Pieces(
-        np.asarray(lengths + [0] * fill, np.int32),
-        np.asarray(indices + [-1] * fill, np.int32),
-    )
 
 
 @dataclass
@@ -544,73 +367,3 @@ def _ends(state: train.RunState) -> dict[str, Any]:
         "diverged_at": state.diverged_at,
         "stop_met_at": state.met_at,
     }
-
-
-def choose(program: GroupProgram, engine: Engine) -> tuple[str, int]:
-    """(mode, runs per chunk) of a group: as asked, else by a short timed probe and
-    by predicted memory."""
-    count = len(program.group.members)
-    wanted = min(engine.runs_per_chunk or count, count)
-    budget = int(engine.memory_gb * 2**30) or None
-    place = sweep.layout(wanted, program.devices)
-
-    def fits(mode: str) -> int:
-        if engine.runs_per_chunk:
-            return wanted
-        compiled = program.compiled(mode, place)
-        return min(wanted, sweep.chunk_that_fits(compiled, place, mode, budget))
-
-    if engine.mode != "auto":
-        return engine.mode, fits(engine.mode)
-    if wanted <= len(program.devices) or fits("vmap") < wanted:
-        return "map", fits("map")
-    steps = min(5, int(program.steps[-1]))
-    pieces = make_pieces(np.asarray([steps]), 0, 0, steps)
-
-    def call(mode: str) -> Any:
-        chunk = Chunk(program, np.arange(wanted), wanted)
-        return program.compiled(mode, place)(*chunk.arguments(pieces))
-
-    mode = sweep.faster({mode: partial(call, mode) for mode in ("map", "vmap")})
-    return mode, fits(mode)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a group would take."""
-
-    mode: str
-    chunk: int
-    bytes: int  # on each device
-    seconds_per_run_step: float
-    seconds: float  # in all, if no run ends early
-
-
-def estimate(plan: Plan, group: Group, engine: Engine, steps: int = 20) -> Estimate:
-    """Compiles a group and times a few steps and measurements of it."""
-    devices = engine.devices or tuple(jax.local_devices())
-    program = GroupProgram(plan, group, devices)
-    mode, size = choose(program, engine)
-    count = min(size, len(group.members))
-    chunk = Chunk(program, np.arange(count), size)
-    compiled = program.compiled(mode, chunk.place)
-
-    def seconds(steps: int, records: int) -> float:
-        fill = PIECES - records
-        lengths = np.full(records, steps // records, np.int32)
-        pieces = train.Pieces(
-            np.pad(lengths, (0, fill)),
-            np.pad(np.zeros(records, np.int32), (0, fill), constant_values=-1),
-        )
-        started = time.perf_counter()
-        chunk.state, new = compiled(*chunk.arguments(pieces))
-        jax.block_until_ready(new)
-        return time.perf_counter() - started
-
-    seconds(1, 1)  # warm
-    one_record, many_records = seconds(0, 1), seconds(0, 5)
-    a_record = max((many_records - one_record) / 4, 0.0)
-    a_step = max((seconds(steps, 1) - one_record) / steps, 1e-9)
-    chunks = -(-len(group.members) // size)
-    total = chunks * (a_step * int(program.steps[-1]) + a_record * len(program.steps))
-    return Estimate(mode, size, sweep.predicted_bytes(compiled), a_step / count, total)

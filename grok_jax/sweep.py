@@ -29,7 +29,9 @@ Mode = Literal["auto", "map", "vmap"]
 BatchedFn = Any  # a jitted (shared, runs, carries, counts) -> (carries, outs)
 
 _AXIS = "run"
-_REPLICATED, _OVER_RUNS = PartitionSpec(), PartitionSpec(_AXIS)
+_OVER_RUNS = PartitionSpec(_AXIS)
+REPLICATED, LOCAL = PartitionSpec(), PartitionSpec(_AXIS)
+"""How devices share what is not a run's own: all alike, or to each a part of it."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +68,76 @@ class Layout:
 
     def share(self, tree: Any) -> Any:
         """One copy of `tree` on each device, not one for each run."""
-        return jax.tree.map(lambda leaf: self._put(leaf, _REPLICATED), tree)
+        return jax.tree.map(lambda leaf: self._put(leaf, REPLICATED), tree)
+
+    def deal(self, which: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
+        """Things that runs share, for the devices whose runs use them.
+
+        Args:
+          which: for each run the number of the thing it uses [count].
+          room: how many things a device has room for.
+
+        Returns:
+          The numbers of each device's things [devices, room] (room that is not needed
+          repeats one), and for each run the place of its own among them [count].
+        """
+        size = len(self.devices)
+        numbers = np.full((size, room), which[0])
+        places = np.zeros(len(which), np.int32)
+        for device in range(min(size, len(which))):
+            own, back = np.unique(which[device::size], return_inverse=True)
+            numbers[device, : len(own)] = own
+            places[device::size] = back
+        return numbers, places
+
+    def local(self, things: Sequence[Sequence[Any]]) -> Any:
+        """Trees for each device, [devices][room] -> arrays [devices * room, ...] of
+        which each device has its own."""
+        room, sharding = len(things[0]), self._sharding(LOCAL)
+
+        def put(*leaves: np.ndarray) -> Array:
+            def part(index: Any) -> np.ndarray:
+                first = index[0].start or 0
+                return np.stack(leaves[first : first + room])
+
+            shape = (len(leaves), *leaves[0].shape)
+            return jax.make_array_from_callback(shape, sharding, part)
+
+        return jax.tree.map(put, *(thing for own in things for thing in own))
+
+    def local_shapes(self, thing: Any, room: int) -> Any:
+        """What `local` returns for things of these shapes, as shapes."""
+        size, sharding = len(self.devices) * room, self._sharding(LOCAL)
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(
+                (size, *leaf.shape), leaf.dtype, sharding=sharding
+            ),
+            thing,
+        )
 
     def collect(self, runs: Any, *, everywhere: bool = False) -> Any:
         """The inverse of `place`, on the host. Of several processes the first alone has
         it, and the others None, or all have it (`everywhere`; for small arrays)."""
+        if not hosts.several():
+            return jax.tree.map(self._collect, runs)
         order = self._order()
         slot_of = np.empty(self.count, int)
         slot_of[order[::-1]] = np.arange(len(order))[::-1]
-        if not hosts.several():
-            whole = jax.tree.map(to_host, runs)
-        elif everywhere:
-            whole = hosts.everywhere(runs)
-        else:
-            whole = hosts.gather(runs, self.mesh)
+        whole = hosts.everywhere(runs) if everywhere else hosts.gather(runs, self.mesh)
         return jax.tree.map(lambda leaf: leaf[slot_of], whole)
+
+    def _collect(self, leaf: Array) -> Any:
+        """One copy, and none that stays with the device array, as its numpy would."""
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            data = self._collect(jax.random.key_data(leaf))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        out = np.empty((self.count, *leaf.shape[1:]), leaf.dtype)
+        size = len(self.devices)
+        for shard in leaf.addressable_shards:
+            device = self.devices.index(shard.device)
+            own = out[device::size]
+            own[...] = np.asarray(shard.data)[: len(own)]
+        return out
 
     def shapes(self, runs: Any) -> Any:
         """What `collect` returns for these sharded arrays, as shapes."""
@@ -103,7 +160,7 @@ class Layout:
 
     def shared_shapes(self, tree: Any) -> Any:
         """What `share` returns, as shapes."""
-        sharding = self._sharding(_REPLICATED)
+        sharding = self._sharding(REPLICATED)
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(
                 leaf.shape, leaf.dtype, sharding=sharding
@@ -123,15 +180,6 @@ class Layout:
         )
 
 
-def to_host(leaf: Any) -> Any:
-    """A device array as numpy (a typed key array stays what it is)."""
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        data = np.asarray(jax.device_get(jax.random.key_data(leaf)))
-        impl = jax.random.key_impl(leaf)
-        return jax.random.wrap_key_data(jnp.asarray(data), impl=impl)
-    return np.asarray(jax.device_get(leaf))
-
-
 def layout(count: int, devices: Sequence[Device], chunk: int | None = None):
     """The layout of `count` runs with room for `chunk` (default: just those)."""
     slots = -(-(chunk or count) // len(devices))
@@ -143,26 +191,28 @@ def batch(
     *,
     mode: str,
     devices: Sequence[Device],
+    shared: Any = REPLICATED,
 ) -> BatchedFn:
     """fn(shared, run, carry) -> (carry, out), over runs: jitted
     (shared, runs, carries, counts) -> (carries, outs).
 
-    `shared` is held once per device; `runs`, `carries` and `counts` come from a
-    `Layout`. The memory of `carries` is given to the new ones. In `map` mode the
-    loop's length is the device's number of real runs, so that padding costs nothing.
-    Results in padded slots mean nothing.
+    What is shared is held once per device, REPLICATED or LOCAL as `shared` says for it
+    or for its parts; it, `runs`, `carries` and `counts` come from a `Layout`. The
+    memory of `carries` is given to the new ones. In `map` mode the loop's length is
+    the device's number of real runs, so that padding costs nothing. Results in padded
+    slots mean nothing.
     """
     mesh = Mesh(np.array(devices), (_AXIS,))
 
-    def on_device(shared: Any, runs: Any, carries: Any, count: Array) -> Any:
+    def on_device(common: Any, runs: Any, carries: Any, count: Array) -> Any:
         if mode == "vmap":
-            return jax.vmap(fn, in_axes=(None, 0, 0))(shared, runs, carries)
-        return _loop(functools.partial(fn, shared), runs, carries, count[0])
+            return jax.vmap(fn, in_axes=(None, 0, 0))(common, runs, carries)
+        return _loop(functools.partial(fn, common), runs, carries, count[0])
 
     sharded = jax.shard_map(
         on_device,
         mesh=mesh,
-        in_specs=(_REPLICATED, _OVER_RUNS, _OVER_RUNS, _OVER_RUNS),
+        in_specs=(shared, _OVER_RUNS, _OVER_RUNS, _OVER_RUNS),
         out_specs=_OVER_RUNS,
         check_vma=False,
     )

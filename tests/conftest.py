@@ -34,7 +34,7 @@ import jax.monitoring  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from grok_jax import build, config, runner, train  # noqa: E402
+from grok_jax import build, config, planning, runner, train  # noqa: E402
 
 logging.getLogger("orbax").setLevel(logging.ERROR)
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -93,7 +93,7 @@ def run_sweep(resolved):
         plan = resolved(*layers).plan
         sweeper = runner.Sweeper(
             plan,
-            runner.Engine(**{"mode": "map", **engine}),
+            planning.Engine(**{"mode": "map", **engine}),
             folder=folder,
             say=say or (lambda _: None),
             stop_requested=stop,

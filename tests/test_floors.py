@@ -39,6 +39,8 @@ FLOORS = [
     ["plot"],
     ["claims"],
     ["build"],
+    ["programs"],
+    ["planning"],
     ["runner"],
     ["config"],
     ["launch"],

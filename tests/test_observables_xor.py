@@ -4,10 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from grok_jax import build, config, runner
+from grok_jax import build, config, planning, runner
 from grok_jax.settings import SettingError
 from grok_jax.theory import xor
 
+MAP = planning.Engine(mode="map")
 LAYER = dict(
     task=dict(name="xor_clusters", dimension=40, train_size=12, test_size=8),
     model=dict(name="cluster_net", noise=0.1),
@@ -22,8 +23,7 @@ LAYER = dict(
 def test_a_sweep_records_the_ratio_and_the_directions_of_few_neurons(width, kept):
     layer = dict(model=dict(width=width), sweep={"noise": (0.0, 0.5)})
     plan = config.resolve(config.make_config(LAYER, layer)).plan
-    engine = runner.Engine(mode="map")
-    results = runner.Sweeper(plan, engine, say=lambda _: None).run()
+    results = runner.Sweeper(plan, MAP, say=lambda _: None).run()
     ratio = results.norm_ratio.transpose("noise", "step")
     np.testing.assert_array_equal(ratio[0, 0], ratio[1, 0])  # the same draw
     assert (ratio[0] != ratio[1]).any()
@@ -44,7 +44,7 @@ def test_the_one_step_is_of_the_network_as_it_is_at_a_record():
         sweep=dict(draw=(0, 5)),
     )
     plan = config.resolve(config.make_config(LAYER, layer)).plan
-    results = runner.Sweeper(plan, runner.Engine(mode="map"), say=lambda _: None).run()
+    results = runner.Sweeper(plan, MAP, say=lambda _: None).run()
     data = build.make_dataset(plan.settings)
     params = build.make(plan.settings).init(data).params
     for draw in (0, 5):

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from grok_jax import build, runner, sweep, train
+from grok_jax import build, planning, programs, runner, sweep, train
 from grok_jax.checkpoint import CheckpointError
 from grok_jax.grid import Axis, Grid
 
@@ -187,8 +187,8 @@ def test_auto_picks_map_or_vmap_and_says_which(run_sweep, reference):
 
 def test_auto_is_map_where_each_device_has_one_run(resolved):
     plan = resolved(dict(sweep=dict(seed=(0, 1)))).plan
-    program = runner.GroupProgram(plan, plan.groups()[0], tuple(DEVICES))
-    assert runner.choose(program, runner.Engine()) == ("map", 2)
+    program = programs.GroupProgram(plan, plan.groups()[0], tuple(DEVICES))
+    assert planning.choose(program, planning.Engine()) == ("map", 2)
 
 
 # --- compilations --------------------------------------------------------------------
@@ -228,7 +228,7 @@ def test_every_traced_setting_may_be_swept_without_another_group(resolved):
     for path in traced:
         kind = plan.leaves[path].kind
         values = tuple((kind(v),) for v in (1, 2, 3))
-        swept = runner.Plan(
+        swept = programs.Plan(
             plan.settings, plan.leaves, Grid((Axis("a", (path,), values),))
         )
         assert len(swept.groups()) == 1, path
@@ -240,7 +240,7 @@ def test_every_traced_setting_may_be_swept_without_another_group(resolved):
 @pytest.mark.parametrize("mode", ["map", "vmap"])
 def test_no_collective_is_in_the_training_program(resolved, mode):
     plan = resolved(GRID).plan
-    program = runner.GroupProgram(plan, plan.groups()[0], tuple(DEVICES))
+    program = programs.GroupProgram(plan, plan.groups()[0], tuple(DEVICES))
     text = program.compiled(mode, sweep.layout(6, DEVICES)).as_text()
     assert "num_partitions=2" in text
     assert not [name for name in COLLECTIVES if name in text]
@@ -258,9 +258,15 @@ def test_no_collective_is_in_the_training_program(resolved, mode):
 def test_runs_on_the_same_data_hold_it_once(resolved, sweep_of, sets):
     plan = resolved(dict(sweep=sweep_of)).plan
     (group,) = plan.groups()
-    program = runner.GroupProgram(plan, group, tuple(DEVICES))
-    assert {len(leaf) for leaf in jax.tree.leaves(program.data)} == {sets}
+    program = programs.GroupProgram(plan, group, tuple(DEVICES))
+    assert len(program.owners) == sets
     assert sorted(set(program.data_of)) == list(range(sets))
+    members = np.arange(len(group.members))
+    chunk = programs.Chunk(program, members, len(members))
+    (data, _), *_ = chunk.arguments(programs.make_pieces(program.steps, 0, 0, 1))
+    room = min(len(members) // len(DEVICES), sets)
+    for leaf in jax.tree.leaves(data):
+        assert {len(part.data) for part in leaf.addressable_shards} == {room}
     for member in range(len(group.members)):
         own = build.make_dataset(program.settings_of(member))
         for a, b in zip(
@@ -275,8 +281,8 @@ def test_segments_visit_every_record_once_within_their_budget(budget):
     at = index = 0
     seen = []
     while index < len(steps):
-        pieces = runner.make_pieces(steps, at, index, budget)
-        assert len(pieces.steps) == len(pieces.index) == runner.PIECES
+        pieces = programs.make_pieces(steps, at, index, budget)
+        assert len(pieces.steps) == len(pieces.index) == programs.PIECES
         assert pieces.steps.sum() <= budget
         for length, number in zip(*pieces, strict=True):
             at += int(length)
@@ -413,8 +419,9 @@ def dead_settings(resolved, wanted):
         assert new != base[i]
         rows.append((*base[:i], new, *base[i + 1 :]))
     axis = Axis("change", tuple(paths), tuple(rows))
-    swept = runner.Plan(plan.settings, plan.leaves, Grid((axis,)))
-    results = runner.Sweeper(swept, runner.Engine(mode="map"), say=lambda _: None).run()
+    swept = programs.Plan(plan.settings, plan.leaves, Grid((axis,)))
+    engine = planning.Engine(mode="map")
+    results = runner.Sweeper(swept, engine, say=lambda _: None).run()
     first, changed = results.isel(change=0), results.isel(change=slice(1, None))
     assert paths and first.stop_met_at.notnull()
     return [
@@ -601,7 +608,7 @@ def test_progress_counts_every_run_to_its_end_and_names_what_was_reached(resolve
     plan = resolved(RATES).plan
     sweeper = runner.Sweeper(
         plan,
-        runner.Engine(mode="map", segment_seconds=1e-9, runs_per_chunk=4),
+        planning.Engine(mode="map", segment_seconds=1e-9, runs_per_chunk=4),
         say=lambda _: None,
         progress=seen.append,
     )
@@ -617,6 +624,6 @@ def test_progress_counts_every_run_to_its_end_and_names_what_was_reached(resolve
 def test_the_estimate_of_a_group_names_what_it_would_take(resolved):
     plan = resolved(GRID).plan
     (group,) = plan.groups()
-    estimate = runner.estimate(plan, group, runner.Engine(mode="map"))
+    estimate = planning.estimate(plan, group, planning.Engine(mode="map"))
     assert (estimate.mode, estimate.chunk) == ("map", 6)
     assert estimate.bytes > 0 and estimate.seconds > 0

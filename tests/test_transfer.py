@@ -6,13 +6,14 @@ import numpy as np
 import optax
 import pytest
 
-from grok_jax import build, config, runner, train, transfer, tree
+from grok_jax import build, config, planning, programs, runner, train, transfer, tree
 from grok_jax.grid import Axis, Grid
 from grok_jax.models import wrappers
 from grok_jax.models.fnn import fnn
 from grok_jax.tree import Factors
 
 KEY = jax.random.key(0)
+MAP = planning.Engine(mode="map")
 TWO_STAGES = dict(
     task=dict(name="modular_tokens", modulus=5, train_fraction=0.6, equals=False),
     model=dict(name="fnn", vocabulary=5, embedding=6, width=8, outputs=5),
@@ -38,7 +39,7 @@ def begin(*layers):
 
 def sweep(*layers):
     plan = config.resolve(config.make_config(TWO_STAGES, *layers)).plan
-    return runner.Sweeper(plan, runner.Engine(mode="map"), say=lambda _: None).run()
+    return runner.Sweeper(plan, MAP, say=lambda _: None).run()
 
 
 # --- the parts -----------------------------------------------------------------------
@@ -268,8 +269,8 @@ def test_every_number_of_the_weak_network_changes_the_start():
     rows = tuple(tuple(columns[name][row] for name in names) for row in range(6))
     plan = config.resolve(config.make_config(TWO_STAGES)).plan
     grid = Grid((Axis("change", tuple(names), rows),))
-    plan = runner.Plan(plan.settings, plan.leaves, grid)
-    results = runner.Sweeper(plan, runner.Engine(mode="map"), say=lambda _: None).run()
+    plan = programs.Plan(plan.settings, plan.leaves, grid)
+    results = runner.Sweeper(plan, MAP, say=lambda _: None).run()
     loss = results.weak_train_loss.isel(step=0).values
     assert (loss[1:] != loss[0]).all()
 

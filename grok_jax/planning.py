@@ -1,0 +1,218 @@
+"""How a group is to run and what it takes: mode, runs per chunk, memory, time.
+
+compiled programs of a layout -> bytes on each device (`Need`)
+what one slot and all slots need, and what is free -> runs per chunk
+short timed probe            -> `map` or `vmap`; seconds on this machine
+operations of one step       -> seconds on a machine that one does not sit at
+"""
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from grok_jax import build, sweep, train
+from grok_jax.grid import Group
+from grok_jax.programs import PIECES, Chunk, GroupProgram, Plan, make_pieces
+from grok_jax.settings import SettingError
+from grok_jax.types import Device
+
+GIB = 2**30
+SAVING = 3
+"""Copies of the states on the host while they are saved: gathered, and as orbax takes
+and writes them."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How to run; nothing here changes a result in `map` mode."""
+
+    mode: str = "auto"
+    runs_per_chunk: int = 0  # 0: as many as fit
+    segment_seconds: float = 2.0
+    checkpoint_seconds: float = 30.0
+    memory_gb: float = 0.0  # for each device; 0: what is free
+    devices: tuple[Device, ...] = ()
+
+
+def device_bytes(program: GroupProgram, mode: str, place: sweep.Layout) -> int:
+    """Bytes on each device: the larger of what the compiler plans for making the
+    states of a chunk and for a segment."""
+    compiled = (program.compiled(mode, place), program.initial(place))
+    return max(map(sweep.predicted_bytes, compiled))
+
+
+def needed(program: GroupProgram, mode: str, place: sweep.Layout) -> int:
+    """`device_bytes`; on a CPU, whose memory is the host's, what lies there between
+    segments and the copies that saving the states takes, if that is more."""
+    own = device_bytes(program, mode, place)
+    if place.devices[0].platform != "cpu":
+        return own
+    states = jax.tree.leaves(program.state_shapes(place))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in states)
+    resident = program.compiled(mode, place).memory_analysis().argument_size_in_bytes
+    return max(own, resident + SAVING * size // len(place.devices))
+
+
+def choose(program: GroupProgram, engine: Engine) -> tuple[str, int]:
+    """(mode, runs per chunk) of a group: as asked, else by a short timed probe and
+    by predicted memory.
+
+    Raises:
+      SettingError: one run for each device is more than there is room for.
+    """
+    count = len(program.group.members)
+    wanted = min(engine.runs_per_chunk or count, count)
+    if engine.mode != "auto":
+        return engine.mode, _that_fit(program, engine, engine.mode, wanted)
+    by_map = _that_fit(program, engine, "map", wanted)
+    if wanted <= len(program.devices) or by_map < wanted:
+        return "map", by_map
+    place = sweep.layout(wanted, program.devices)
+    if needed(program, "vmap", place) > _budget(engine, program.devices):
+        return "map", by_map
+    steps = min(5, int(program.steps[-1]))
+    pieces = make_pieces(np.asarray([steps]), 0, 0, steps)
+
+    def call(mode: str) -> Any:
+        chunk = Chunk(program, np.arange(wanted), wanted)
+        return program.compiled(mode, place)(*chunk.arguments(pieces))
+
+    mode = sweep.faster({mode: partial(call, mode) for mode in ("map", "vmap")})
+    return mode, by_map
+
+
+def _budget(engine: Engine, devices: tuple[Device, ...]) -> int:
+    return int(engine.memory_gb * GIB) or sweep.memory_budget(devices)
+
+
+def _that_fit(program: GroupProgram, engine: Engine, mode: str, wanted: int) -> int:
+    """Of `wanted` runs as many as fit at once; what a chunk needs is linear in its
+    slots, and is asked of the compiler at both ends."""
+    devices = program.devices
+    budget = _budget(engine, devices)
+    whole = sweep.layout(wanted, devices)
+    most = needed(program, mode, whole)
+    if most <= budget:
+        return wanted
+    least = most
+    if whole.slots > 1:
+        least = needed(program, mode, sweep.layout(len(devices), devices))
+    if least > budget:
+        raise SettingError(
+            f"One run needs {least / GIB:.3g} GiB on each device, and there are "
+            f"{budget / GIB:.3g}; give it a smaller model, fewer data or fewer "
+            "devices (engine.devices), or say what there is (engine.memory_gb)."
+        )
+    per_slot = (most - least) / (whole.slots - 1)
+    slots = 1 + int((budget - least) / max(per_slot, 1))
+    return min(slots, whole.slots - 1) * len(devices)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a group would take."""
+
+    mode: str
+    chunk: int
+    bytes: int  # on each device
+    seconds_per_run_step: float
+    seconds: float  # in all, if no run ends early
+
+
+def estimate(plan: Plan, group: Group, engine: Engine, steps: int = 20) -> Estimate:
+    """Compiles a group and times a few steps and measurements of it."""
+    devices = engine.devices or tuple(jax.local_devices())
+    program = GroupProgram(plan, group, devices)
+    mode, size = choose(program, engine)
+    count = min(size, len(group.members))
+    chunk = Chunk(program, np.arange(count), size)
+    compiled = program.compiled(mode, chunk.place)
+
+    def seconds(steps: int, records: int) -> float:
+        fill = PIECES - records
+        lengths = np.full(records, steps // records, np.int32)
+        pieces = train.Pieces(
+            np.pad(lengths, (0, fill)),
+            np.pad(np.zeros(records, np.int32), (0, fill), constant_values=-1),
+        )
+        started = time.perf_counter()
+        chunk.state, new = compiled(*chunk.arguments(pieces))
+        jax.block_until_ready(new)
+        return time.perf_counter() - started
+
+    seconds(1, 1)  # warm
+    one_record, many_records = seconds(0, 1), seconds(0, 5)
+    a_record = max((many_records - one_record) / 4, 0.0)
+    a_step = max((seconds(steps, 1) - one_record) / steps, 1e-9)
+    chunks = -(-len(group.members) // size)
+    total = chunks * (a_step * int(program.steps[-1]) + a_record * len(program.steps))
+    return Estimate(
+        mode, size, needed(program, mode, chunk.place), a_step / count, total
+    )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine that one does not sit at."""
+
+    devices: int
+    tflops: float  # peak of one device, in the precision of the run
+    efficiency: float  # share of the peak that this workload reaches
+    memory_gb: float  # of one device; 0: not asked
+
+
+class FarEstimate(NamedTuple):
+    """What a group would take on a `Machine`, in `map` mode."""
+
+    flops_per_step: float  # of one run
+    bytes_per_step: float  # read and written, if nothing stayed in a cache
+    run_bytes: int  # on a device, of one more run
+    fixed_bytes: int  # on a device, whatever the number of runs
+    slots: int  # runs that a device holds at once
+    seconds: float  # in all, if no run ends early
+
+
+def far_estimate(plan: Plan, group: Group, machine: Machine) -> FarEstimate:
+    """Compiles a group here, runs nothing, and reckons with what the compiler says.
+
+    Operations are those of every step, record and weak network, over devices x peak x
+    efficiency; a device has its runs one after the other. Memory is that of the program
+    of one run; one more adds its state, its records and its data. Another compiler's
+    temporaries may differ.
+
+    Raises:
+      SettingError: one run is more than the machine has room for.
+    """
+    here = (jax.local_devices()[0],)
+    program = GroupProgram(plan, group, here)
+    place, count = sweep.layout(1, here), len(group.members)
+    one = device_bytes(program, "map", place)
+    run_bytes = sum(
+        leaf.size * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(program.own_shapes(place))
+    )
+    slots = -(-count // machine.devices)
+    if machine.memory_gb:
+        room = machine.memory_gb * GIB
+        if one > room:
+            raise SettingError(
+                f"One run needs {one / GIB:.3g} GiB, and a device of that machine has "
+                f"{machine.memory_gb:g}."
+            )
+        slots = min(slots, 1 + int((room - one) / run_bytes))
+    cost = build.cost(group.settings, program.dataset(0))
+    work = cost.step * int(program.steps[-1]) + cost.record * len(program.steps)
+    rounds = -(-count // machine.devices)
+    rate = machine.tflops * 1e12 * machine.efficiency
+    return FarEstimate(
+        flops_per_step=cost.step,
+        bytes_per_step=cost.bytes,
+        run_bytes=run_bytes,
+        fixed_bytes=one - run_bytes,
+        slots=slots,
+        seconds=rounds * (work + cost.weak) / rate,
+    )

@@ -1,0 +1,246 @@
+"""The compiled programs of the runs that share shapes, and what they work on.
+
+    group of runs -> GroupProgram: init and segment, compiled for a number of slots
+    some members  -> Chunk: their settings, data and states, laid out on the devices
+
+A data set is held once on each device whose runs use it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from grok_jax import build, sweep, train
+from grok_jax.grid import Grid, Group, group_runs
+from grok_jax.settings import Leaf
+from grok_jax.types import Dataset, Device
+
+PIECES = 32
+"""Records (or parts of the way to one) in a compiled segment."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to run."""
+
+    settings: dict[str, Any]
+    leaves: dict[str, Leaf]
+    grid: Grid
+
+    def groups(self) -> list[Group]:
+        return group_runs(self.grid, self.settings, self.leaves)
+
+
+def check_data(plan: Plan) -> None:
+    """Reads what the tasks of a plan need and takes its shapes, before anything runs.
+
+    Raises: SettingError or DataError where data are missing, damaged or too few.
+    """
+    for group in plan.groups():
+        make = partial(build.make_dataset, group.settings)
+        jax.eval_shape(make, **build.load_files(group.settings))
+
+
+class GroupProgram:
+    """The compiled programs of one group, and the data sets of its runs."""
+
+    def __init__(self, plan: Plan, group: Group, devices: tuple[Device, ...]):
+        self.group, self.leaves, self.devices = group, plan.leaves, devices
+        self.steps = train.record_steps(
+            group.settings["train.steps"],
+            group.settings["train.records"],
+            group.settings["train.spacing"],
+        )
+        self.traced = {
+            path: build.as_traced(values, plan.leaves[path])
+            for path, values in group.traced.items()
+        }
+        members = range(len(group.members))
+        known = [build.data_identity(self.settings_of(member)) for member in members]
+        first = {identity: n for n, identity in reversed([*enumerate(known)])}
+        self.owners, numbers = np.unique(
+            [first[identity] for identity in known], return_inverse=True
+        )
+        self.data_of = numbers.astype(np.int32)
+        """For each member the number of its data set."""
+        self._files = build.load_files(group.settings)
+        self._make = jax.jit(self._make_dataset)
+        self._held: dict[int, Dataset] = {}
+        self._compiled: dict[Any, Any] = {}
+
+    def settings_of(self, member: int) -> dict[str, Any]:
+        """The settings of one run as plain numbers."""
+        own = {path: values[member] for path, values in self.group.traced.items()}
+        return {**self.group.settings, **own}
+
+    def _make_dataset(self, own: Mapping[str, Any], files: Any) -> Dataset:
+        return build.make_dataset({**self.group.settings, **own}, **files)
+
+    def _own(self, member: Any) -> dict[str, Any]:
+        return {path: values[member] for path, values in self.traced.items()}
+
+    def dataset(self, member: int) -> Dataset:
+        """The data of one run, on the host."""
+        return self.datasets([int(self.data_of[member])])[0]
+
+    def datasets(self, numbers: Any) -> list[Dataset]:
+        """The data sets of these numbers, on the host; all others are let go."""
+        self._held = {
+            n: self._held[n] if n in self._held else self._new_dataset(n)
+            for n in map(int, numbers)
+        }
+        return [self._held[int(n)] for n in numbers]
+
+    def _new_dataset(self, number: int) -> Dataset:
+        made = self._make(self._own(self.owners[number]), self._files)
+        return jax.tree.map(np.asarray, made)
+
+    def room(self, place: sweep.Layout) -> int:
+        """The data sets that a device has room for: one for each slot, if there are so
+        many."""
+        return min(place.slots, len(self.owners))
+
+    def _pick(self, data: Any, run: Mapping[str, Any]) -> Any:
+        """A run's data; a data set that all share stays unbatched under vmap."""
+        only = len(jax.tree.leaves(data)[0]) == 1
+        return jax.tree.map(lambda leaf: leaf[0 if only else run["data"]], data)
+
+    def _run_of(self, run: Mapping[str, Any]) -> train.Run:
+        return build.make({**self.group.settings, **run["settings"]})
+
+    def _init(self, data: Any, run: Mapping[str, Any], carry: Any) -> Any:
+        return carry, self._run_of(run).init(self._pick(data, run))
+
+    def _segment(self, shared: Any, run: Mapping[str, Any], state: Any) -> Any:
+        data, pieces = shared
+        own = self._pick(data, run)
+        return train.segment(self._run_of(run), state, own, pieces)
+
+    def _shapes(self, place: sweep.Layout) -> tuple[Any, Any, Any]:
+        """(data, runs, counts) of a layout, as shapes."""
+        one = jax.eval_shape(self._make, self._own(0), self._files)
+        runs = {"settings": self._own(slice(None)), "data": self.data_of}
+        return (
+            place.local_shapes(one, self.room(place)),
+            place.placed_shapes(runs),
+            place.counts(),
+        )
+
+    def initial(self, place: sweep.Layout) -> Any:
+        """(data, runs, (), counts) -> ((), states at step 0), compiled once."""
+        return self._once(("init", place.slots), lambda: self._lower_init(place))
+
+    def _lower_init(self, place: sweep.Layout) -> Any:
+        data, runs, counts = self._shapes(place)
+        return self._batched_init().lower(data, runs, (), counts)
+
+    def _batched_init(self) -> Any:
+        return sweep.batch(
+            self._init, mode="map", devices=self.devices, shared=sweep.LOCAL
+        )
+
+    def compiled(self, mode: str, place: sweep.Layout) -> Any:
+        """The segment program for this many slots, compiled once."""
+        return self._once((mode, place.slots), lambda: self._lower(mode, place))
+
+    def _lower(self, mode: str, place: sweep.Layout) -> Any:
+        pieces = train.Pieces(*(np.zeros(PIECES, np.int32) for _ in range(2)))
+        data, runs, counts = self._shapes(place)
+        states = place.placed_shapes(self.state_shapes(place))
+        program = sweep.batch(
+            self._segment,
+            mode=mode,
+            devices=self.devices,
+            shared=(sweep.LOCAL, sweep.REPLICATED),
+        )
+        shared = (data, place.shared_shapes(pieces))
+        return program.lower(shared, runs, states, counts)
+
+    def _once(self, key: Any, lower: Callable[[], Any]) -> Any:
+        if key not in self._compiled:
+            self._compiled[key] = lower().compile()
+        return self._compiled[key]
+
+    def state_shapes(self, place: sweep.Layout) -> Any:
+        """The states of all slots of a layout, as shapes."""
+        data, runs, counts = self._shapes(place)
+        return jax.eval_shape(self._batched_init(), data, runs, (), counts)[1]
+
+    def own_shapes(self, place: sweep.Layout) -> Any:
+        """What each run of a layout has of its own: state, records of a segment, and
+        data unless all share it; as shapes."""
+        data, _, _ = self._shapes(place)
+        records = self.compiled("map", place).out_info[1]
+        return self.state_shapes(place), records, data if len(self.owners) > 1 else ()
+
+    def inputs(self, members: Any, local: np.ndarray) -> dict[str, Any]:
+        """What tells runs apart; `local` says where on its device each has its data."""
+        return {"settings": self._own(members), "data": local}
+
+
+class Chunk:
+    """Some members of a group on the devices: their settings, data and states."""
+
+    def __init__(
+        self,
+        program: GroupProgram,
+        members: np.ndarray,
+        capacity: int,
+        state: Callable[[Any], Any] | None = None,
+    ):
+        """`capacity` runs have room; `state` makes the host states from their shapes
+        (default: the states at step 0)."""
+        self.members = members
+        self.place = sweep.layout(len(members), program.devices, capacity)
+        self._counts = self.place.counts()
+        which = program.data_of[members]
+        numbers, local = self.place.deal(which, program.room(self.place))
+        held = dict(zip(*self._data_of(program, numbers), strict=True))
+        self._data = self.place.local([[held[n] for n in own] for own in numbers])
+        self._runs = self.place.place(program.inputs(members, local))
+        if state is None:
+            start = (self._data, self._runs, (), self._counts)
+            _, self.state = program.initial(self.place)(*start)
+        else:
+            shapes = self.place.shapes(program.state_shapes(self.place))
+            self.state = self.place.place(state(shapes))
+
+    @staticmethod
+    def _data_of(program: GroupProgram, numbers: np.ndarray) -> Any:
+        distinct = np.unique(numbers).tolist()
+        return distinct, program.datasets(distinct)
+
+    def balanced(self, alive: np.ndarray) -> bool:
+        """Whether no device would have less to do, were the living dealt again."""
+        devices = len(self.place.devices)
+        most = max(int(alive[d::devices].sum()) for d in range(devices))
+        return most <= -(-int(alive.sum()) // devices)
+
+    def arguments(self, pieces: train.Pieces) -> tuple:
+        """What the segment program takes; it takes the states away."""
+        shared = (self._data, self.place.share(pieces))
+        return shared, self._runs, self.state, self._counts
+
+
+def make_pieces(steps: np.ndarray, at: int, index: int, budget: int) -> train.Pieces:
+    """The next segment from step `at`, whose next record is `index`, of at most
+    `budget` steps and PIECES pieces."""
+    lengths, indices = [], []
+    while index < len(steps) and len(lengths) < PIECES and budget >= 0:
+        length = int(min(steps[index] - at, budget))
+        at, budget = at + length, budget - length
+        reached = at == steps[index]
+        lengths.append(length)
+        indices.append(index if reached else -1)
+        index += reached
+        if budget == 0:
+            break
+    fill = PIECES - len(lengths)
+    return train.Pieces(
+        np.asarray(lengths + [0] * fill, np.int32),
+        np.asarray(indices + [-1] * fill, np.int32),
+    )
