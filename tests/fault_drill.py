@@ -10,41 +10,41 @@ seed draws the same moments again, as shares of the time that a run takes. Exit 
 """
 
 import argparse
-import json
 import platform
-import random
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import disks
 import numpy as np
 import processes
-import xarray as xr
+from drilling import (
+    ARGUMENTS,
+    BY_CLOCK,
+    STARTED,
+    STOPPED,
+    Drill,
+    finished,
+    going_on,
+    last,
+    launch,
+    numbers,
+    raw,
+    refused,
+    require,
+    share,
+    unlike,
+    wait,
+)
+from interruptions import interrupted
 from processes import K3
 from rich.console import Console
 from rich.table import Table
 
-ARGUMENTS = (
-    f"--config={K3}:smoke",
-    "--config.engine.mode=map",
-    "--config.engine.devices=2",
-    "--config.engine.runs_per_chunk=2",
-    "--config.engine.segment_seconds=0.05",
-    "--config.engine.checkpoint_seconds=0.2",
-    "--config.train.steps=5000",
-    "--config.train.records=60",
-    "--config.task.input_dim=48",
-    "--config.sweep.train_size=300,260",
-    "--config.zip=seed+train_size",
-)
-"""K3 as 8 runs in 2 compile groups of 2 chunks each; some of them end early."""
 WIDE = (
     *ARGUMENTS[:-5],
     "--config.train.steps=1500",
@@ -54,7 +54,7 @@ WIDE = (
 )
 """Runs that end early leave most of a large results.nc NaN, and checkpoints small."""
 SLOW = (
-    *ARGUMENTS[:2],
+    *ARGUMENTS[:3],
     "--config.engine.segment_seconds=60",
     "--config.engine.checkpoint_seconds=0.2",
     "--config.train.steps=100000",
@@ -75,228 +75,6 @@ MANY = (
     "--config.sweep.output_scale=1",
     "--config.sweep.seed=0",
 )
-STOPPED, REFUSED = 75, 2
-PATIENCE = 1800
-"""Seconds after which a launch is said to hang; a busy machine is no fault."""
-BY_HAND = {"seconds", "command"}
-"""Attributes of results.nc that tell two launches of one run apart."""
-
-
-class Broken(Exception):
-    """A promise was not kept."""
-
-
-def require(kept, promise, *evidence):
-    """Raises Broken unless `kept`."""
-    if not kept:
-        raise Broken(" | ".join([promise, *(str(e)[-1500:] for e in evidence)]))
-
-
-# --- bit for bit ---------------------------------------------------------------------
-
-
-def differences(one, two, but=()):
-    """What differs between the results and claims of two workdirs, as sentences.
-
-    Every variable as it lies in the file: type, shape and bytes (so NaN patterns and
-    signs of zero count), and all attributes except BY_HAND and `but`.
-    """
-    found = []
-    with raw(one) as a, raw(two) as b:
-        found += [f"only in one: {n}" for n in sorted({*a.variables} ^ {*b.variables})]
-        for name in sorted({*a.variables} & {*b.variables}):
-            found += unlike(name, a[name], b[name])
-        keys = ({*a.attrs} | {*b.attrs}) - BY_HAND - {*but}
-        for key in sorted(keys):
-            if a.attrs.get(key) != b.attrs.get(key):
-                found.append(f"attribute {key}")
-    claims = [(w / "claims.json") for w in (one, two)]
-    claims = [path.read_bytes() if path.exists() else None for path in claims]
-    return found + (["claims.json"] if claims[0] != claims[1] else [])
-
-
-def raw(workdir):
-    """results.nc with nothing decoded."""
-    path = workdir / "results.nc"
-    return xr.open_dataset(path, engine="h5netcdf", decode_cf=False)
-
-
-def unlike(name, a, b):
-    """How one variable differs from another, as at most one sentence."""
-    if (a.dims, a.dtype, a.shape) != (b.dims, b.dtype, b.shape):
-        return [f"{name}: {a.dims} {a.dtype} {a.shape}, {b.dims} {b.dtype} {b.shape}"]
-    mine, other = (np.ascontiguousarray(v.values).reshape(-1) for v in (a, b))
-    if mine.tobytes() == other.tobytes():
-        return []
-    bits = [v.view(np.uint8).reshape(len(v), -1) for v in (mine, other)]
-    count = int((bits[0] != bits[1]).any(axis=1).sum())
-    return [f"{name}: {count} of {len(mine)} values"]
-
-
-# --- the drill -----------------------------------------------------------------------
-
-
-class Log:
-    """drill.log, a JSON object a line, and the same on the screen."""
-
-    def __init__(self, path):
-        self.path, self.scenario = path, ""
-        self.console = Console(soft_wrap=True, highlight=False, markup=False)
-        path.write_text("")
-
-    def __call__(self, event, **about):
-        entry = {"scenario": self.scenario, "event": event, **about}
-        with self.path.open("a") as file:
-            print(json.dumps(entry, default=str), file=file)
-        said = "  ".join(f"{key}: {value}" for key, value in about.items())
-        self.console.print(f"[{self.scenario}] {event}  {said}")
-
-
-@dataclass
-class Timeline:
-    """Seconds from the start of an undisturbed launch until ..."""
-
-    progress: float = 0.0  # ... its first segment was done
-    results: float = 0.0  # ... results.nc was there
-    end: float = 0.0
-
-
-@dataclass
-class Drill:
-    """Where and how often to break what, and the undisturbed run beside it."""
-
-    out: Path
-    seed: int = 0
-    kills: int = 20
-    timeline: Timeline = field(default_factory=Timeline)
-
-    def __post_init__(self):
-        self.out.mkdir(parents=True, exist_ok=True)
-        self.log = Log(self.out / "drill.log")
-
-    def folder(self, name):
-        """A workdir of that name that does not exist yet."""
-        path = self.out / name
-        shutil.rmtree(path, ignore_errors=True)
-        return path
-
-    def chance(self):
-        """Random numbers of a scenario: the same whatever ran before it."""
-        return random.Random(f"{self.seed}/{self.log.scenario}")
-
-    @cached_property
-    def whole(self):
-        """The workdir of an uninterrupted run; fills `timeline`."""
-        workdir = self.folder("whole")
-        began = time.monotonic()
-        process = launch(workdir)
-        while process.poll() is None:
-            gone = time.monotonic() - began
-            if not self.timeline.progress and (workdir / "progress.json").exists():
-                self.timeline.progress = gone
-            if not self.timeline.results and (workdir / "results.nc").exists():
-                self.timeline.results = gone
-            time.sleep(0.01)
-        self.timeline.end = time.monotonic() - began
-        finished(process)
-        times = {k: round(v, 2) for k, v in self.timeline.__dict__.items()}
-        self.log("uninterrupted run", **times)
-        return workdir
-
-    @cached_property
-    def halfway(self):
-        """A workdir stopped by SIGTERM at half its steps, with two checkpoints."""
-        workdir = self.folder("halfway")
-        process = launch(workdir)
-        wait(process, lambda: share(workdir) >= 0.5, "half of the steps")
-        process.terminate()
-        said = ended(process, STOPPED)
-        self.log("stopped halfway", checkpoints=numbers(workdir), said=last(said))
-        return workdir
-
-    def copy_of(self, workdir, name):
-        return shutil.copytree(workdir, self.folder(name))
-
-    def require_same(self, workdir, whole=None, but=()):
-        """That `workdir` holds the results and claims of the uninterrupted run."""
-        found = differences(whole or self.whole, workdir, but)
-        size = (workdir / "results.nc").stat().st_size
-        self.log("compared with the uninterrupted run", bytes=size, differences=found)
-        require(not found, "the results are bit-identical", found)
-
-
-STARTED = []
-"""Every launch, so that none outlives its scenario."""
-
-
-def launch(workdir, *more, arguments=ARGUMENTS, **how):
-    """The launcher on `workdir`, started."""
-    process = processes.start([*arguments, f"--workdir={workdir}", *more], **how)
-    STARTED.append(process)
-    return process
-
-
-def ended(process, *statuses):
-    """What a launch said that ends with one of these statuses."""
-    said = process.communicate(timeout=PATIENCE)[0]
-    require(process.returncode in statuses, f"it ends with {statuses}", said)
-    return said
-
-
-def finished(process):
-    """What a launch said that ran to its end."""
-    return ended(process, 0)
-
-
-def refused(process):
-    """The one sentence with which a launch ends with exit status 2."""
-    said = ended(process, REFUSED)
-    sentences = [text for text in said.splitlines() if text.startswith("grok_jax: ")]
-    require(len(sentences) == 1 and "Traceback" not in said, "one sentence", said)
-    return sentences[0]
-
-
-def wait(process, until, what, seconds=PATIENCE):
-    """Until `until()`, which `process` brings about."""
-    limit = time.monotonic() + seconds
-    while not until():
-        require(process.poll() is None, f"it runs until {what}", process.returncode)
-        require(time.monotonic() < limit, f"{what} within {seconds} s")
-        time.sleep(0.005)
-
-
-def numbers(workdir):
-    return [int(path.name) for path in processes.checkpoints(workdir)]
-
-
-def half_written(workdir):
-    """Checkpoints that are being written, or were when their launch was killed."""
-    folder = workdir / "checkpoints"
-    paths = folder.iterdir() if folder.exists() else ()
-    return sorted(path.name for path in paths if not path.name.isdigit())
-
-
-def share(workdir):
-    """The share of its steps that a run has done, by progress.json."""
-    path = workdir / "progress.json"
-    if not path.exists():
-        return 0.0
-    progress = json.loads(path.read_text())
-    return progress["run_steps"] / progress["run_steps_total"]
-
-
-def last(said):
-    lines = [text.strip() for text in said.splitlines() if text.strip()]
-    return lines[-1] if lines else ""
-
-
-def going_on(said):
-    """What a launch said about where it goes on."""
-    found = [text for text in said.splitlines() if text.startswith("Going on from")]
-    return found[0] if found else "from the start"
-
-
-# --- kills at random moments ---------------------------------------------------------
 
 
 def sigkill(drill):
@@ -307,108 +85,6 @@ def sigkill(drill):
 def sigterm(drill):
     """Stopped with SIGTERM at random moments and restarted to the end."""
     return interrupted(drill, signal.SIGTERM)
-
-
-def interrupted(drill, number):
-    """Exactly `drill.kills` launches are hit by the signal. The moments are drawn from
-    equal parts of the time that a launch still needs, from its first instant to its
-    last. A launch that is done before its moment is compared, not counted, and a new
-    workdir begun. No more than half of the hits come before a first checkpoint."""
-    drill.whole  # noqa: B018  (made first: the moments are shares of its time)
-    chance, count, begun, pace = drill.chance(), drill.kills, 0, 1.0
-    moments = [(i + chance.random()) / count for i in range(count)]
-    chance.shuffle(moments)
-    where, early, workdir = {}, 0, None
-    while sum(where.values()) < count:
-        if workdir is None:
-            begun += 1
-            workdir = drill.folder(f"{drill.log.scenario}_{begun}")
-        moment = moments[sum(where.values())]
-        seconds = expected(drill, workdir)
-        process, since = launch(workdir), time.time()
-        if early >= count // 2 and not numbers(workdir):
-            wait(process, lambda w=workdir: numbers(w), "a first checkpoint")
-            seconds -= drill.timeline.progress
-        try:
-            process.wait(pace * moment * seconds)
-        except subprocess.TimeoutExpired:
-            phase, had = hit(drill, process, number, workdir, since, moment)
-            where[phase] = where.get(phase, 0) + 1
-            early += not had
-            continue
-        finished(process)
-        drill.require_same(workdir)
-        pace, workdir = 0.9 * pace, None
-    if workdir is not None:
-        said = finished(launch(workdir))
-        drill.log("restarted to the end", going_on=going_on(said))
-        drill.require_same(workdir)
-        require(not half_written(workdir), "nothing half-written is left")
-    after = count - early
-    require(2 * after >= count, "half of the kills come after a checkpoint", where)
-    listed = ", ".join(f"{v} {k}" for k, v in sorted(where.items()))
-    return f"{count} hits ({listed}), {after} after a checkpoint; {begun} workdir(s)"
-
-
-def expected(drill, workdir):
-    """Seconds that a launch on `workdir` will take, by the uninterrupted run's."""
-    times = drill.timeline
-    if (workdir / "results.nc").exists():
-        return times.end - times.results + times.progress / 2
-    return times.progress + (times.end - times.progress) * (1 - share(workdir))
-
-
-def hit(drill, process, number, workdir, since, moment):
-    """Sends the signal; (where it came, whether there was a checkpoint)."""
-    phase, before = phase_of(workdir, since), numbers(workdir)
-    process.send_signal(number)
-    sent = time.monotonic()
-    said = process.communicate(timeout=PATIENCE)[0]
-    status = process.returncode
-    drill.log(
-        signal.Signals(number).name,
-        moment=round(moment, 3),
-        after=round(time.time() - since, 2),
-        where=phase,
-        checkpoints=before,
-        going_on=going_on(said),
-        status=status,
-        seconds_to_end=round(time.monotonic() - sent, 2),
-        said=last(said),
-    )
-    if number == signal.SIGKILL:
-        require(status == -signal.SIGKILL, "it was killed", status, said)
-    else:
-        complete = (workdir / "figures" / "figure.png").exists()
-        unborn = status == -number and not said and phase == STARTING
-        require(
-            status == STOPPED or (status == 0 and complete) or unborn,
-            "SIGTERM ends with 75, or 0 if all was done",
-            status,
-            said,
-        )
-        if "Stopped and saved" in said:
-            require(numbers(workdir)[-1:] > before[-1:], "it saved", before)
-    return phase, bool(before)
-
-
-STARTING = "starting"
-
-
-def phase_of(workdir, since):
-    """Where a launch begun at `since` stands, by the files of its workdir."""
-    if (workdir / "results.nc").exists():
-        return "drawing"
-    folder, progress = workdir / "checkpoints", workdir / "progress.json"
-    for name in half_written(workdir):
-        try:
-            if (folder / name).stat().st_mtime > since:
-                return "writing a checkpoint"
-        except FileNotFoundError:  # done meanwhile
-            return "writing a checkpoint"
-    if progress.exists() and progress.stat().st_mtime > since:
-        return "training"
-    return STARTING
 
 
 # --- disks and files -----------------------------------------------------------------
@@ -659,7 +335,7 @@ def main(argv=None):
         kills=options.kills,
         python=platform.python_version(),
         started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        not_compared=sorted(BY_HAND),
+        not_compared=sorted(BY_CLOCK),
     )
     return summary(drill, [run(drill, name) for name in names])
 

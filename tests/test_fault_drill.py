@@ -7,6 +7,7 @@ import sys
 import textwrap
 
 import disks
+import drilling
 import fault_drill
 import h5py
 import numpy as np
@@ -36,7 +37,7 @@ def pair(tmp_path):
 
 
 def test_what_only_the_clock_tells_apart_is_the_same(pair):
-    assert fault_drill.differences(*pair) == []
+    assert drilling.differences(*pair) == []
 
 
 @pytest.mark.parametrize("value", [0, 2, 4, 5], ids=["1", "NaN", "-0.0", "1e-30"])
@@ -46,7 +47,7 @@ def test_one_bit_of_one_value_is_a_difference(pair, value):
         bits = file["loss"][()].view(np.uint32).reshape(-1)
         bits[value] ^= 2**31 if value == 4 else 1
         file["loss"][...] = bits.view(np.float32).reshape(2, 3)
-    assert fault_drill.differences(*pair) == ["loss: 1 of 6 values"]
+    assert drilling.differences(*pair) == ["loss: 1 of 6 values"]
 
 
 def rewrite(workdir, change):
@@ -68,15 +69,15 @@ CHANGES = {
 def test_every_other_change_is_a_difference(pair, change):
     how, said = CHANGES[change]
     rewrite(pair[1], how)
-    found = fault_drill.differences(*pair)
+    found = drilling.differences(*pair)
     assert any(text.startswith(said) for text in found), found
 
 
 def test_other_claims_are_a_difference_and_so_are_none(pair):
     record.write_json(pair[1] / "claims.json", [{"id": "a", "holds": False}])
-    assert fault_drill.differences(*pair) == ["claims.json"]
+    assert drilling.differences(*pair) == ["claims.json"]
     (pair[1] / "claims.json").unlink()
-    assert fault_drill.differences(*pair) == ["claims.json"]
+    assert drilling.differences(*pair) == ["claims.json"]
 
 
 # --- promises that are not kept ------------------------------------------------------
