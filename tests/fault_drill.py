@@ -317,7 +317,8 @@ def main(argv=None):
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kills", type=int, default=20)
-    options = parser.parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    options = parser.parse_args(given)
     names = options.only.split(",")
     for name in names:
         if name not in SCENARIOS:
@@ -330,7 +331,7 @@ def main(argv=None):
     drill = Drill(out, options.seed, options.kills)
     drill.log(
         "drill",
-        command=shlex.join(["python", *(sys.argv if argv is None else argv)]),
+        command=shlex.join(["python", "tests/fault_drill.py", *given]),
         seed=options.seed,
         kills=options.kills,
         python=platform.python_version(),
