@@ -13,21 +13,27 @@ recognised; else --distributed asks the cluster, or each process is told its pla
 --machine_devices=N --machine_tflops=PEAK_OF_ONE [--machine_efficiency=SHARE]
 [--machine_memory_gb=OF_ONE] on a machine that one does not sit at.
 
-Exit status: 0 done; 2 wrong usage; 75 stopped by SIGTERM or SIGINT after saving.
+Exit status: 0 done; 2 wrong usage; 75 stopped by SIGTERM or SIGINT: while it trains
+after saving, before and after that at once, since nothing is lost then.
 """
+
+import signal
+import sys
+
+if __name__ == "__main__":  # the imports below take seconds; a stop then is one too
+    for _number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(_number, lambda *_: sys.exit(75))
 
 import importlib.metadata
 import importlib.util
 import json
 import os
 import shlex
-import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -63,13 +69,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.process_id,
             distributed=options.distributed,
         )
-        return _run(options, overrides, argv)
+        with Stopper(at_once=not hosts.several()) as stopper:
+            return _run(options, overrides, argv, stopper)
+    except Stopped:
+        print("grok_jax: Stopped; run the same line to go on.", file=sys.stderr)
+        return STOPPED
     except (SettingError, DataError, record.RecordError, CheckpointError) as error:
         print(f"grok_jax: {error}", file=sys.stderr)
         return WRONG_USAGE
 
 
-def _run(options: Any, overrides: Sequence[str], argv: Sequence[str]) -> int:
+def _run(
+    options: Any, overrides: Sequence[str], argv: Sequence[str], stopper: "Stopper"
+) -> int:
     """From the flags to the exit status."""
     with ExitStack() as held:
         with hosts.together():
@@ -93,7 +105,7 @@ def _run(options: Any, overrides: Sequence[str], argv: Sequence[str]) -> int:
             dry_run(resolved, engine, workdir, machine)
             return DONE
         about = _about(resolved, engine, argv)
-        return launch(experiment, resolved, engine, workdir, about)
+        return launch(experiment, resolved, engine, workdir, about, stopper)
 
 
 def launch(
@@ -102,6 +114,7 @@ def launch(
     engine: planning.Engine,
     workdir: record.Workdir,
     about: dict[str, Any],
+    stopper: "Stopper",
 ) -> int:
     """Runs or resumes the sweep, or redraws a complete one, in `workdir`."""
     results = _complete(workdir) if hosts.is_writer() else None
@@ -112,25 +125,25 @@ def launch(
         record.write_json(workdir.config, about)
     print_start(resolved, engine, workdir)
     watch = Watch(workdir)
-    with Stopper() as stopper:
-        sweeper = runner.Sweeper(
-            resolved.plan,
-            engine,
-            folder=workdir.checkpoints,
-            grok=resolved.grok,
-            say=console.print,
-            progress=watch.show,
-            stop_requested=stopper.requested,
-        )
-        try:
+    sweeper = runner.Sweeper(
+        resolved.plan,
+        engine,
+        folder=workdir.checkpoints,
+        grok=resolved.grok,
+        say=console.print,
+        progress=watch.show,
+        stop_requested=stopper.requested,
+    )
+    try:
+        with stopper.waiting():
             results = sweeper.run()
-        except runner.Interrupted:
-            console.print(
-                f"Stopped and saved in {workdir.path}; run the same line to go on."
-            )
-            return STOPPED
-        finally:
-            watch.close()
+    except runner.Interrupted:
+        console.print(
+            f"Stopped and saved in {workdir.path}; run the same line to go on."
+        )
+        return STOPPED
+    finally:
+        watch.close()
     if not hosts.is_writer():
         return DONE
     held = record.read_json(workdir.config)
@@ -261,18 +274,37 @@ def get_config(experiment: ModuleType, preset: str | None) -> Any:
     return experiment.get_config(preset) if preset else experiment.get_config()
 
 
-class Stopper:
-    """Turns SIGTERM and SIGINT into a request to stop after the segment; a second
-    SIGINT stops at once."""
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or SIGINT came where there is nothing to save."""
 
-    def __init__(self) -> None:
+
+class Stopper:
+    """What SIGTERM and SIGINT do: they end the launch at once or, `waiting`, after the
+    segment, when it is saved; a second SIGINT stops at once in any case."""
+
+    def __init__(self, at_once: bool = True) -> None:
+        """`at_once` is for a process alone: others would wait for one that left."""
         self._event = threading.Event()
         self._before: dict[int, Any] = {}
+        self._at_once = at_once
 
     def requested(self) -> bool:
         return self._event.is_set()
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within it a stop is only noted, for who asks `requested`; a stop that nobody
+        saw there ends the launch where it ends."""
+        self._at_once = False
+        yield
+        self._at_once = True
+        if self.requested():
+            raise Stopped
+
     def _note(self, number: int, _: Any) -> None:
+        if self._at_once:
+            self._at_once = False  # one is enough
+            raise Stopped
         if self._event.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._event.set()
@@ -493,6 +525,8 @@ def _git_commit() -> str:
 def _end(status: int) -> None:
     """Ends the process. One of several that failed does not wait for the others, who
     would wait for it."""
+    if not hosts.several():  # all is done: no signal changes the status now
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if status in (DONE, STOPPED) or not hosts.several():
         sys.exit(status)
     sys.stderr.flush()

@@ -1,21 +1,15 @@
 """Several processes on one machine: the launcher as a pod would run it, on loopback."""
 
-import os
 import signal
-import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
+from processes import K3, ends, newest, places, wait_for_checkpoint
 
 from grok_jax import hosts, launch, record
 from grok_jax.settings import SettingError
 
-ROOT = Path(__file__).parents[1]
-K3 = ROOT / "experiments" / "lazy_to_rich" / "k3_laziness.py"
 SHORT = ("--config.sweep.seed=(0,1,2)", "--config.engine.mode=map")
 LONG = (
     "--config.sweep.seed=(0,1)",
@@ -30,61 +24,15 @@ LONG = (
 )
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def start(workdir, count, *more, devices=1, environment=None):
+def start(workdir, count, *more, devices=1):
     """`count` launchers of one run, each with `devices` devices."""
-    port = free_port()
-    common = [
+    arguments = [
         *(f"--config={K3}:smoke", f"--workdir={workdir}"),
         *(f"--config.engine.devices={devices}", *more),
     ]
-
-    def one(number):
-        place = [] if count == 1 else places(port, count, number)
-        return subprocess.Popen(
-            [sys.executable, "-B", "-m", "grok_jax.launch", *common, *place],
-            env={**os.environ, "JAX_PLATFORMS": "cpu", **(environment or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    return [one(number) for number in range(count)]
-
-
-def places(port, count, number):
-    return [
-        f"--coordinator=127.0.0.1:{port}",
-        f"--num_processes={count}",
-        f"--process_id={number}",
-    ]
-
-
-def ends(processes):
-    """(exit statuses, outputs)."""
-    said = [process.communicate(timeout=300)[0] for process in processes]
-    return [process.returncode for process in processes], said
-
-
-def wait_for_checkpoint(workdir, number, processes):
-    """Until `workdir` has a checkpoint later than `number`."""
-    while not any(int(p.name) > number for p in checkpoints(workdir)):
-        assert all(process.poll() is None for process in processes), ends(processes)
-        time.sleep(0.01)
-
-
-def checkpoints(workdir):
-    folder = workdir / "checkpoints"
-    return [p for p in folder.glob("*") if p.name.isdigit()] if folder.exists() else []
-
-
-def newest(workdir):
-    return max((int(p.name) for p in checkpoints(workdir)), default=0)
+    if count == 1:
+        return [processes.start(arguments)]
+    return processes.start_several(count, arguments)
 
 
 def same(first, second):
@@ -123,10 +71,10 @@ def test_four_processes_of_two_devices_make_them_too(alone, tmp_path):
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_job_of_which_one_process_was_killed_ends_and_goes_on(victim, tmp_path):
     workdir, whole = tmp_path / "run", tmp_path / "whole"
-    processes = start(workdir, 2, *LONG)
-    wait_for_checkpoint(workdir, 1, processes)
-    processes[victim].kill()
-    status, said = ends(processes)
+    both = start(workdir, 2, *LONG)
+    wait_for_checkpoint(workdir, 1, both)
+    both[victim].kill()
+    status, said = ends(both)
     assert status[victim] == -signal.SIGKILL and status[1 - victim] not in (0, 75), said
     status, said = ends(start(workdir, 2, *LONG))
     assert status == [0, 0] and "Going on from checkpoint" in said[0], said
@@ -142,10 +90,10 @@ def test_sigterm_to_any_process_stops_all_and_the_number_of_devices_may_change(
     workdir, whole = tmp_path / "run", tmp_path / "whole"
     for count, devices in ((4, 2), (2, 1), (1, 1)):
         before = newest(workdir)
-        processes = start(workdir, count, *LONG, devices=devices)
-        wait_for_checkpoint(workdir, before, processes)
-        processes[-1].terminate()
-        status, said = ends(processes)
+        all_of_them = start(workdir, count, *LONG, devices=devices)
+        wait_for_checkpoint(workdir, before, all_of_them)
+        all_of_them[-1].terminate()
+        status, said = ends(all_of_them)
         assert status == [75] * count, said
     to_the_end = (*LONG, "--config.engine.segment_seconds=2")
     status, said = ends(start(workdir, 4, *to_the_end, devices=2))

@@ -8,20 +8,18 @@ import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import types
 from pathlib import Path
 
+import processes
 import pytest
 import xarray as xr
+from processes import K3, ROOT
 
 from grok_jax import checkpoint, launch, record
 from grok_jax import claims as claims_lib
 
-ROOT = Path(__file__).parents[1]
-K3 = ROOT / "experiments" / "lazy_to_rich" / "k3_laziness.py"
 AXES = {"epsilon", "output_scale", "seed"}
 LONG = (
     "--config.train.steps=8000",
@@ -71,21 +69,6 @@ def copy_of(tmp_path):
     return copy
 
 
-def start(arguments, limit=None):
-    """The launcher in a process of its own, with files of at most `limit` bytes."""
-    code = "import resource, sys; from grok_jax import launch\n"
-    if limit:
-        code += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
-    code += "sys.exit(launch.main(sys.argv))"
-    return subprocess.Popen(
-        [sys.executable, "-B", "-c", code, *arguments[1:]],
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def wait_for_share(process, workdir, share):
     """Returns when `process` has done that share of its steps."""
     begun, progress = time.time(), workdir / "progress.json"
@@ -102,7 +85,7 @@ def wait_for_share(process, workdir, share):
 def stopped(tmp_path_factory):
     """(workdir, exit status, output) of LONG stopped by SIGTERM on its way."""
     workdir = tmp_path_factory.mktemp("stopped") / "run"
-    process = start(line(workdir, *LONG))
+    process = processes.start(line(workdir, *LONG)[1:])
     wait_for_share(process, workdir, 0.3)
     process.terminate()
     output, _ = process.communicate()
@@ -203,12 +186,53 @@ def test_a_signal_stops_after_the_segment(number, tmp_path, monkeypatch):
     assert checkpoint.restore_newest(tmp_path / "run" / "checkpoints")[1]
 
 
+def test_a_signal_before_or_after_the_training_stops_at_once(
+    tmp_path, monkeypatch, capsys
+):
+    """Nothing is lost then: the same line goes on to the end."""
+    arguments = line(tmp_path / "run", *SHORT)
+    for module, name in ((launch.runner, "check_data"), (launch.plot, "save")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, lambda *_: signal.raise_signal(signal.SIGTERM))
+            assert launch.main(arguments) == launch.STOPPED
+        assert "Stopped; run the same line to go on" in capsys.readouterr().err
+    assert (tmp_path / "run" / "results.nc").exists()
+    assert not (tmp_path / "run" / "figures" / "figure.png").exists()
+    assert launch.main(arguments) == launch.DONE
+    assert (tmp_path / "run" / "figures" / "figure.png").exists()
+
+
+def test_a_signal_that_came_too_late_for_the_last_segment_is_not_forgotten():
+    with launch.Stopper() as stopper, pytest.raises(launch.Stopped):
+        with stopper.waiting():
+            signal.raise_signal(signal.SIGTERM)
+            assert stopper.requested()
+        pytest.fail("went on")
+
+
+def test_sigterm_while_the_program_is_still_importing_ends_with_75(tmp_path):
+    process = processes.start(line(tmp_path / "run", *SHORT)[1:])
+    while not catches(process.pid, signal.SIGTERM):
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.terminate()
+    output, _ = process.communicate()
+    assert process.returncode == launch.STOPPED, output
+    assert not (tmp_path / "run").exists()
+
+
+def catches(pid, number):
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16)
+    return bool(caught >> (number - 1) & 1)
+
+
 def test_killed_at_random_moments_and_started_again_it_ends_in_the_same_bits(
     done, tmp_path, assert_identical
 ):
     workdir, chance = tmp_path / "run", random.Random(0)
     for share in (0.02, 0.35, 0.65):
-        process = start(line(workdir, *LONG))
+        process = processes.start(line(workdir, *LONG)[1:])
         wait_for_share(process, workdir, share + 0.2 * chance.random())
         process.kill()
         process.communicate()
@@ -246,8 +270,8 @@ def test_a_damaged_newest_checkpoint_is_skipped_with_a_sentence(
 def test_a_full_disk_is_said_in_a_sentence_and_loses_no_checkpoint(stopped, copy_of):
     workdir = copy_of(stopped[0])
     leaves, about, _ = checkpoint.restore_newest(workdir / "checkpoints")
-    process = start(line(workdir, *LONG), limit=4096)
-    _, error = process.communicate()
+    process = processes.start(line(workdir, *LONG)[1:], limit=4096)
+    error, _ = process.communicate()
     assert process.returncode == launch.WRONG_USAGE
     said = r"grok_jax: Checkpoint \d+ could not be written to .*: File too large; the "
     assert re.search(said, error), error  # threads of tensorstore may add to it
