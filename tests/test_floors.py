@@ -43,6 +43,7 @@ FLOORS = [
     ["config"],
     ["watch"],
     ["launch"],
+    ["page"],
     ["report"],
     ["benchmark_torch"],
     ["benchmark"],
