@@ -197,7 +197,7 @@ def test_a_bad_line_is_refused(more, said, checkout, here, capsys):
 def test_sigterm_reaches_the_page_and_the_same_line_goes_on(checkout):
     """The real thing: a process for the gallery and one for each page."""
     long = checkout / "experiments" / "lazy_to_rich" / "k10_late.py"
-    long.write_text(long.read_text().replace("steps=24", "steps=400_000"))
+    long.write_text(long.read_text().replace("steps=24", "steps=3_000"))
     code = (
         "import sys; sys.path.insert(0, sys.argv.pop(1)); import gallery, pathlib; "
         "gallery.ROOT = pathlib.Path(sys.argv.pop(1)); sys.exit(gallery.main())"
