@@ -2,7 +2,8 @@
 
 Runs an experiment: checks the configuration, runs the whole sweep, tests the claims
 and draws the figures. The same line again goes on where the last one stopped, or only
-redraws what is complete.
+redraws what is complete. --log=tensorboard,wandb shows every run of a sweep there as
+it goes (one of them is enough; no number changes).
 
 On several hosts every process runs this line, and the sweep is spread over all their
 devices; process 0 alone writes. SLURM and TPU pods that say so in the environment are
@@ -47,6 +48,7 @@ from rich.table import Table
 from grok_jax import claims as claims_lib
 from grok_jax import config as config_lib
 from grok_jax import hosts, planning, plot, programs, record, runner
+from grok_jax import watch as watch_lib
 from grok_jax.checkpoint import CheckpointError
 from grok_jax.settings import SettingError, nearest
 from grok_jax.tasks.files import DataError
@@ -96,6 +98,7 @@ def _run(
             workdir.check(resolved.stored)
             engine = config_lib.set_up_jax(resolved.engine)
             console.quiet = not hosts.is_writer()
+            logs = watch_lib.check(options.log) if hosts.is_writer() else []
             if not workdir.results.exists():
                 programs.check_data(resolved.plan)
             if not options.dry_run and hosts.is_writer():
@@ -105,7 +108,7 @@ def _run(
             dry_run(resolved, engine, workdir, machine)
             return DONE
         about = _about(resolved, engine, argv)
-        return launch(experiment, resolved, engine, workdir, about, stopper)
+        return launch(experiment, resolved, engine, workdir, about, stopper, logs)
 
 
 def launch(
@@ -115,8 +118,10 @@ def launch(
     workdir: record.Workdir,
     about: dict[str, Any],
     stopper: "Stopper",
+    logs: Sequence[str] = (),
 ) -> int:
-    """Runs or resumes the sweep, or redraws a complete one, in `workdir`."""
+    """Runs or resumes the sweep, or redraws a complete one, in `workdir`; `logs` are
+    kinds of `watch`."""
     results = _complete(workdir) if hosts.is_writer() else None
     if hosts.agree(results is not None)[0]:
         console.print(f"{workdir.path} is complete; drawing it again.")
@@ -124,14 +129,20 @@ def launch(
     if hosts.is_writer() and not workdir.config.exists():
         record.write_json(workdir.config, about)
     print_start(resolved, engine, workdir)
-    watch = Watch(workdir)
+    say, plan = console.print, resolved.plan
+    open_logs = [watch_lib.Log(kind, workdir, plan, say) for kind in logs]
+    live = console.status("compiling ...") if console.is_terminal else None
+    if live:
+        live.start()
+    watch = watch_lib.Watch(workdir, say, live, open_logs)
     sweeper = runner.Sweeper(
-        resolved.plan,
+        plan,
         engine,
         folder=workdir.checkpoints,
         grok=resolved.grok,
-        say=console.print,
+        say=say,
         progress=watch.show,
+        seen=watch.records if logs else None,
         stop_requested=stopper.requested,
     )
     try:
@@ -219,6 +230,7 @@ def _flags(argv: Sequence[str]) -> Any:
     flags.DEFINE_bool(
         "dry_run", False, "Say what would run; write nothing.", flag_values=values
     )
+    flags.DEFINE_string("log", "", "tensorboard, wandb", flag_values=values)
     flags.DEFINE_bool(
         "distributed", False, "One process of several.", flag_values=values
     )
@@ -321,49 +333,6 @@ class Stopper:
             signal.signal(number, handler)
 
 
-class Watch:
-    """A live progress line (a line now and then where there is no terminal), and
-    progress.json beside it."""
-
-    def __init__(self, workdir: record.Workdir, seconds: float = 15.0):
-        self._workdir, self._seconds, self._last = workdir, seconds, -1e9
-        self._live = console.status("compiling ...") if console.is_terminal else None
-        if self._live:
-            self._live.start()
-
-    def show(self, progress: runner.Progress) -> None:
-        content = {**progress.__dict__, "eta": progress.eta, "at": time.time()}
-        record.write_json(self._workdir.progress, content)
-        text = progress_text(progress)
-        if self._live:
-            self._live.update(text)
-        elif time.monotonic() - self._last >= self._seconds:
-            self._last = time.monotonic()
-            console.print(text)
-
-    def close(self) -> None:
-        if self._live:
-            self._live.stop()
-
-
-def progress_text(progress: runner.Progress) -> str:
-    """One line: how far, how fast, how long, and what the runs have reached."""
-    share = progress.run_steps / max(progress.run_steps_total, 1)
-    eta = _clock(progress.eta) if progress.eta == progress.eta else "?"
-    return (
-        f"{share:4.0%}  {_clock(progress.seconds)} gone, {eta} left at most  "
-        f"{progress.rate:,.0f} run-steps/s  of {progress.runs} runs: "
-        f"{progress.memorised} memorised, {progress.generalised} generalised, "
-        f"{progress.diverged} diverged"
-    )
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def print_start(
     resolved: config_lib.Resolved, engine: planning.Engine, workdir: record.Workdir
 ) -> None:
@@ -416,13 +385,14 @@ def dry_run(
             str(estimate.chunk),
             _bytes(estimate.bytes),
             f"{estimate.seconds_per_run_step * 1e6:,.0f} us a run",
-            _clock(estimate.seconds),
+            watch_lib.clock(estimate.seconds),
         )
     console.print(table)
     console.print(
-        f"At most {_clock(total)} in all on {config_lib.device_text(engine.devices)} "
-        "(from a short timed probe; runs that end early take less). Memory is that of "
-        f"a device. Nothing was written; results would go to {workdir.path}."
+        f"At most {watch_lib.clock(total)} in all on "
+        f"{config_lib.device_text(engine.devices)} (from a short timed probe; runs "
+        "that end early take less). Memory is that of a device. Nothing was written; "
+        f"results would go to {workdir.path}."
     )
 
 
@@ -441,11 +411,11 @@ def far_dry_run(plan: programs.Plan, machine: planning.Machine) -> None:
             _bytes(far.bytes_per_step),
             f"a run {_bytes(far.run_bytes)}, all {_bytes(far.fixed_bytes)}",
             str(far.slots),
-            _clock(far.seconds),
+            watch_lib.clock(far.seconds),
         )
     console.print(table)
     console.print(
-        f"At most {_clock(total)} in all on {machine.devices} devices of "
+        f"At most {watch_lib.clock(total)} in all on {machine.devices} devices of "
         f"{machine.tflops:g} TFLOP/s at {machine.efficiency:.0%} of their peak. "
         "Operations, bytes and memory are the compiler's of this machine; nothing was "
         "run or written."
@@ -500,20 +470,22 @@ def _about(
             "matmul": resolved.engine["precision"],
             "float": 64 if resolved.engine["x64"] else 32,
         },
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 
 
-def _git_commit() -> str:
-    """The commit of the package's own checkout, "-dirty" if it was changed since."""
+def git_commit() -> str:
+    """The commit of the package's own checkout, "-dirty" if its code was changed since
+    (a gallery writes pages and figures of the checkout)."""
     git = ["git", "-C", str(Path(__file__).parent)]
+    code = (":/*.py", ":/pyproject.toml")
     try:
         commit = subprocess.check_output(
             [*git, "rev-parse", "HEAD"], text=True, stderr=subprocess.DEVNULL
         ).strip()
         changed = subprocess.check_output(
-            [*git, "status", "--porcelain", "--untracked-files=no"],
+            [*git, "status", "--porcelain", "--untracked-files=no", "--", *code],
             text=True,
             stderr=subprocess.DEVNULL,
         ).strip()

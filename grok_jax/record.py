@@ -75,6 +75,10 @@ class Workdir:
                 f"The workdir {self.path} cannot be written: {error.strerror}."
             ) from error
 
+    def make(self, name: str) -> None:
+        """Makes a folder in it, unless it is there."""
+        (self.path / name).mkdir(exist_ok=True)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Holds the folder for this process alone; a second one is refused."""

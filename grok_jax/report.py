@@ -8,12 +8,9 @@ a file already says of other experiments stays in it.
 Exit status: 0 done; 2 wrong usage or a damaged folder; nothing was written then.
 """
 
-import base64
-import json
 import re
 import sys
-from collections.abc import Callable, Sequence
-from html import escape
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,35 +18,11 @@ from absl import flags
 
 from grok_jax import claims as claims_lib
 from grok_jax import record
+from grok_jax.page import COLUMNS, HEAD, Report, cells, origin, overview, page, total
 from grok_jax.settings import SettingError, nearest
 
 DONE, WRONG_USAGE = 0, 2
 _COUNTS = ("runs", "memorised", "generalised", "diverged")
-_HEAD = ("experiment", "claims held", "runs", "duration", "device", "state")
-_COLUMNS = ("claim", "figure", "statement", "expected", "measured", "holds")
-
-
-class Report(NamedTuple):
-    """What one run folder has to say."""
-
-    key: str  # unique among the reported folders; its figure files begin with it
-    name: str
-    description: str
-    facts: dict[str, str]  # how it was run, in the order of the report
-    settings: dict[str, Any]
-    claims: list[dict[str, Any]]
-    figures: dict[str, bytes]  # name -> PNG
-
-    @property
-    def held(self) -> int:
-        return sum(bool(claim["holds"]) for claim in self.claims)
-
-    @property
-    def score(self) -> str:
-        return f"{self.held} of {len(self.claims)}" if self.claims else "none tested"
-
-    def alt(self, figure: str) -> str:
-        return f"{figure} of {self.name}: {self.description}"
 
 
 def read(path: Path, key: str) -> Report:
@@ -151,26 +124,6 @@ def clock(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def total(reports: Sequence[Report]) -> str:
-    claims = sum(len(report.claims) for report in reports)
-    return f"{sum(report.held for report in reports)} of {claims} claims hold"
-
-
-def _overview(report: Report) -> list[str]:
-    """The cells of the table at the top, but for the name."""
-    return [report.score, *(report.facts[column] for column in _HEAD[2:])]
-
-
-def _cells(claim: dict[str, Any], safe: Callable[[str], str]) -> list[str]:
-    """The cells of a claim but for the last; a line for each measured value."""
-    measured = claim["measured"]
-    several = isinstance(measured, dict)
-    parts = [{k: v} for k, v in measured.items()] if several else [measured]
-    lines = "<br>".join(safe(claims_lib.text(part)) for part in parts)
-    own = ("id", "figure", "statement", "expected")
-    return [*(safe(str(claim[name])) for name in own), lines]
-
-
 class Entry(NamedTuple):
     """One experiment in the Markdown: its row in the overview, and its section."""
 
@@ -196,10 +149,13 @@ def summary(reports: Sequence[Report], before: str = "") -> str:
     found |= {entry.name: entry for entry in map(_entry, reports)}
     scores = [re.findall(r"(\d+) of (\d+)", entry.row)[:1] for entry in found.values()]
     held, claims = (sum(int(s[i]) for score in scores for s in score) for i in (0, 1))
-    head = _table_lines(_HEAD, [])[:2]
+    head = _table_lines(HEAD, [])[:2]
     rows = [entry.row for entry in found.values()]
-    top = [f"# Report: {held} of {claims} claims hold", "", *head, *rows, "", ""]
-    return "\n".join(top) + "".join(entry.section for entry in found.values())
+    sections = "".join(entry.section for entry in found.values())
+    commits = re.findall(r"^- git commit: (.*)$", sections, flags=re.MULTILINE)
+    title = [f"# Report: {held} of {claims} claims hold", "", origin(commits), ""]
+    top = [*title, *head, *rows, "", ""]
+    return "\n".join(top) + sections
 
 
 def _entry(report: Report) -> Entry:
@@ -209,98 +165,23 @@ def _entry(report: Report) -> Entry:
     out += [*(f"- {name}: {_md(fact)}" for name, fact in facts.items()), ""]
     if report.claims:
         marks = ["yes" if claim["holds"] else "**NO**" for claim in report.claims]
-        cells = [_cells(claim, _md) for claim in report.claims]
-        marked = zip(cells, marks, strict=True)
-        out += _table_lines(_COLUMNS, [[*own, mark] for own, mark in marked])
+        rows = [cells(claim, _md) for claim in report.claims]
+        marked = zip(rows, marks, strict=True)
+        out += _table_lines(COLUMNS, [[*own, mark] for own, mark in marked])
     for name in report.figures:
         path = f"figures/{report.key}_{name}.png".replace(" ", "%20")
         out += [f"![{_md(report.alt(name))}]({path})", ""]
-    cells = [_md(report.name), *map(_md, _overview(report))]
-    return Entry(_md(report.name), f"| {' | '.join(cells)} |", "\n".join(out) + "\n")
+    row = [_md(report.name), *map(_md, overview(report))]
+    return Entry(_md(report.name), f"| {' | '.join(row)} |", "\n".join(out) + "\n")
 
 
 def _table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [head, ["---"] * len(head), *rows]
-    return [*(f"| {' | '.join(cells)} |" for cells in lines), ""]
+    return [*(f"| {' | '.join(line)} |" for line in lines), ""]
 
 
 def _md(text: str) -> str:
     return re.sub(r"([\\`*_<\[\]|])", r"\\\1", " ".join(text.split()))
-
-
-_STYLE = """
-:root{color-scheme:light dark;--ink:#1b1f24;--back:#fff;--line:#d0d7de;--soft:#f3f5f7;
---yes:#116329;--no:#b3131d}
-@media(prefers-color-scheme:dark){:root{--ink:#e6e9ee;--back:#12161b;--line:#3a424c;
---soft:#1d232b;--yes:#5fd38d;--no:#ff8a85}}
-body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--back);
-max-width:70rem;margin:0 auto;padding:1rem}
-table{border-collapse:collapse;width:100%;margin:1rem 0}
-th,td{border-bottom:1px solid var(--line);padding:.4rem .6rem;text-align:left;
-vertical-align:top;overflow-wrap:break-word}
-th{background:var(--soft)}a{color:inherit}
-.yes{color:var(--yes)}.no{color:var(--no);font-weight:700}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem}dt{opacity:.75}
-dd{margin:0}dd,pre,code{overflow-wrap:anywhere;white-space:pre-wrap}
-figure{margin:1rem 0}img{max-width:100%;height:auto;background:#fff}
-@media(max-width:44rem){thead{display:none}tr,td,dl{display:block}td{border:0;
-padding:.1rem 0;overflow-wrap:anywhere}tr{border-bottom:2px solid var(--line);
-padding:.5rem 0}dd{margin-bottom:.3rem}
-td::before{content:attr(data-label) ": ";opacity:.75}}
-"""
-
-
-def page(reports: Sequence[Report]) -> str:
-    """The report as one HTML page that needs nothing beside itself."""
-    rows = [
-        [f'<a href="#{_id(report)}">{escape(report.name)}</a>']
-        + [escape(text) for text in _overview(report)]
-        for report in reports
-    ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta '
-        'name="viewport" content="width=device-width,initial-scale=1"><title>grok_jax: '
-        f"{total(reports)}</title><style>{_STYLE}</style></head><body><main><h1>"
-        f"{total(reports)}</h1>{_table(_HEAD, rows)}{''.join(map(_section, reports))}"
-        "</main></body></html>\n"
-    )
-
-
-def _section(report: Report) -> str:
-    facts = "".join(
-        f"<dt>{name}</dt><dd>{escape(fact)}</dd>" for name, fact in report.facts.items()
-    )
-    marks = {True: '<span class="yes">yes</span>', False: '<span class="no">NO</span>'}
-    rows = [[*_cells(c, escape), marks[bool(c["holds"])]] for c in report.claims]
-    figures = "".join(
-        f'<figure><img alt="{escape(report.alt(name))}" src="data:image/png;base64,'
-        f'{base64.b64encode(png).decode()}"><figcaption>{escape(name)}</figcaption>'
-        "</figure>"
-        for name, png in report.figures.items()
-    )
-    return (
-        f'<section id="{_id(report)}"><h2>{escape(report.name)}: claims held: '
-        f"{report.score}</h2><p>{escape(report.description)}</p><dl>{facts}</dl>"
-        f"{_table(_COLUMNS, rows) if rows else ''}{figures}<details><summary>settings"
-        f"</summary><pre>{escape(json.dumps(report.settings, indent=1))}</pre>"
-        "</details></section>"
-    )
-
-
-def _id(report: Report) -> str:
-    return re.sub(r"\W", "-", report.key)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of HTML cells; on a narrow screen each row is a card."""
-
-    def row(cells: Sequence[str]) -> str:
-        named = zip(head, cells, strict=True)
-        return "".join(f'<td data-label="{name}">{cell}</td>' for name, cell in named)
-
-    top = "".join(f'<th scope="col">{name}</th>' for name in head)
-    body = "".join(f"<tr>{row(cells)}</tr>" for cells in rows)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def write(reports: Sequence[Report], out: Path | None, markdown: Path) -> None:

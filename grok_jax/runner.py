@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -76,6 +76,14 @@ class Progress:
         return left / self.rate if self.rate > 0 else float("nan")
 
 
+class Records(NamedTuple):
+    """Curves of some runs at some steps; NaN where a run was not measured."""
+
+    runs: np.ndarray  # [n] run numbers of the grid
+    steps: np.ndarray  # [S]
+    curves: dict[str, np.ndarray]  # [n, S]; what is more than a number is left out
+
+
 @dataclass
 class Position:
     """How far a sweep has come; with the records this is all that a resume needs."""
@@ -104,10 +112,12 @@ class Sweeper:
         say: Callable[[str], None] = print,
         progress: Callable[[Progress], None] = lambda _: None,
         stop_requested: Callable[[], bool] = lambda: False,
+        seen: Callable[[Records], None] | None = None,
     ):
+        """`seen` gets the records of each segment, after a resume those before it."""
         self.plan, self.engine, self.folder = plan, engine, folder
         self.grok, self.say, self.progress = grok or Grok(), say, progress
-        self.stop_requested = stop_requested
+        self.stop_requested, self.seen = stop_requested, seen
         self.groups = plan.groups()
         self.devices = engine.devices or tuple(jax.local_devices())
         self.records: dict[int, dict[str, np.ndarray]] = {}
@@ -240,6 +250,17 @@ class Sweeper:
             buffer = self._buffer(name, shape, values.dtype, True)
             cells = np.ix_(members, pieces.index[measured])
             buffer[cells] = values[:, measured]
+        self._show(self.position.group, members, pieces.index[measured])
+
+    def _show(self, group: int, members: np.ndarray, indices: np.ndarray) -> None:
+        if not (self.seen and len(indices)):
+            return
+        held, cells = self.records[group], np.ix_(members, indices)
+        measured = np.isfinite(held["train_loss"][cells])
+        names = (n for n in sorted(self.per_step[group]) if held[n].ndim == 2)
+        curves = {name: np.where(measured, held[name][cells], np.nan) for name in names}
+        numbers = np.asarray(self.groups[group].members)[members]
+        self.seen(Records(numbers, self._steps(self.groups[group])[indices], curves))
 
     def _keep_ends(self, members: np.ndarray, ends: Mapping[str, np.ndarray]) -> None:
         for name, values in ends.items():
@@ -338,6 +359,8 @@ class Sweeper:
             f"{min(self.position.group + 1, len(self.groups))} of {len(self.groups)}, "
             f"step {self.position.at:,}, after {self.position.seconds:.0f} s."
         )
+        for number, held in self.records.items():
+            self._show(number, *map(np.arange, held["train_loss"].shape))
 
     def _results(self) -> xr.Dataset:
         numbers = range(len(self.groups))

@@ -17,7 +17,7 @@ import pytest
 import xarray as xr
 from processes import K3, ROOT
 
-from grok_jax import checkpoint, launch, record
+from grok_jax import checkpoint, launch, record, watch
 from grok_jax import claims as claims_lib
 
 AXES = {"epsilon", "output_scale", "seed"}
@@ -174,13 +174,13 @@ def test_sigterm_saves_and_ends_with_75_and_the_same_line_goes_on_to_the_same_bi
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_after_the_segment(number, tmp_path, monkeypatch):
-    show = launch.Watch.show
+    show = watch.Watch.show
 
     def interrupted(self, progress):
         show(self, progress)
         signal.raise_signal(number)
 
-    monkeypatch.setattr(launch.Watch, "show", interrupted)
+    monkeypatch.setattr(watch.Watch, "show", interrupted)
     assert launch.main(line(tmp_path / "run", *SHORT)) == launch.STOPPED
     assert signal.getsignal(number) is not interrupted  # handlers are given back
     assert checkpoint.restore_newest(tmp_path / "run" / "checkpoints")[1]

@@ -136,6 +136,25 @@ def test_the_page_needs_nothing_beside_itself(workdir, tmp_path):
     }
 
 
+def test_the_report_says_from_which_commit_it_is(workdir, unfinished, tmp_path):
+    out = tmp_path / "out"
+    text = written(out, workdir, unfinished)
+    for said in (text, (out / "summary.md").read_text()):
+        assert "All from commit 8aa423b-dirty." in said
+    write_json(unfinished.config, {**ABOUT, "name": "K8", "git_commit": "17bc"})
+    text = written(out, workdir, unfinished)
+    for said in (text, (out / "summary.md").read_text()):
+        assert "From several commits: 8aa423b-dirty (1), 17bc (1)." in said
+
+
+def test_every_link_leads_somewhere_on_the_page(workdir, unfinished, tmp_path):
+    page = Page(written(tmp_path / "out", workdir, unfinished))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [attributes["href"].removeprefix("#") for attributes in page.all("a")]
+    assert len(links) == 3 and set(links) == set(ids)
+
+
 def test_the_summary_refers_to_figures_that_lie_beside_it(workdir, tmp_path):
     out, gallery = tmp_path / "out", tmp_path / "gallery"
     written(out, workdir)

@@ -1,0 +1,350 @@
+"""Watching a run from outside: a progress line, progress.json, and, where --log asks
+for it, TensorBoard or Weights & Biases.
+
+    segment -> records on the host -> Watch.records  -> a Log for each kind of --log
+            -> progress            -> Watch.show     -> line, progress.json, the Logs
+
+Every run of the grid is a run of its own there, so that seeds stay apart and nothing
+is averaged; beside them lies one named `progress`, over the steps of all runs. Curves
+alone are shown (a number for each record); results.nc holds everything. None of this
+changes a number: a log that fails says so once and is left, and the run goes on.
+"""
+
+import hashlib
+import importlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from grok_jax import programs, record, runner
+from grok_jax.grid import short_name
+from grok_jax.settings import SettingError, nearest
+
+
+class Shown(NamedTuple):
+    """One run as a log shows it."""
+
+    name: str  # its place in the grid, fit for a folder's name
+    settings: dict[str, Any]
+
+
+class Sink(Protocol):
+    """Where a log puts numbers."""
+
+    most: int  # runs that it can show
+
+    def put(self, run: Shown, step: int, values: Mapping[str, float]) -> None:
+        """Adds the numbers of one record; steps of a run increase."""
+
+    def flush(self) -> None:
+        """Returns when what was put can be read."""
+
+    def close(self) -> None:
+        """Ends it."""
+
+
+class TensorBoard:
+    """A folder of event files for each run, in WORKDIR/tensorboard."""
+
+    most = 256  # each holds a file open
+
+    def __init__(self, folder: Path, told: Mapping[str, int]):
+        self._folder, self._told = folder, dict(told)
+        self._x = importlib.import_module("tensorboardX")
+        self._proto = importlib.import_module("tensorboardX.proto.summary_pb2")
+        self._writers: dict[str, Any] = {}
+
+    def put(self, run: Shown, step: int, values: Mapping[str, float]) -> None:
+        """Writes one event with all the numbers: seven times as fast as one each."""
+        if run.name not in self._writers:
+            new = self._told.get(run.name, -1) + 1  # what was killed may have gone on
+            path = str(self._folder / run.name)
+            self._writers[run.name] = self._x.SummaryWriter(path, purge_step=new)
+        value = self._proto.Summary.Value
+        pairs = [value(tag=tag, simple_value=v) for tag, v in values.items()]
+        self._writers[run.name].file_writer.add_summary(
+            self._proto.Summary(value=pairs), step
+        )
+
+    def flush(self) -> None:
+        for writer in self._writers.values():
+            writer.flush()
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+
+class WandB:
+    """A run for each run, grouped by the workdir's name; its files in WORKDIR/wandb.
+
+    The project, the entity and offline mode are what W&B's own environment variables
+    say. A run keeps its id when it is resumed; offline, `wandb sync --append` joins
+    its parts.
+    """
+
+    most = 64  # opening one takes a tenth of a second and more
+
+    def __init__(self, folder: Path, told: Mapping[str, int]):
+        del told
+        self._folder, self._runs = folder, {}
+        self._wandb = importlib.import_module("wandb")
+        about = record.read_json(folder.parent / "config.json")  # and never changes
+        self._own = hashlib.sha256(json.dumps(about).encode())
+
+    def put(self, run: Shown, step: int, values: Mapping[str, float]) -> None:
+        if run.name not in self._runs:
+            own = self._own.copy()
+            own.update(run.name.encode())
+            self._runs[run.name] = self._wandb.init(
+                project=os.environ.get("WANDB_PROJECT", "grok_jax"),
+                group=self._folder.parent.name,
+                id=own.hexdigest()[:16],
+                name=run.name,
+                config=run.settings,
+                dir=str(self._folder.parent),
+                resume="allow",
+                reinit="create_new",
+                settings=self._wandb.Settings(silent=True, console="off"),
+            )
+        if step >= self._runs[run.name].step:  # else the server has it already
+            self._runs[run.name].log(dict(values), step=step)
+
+    def flush(self) -> None:
+        """W&B sends on its own, from a process of its own."""
+
+    def close(self) -> None:
+        for run in self._runs.values():
+            run.finish()
+
+
+class Kind(NamedTuple):
+    """What --log can name: also the extra to install, and the folder in the workdir."""
+
+    library: str
+    sink: Callable[[Path, Mapping[str, int]], Sink]
+
+
+KINDS = {
+    "tensorboard": Kind("tensorboardX", TensorBoard),
+    "wandb": Kind("wandb", WandB),
+}
+
+
+def check(text: str) -> list[str]:
+    """The kinds of log that --log names, all of them ready to be opened.
+
+    Raises:
+      SettingError: an unknown kind, a library that is missing, or W&B without a key.
+    """
+    kinds = list(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
+    for kind in kinds:
+        if kind not in KINDS:
+            raise SettingError(f"--log knows no {kind!r}; {nearest(kind, KINDS)}.")
+        try:
+            library = importlib.import_module(KINDS[kind].library)
+        except ImportError as error:
+            raise SettingError(
+                f"--log={kind} needs {KINDS[kind].library}: "
+                f"pip install 'grok_jax[{kind}]'."
+            ) from error
+        if kind == "wandb":
+            _check_key(library)
+    return kinds
+
+
+def _check_key(wandb: Any) -> None:
+    """Asks for a key now, where somebody sits at a terminal, rather than later."""
+    try:
+        known = wandb.setup().settings.mode != "online" or wandb.login()
+    except wandb.errors.UsageError:
+        known = False
+    except Exception as error:  # a variable of its environment that it refuses
+        raise SettingError(f"--log=wandb cannot start: {first_line(error)}.") from error
+    if not known:
+        raise SettingError(
+            "--log=wandb finds no key; run `wandb login`, or set WANDB_MODE=offline."
+        )
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def shown(plan: programs.Plan) -> list[Shown]:
+    """The runs of a grid under names of their own, such as "epsilon=0.25,seed=1"."""
+    runs = plan.grid.runs()
+    names = [_name(run) for run in runs]
+    if len(set(names)) < len(names) or max(map(len, names)) > 150:
+        names = [f"{number:05d}_{name[:120]}" for number, name in enumerate(names)]
+    settings = ({**plan.settings, **run} for run in runs)
+    return [Shown(*pair) for pair in zip(names, settings, strict=True)]
+
+
+def _name(run: Mapping[str, Any]) -> str:
+    text = ",".join(f"{short_name(path)}={value}" for path, value in run.items())
+    return re.sub(r"[^\w.=,+-]", "_", text) or "run"
+
+
+class Log:
+    """One kind of log of a workdir: what it was told, and until when.
+
+    How far each run was told lies in `logged.json` beside it: a resume begins at an
+    older checkpoint, and tells nothing twice.
+    """
+
+    def __init__(
+        self, kind: str, workdir: record.Workdir, plan: programs.Plan, say: Any
+    ):
+        self._kind, self._say = kind, say
+        self._workdir, self._path = workdir, workdir.path / kind / "logged.json"
+        self._told: dict[str, int] = {}
+        self._runs = shown(plan)
+        self._sink: Sink | None = None
+        self._safely(self._open)
+        if self._sink and len(self._runs) > self._sink.most:
+            say(
+                f"--log={kind} shows the first {self._sink.most} of "
+                f"{len(self._runs):,} runs; results.nc will hold all."
+            )
+
+    def _open(self) -> None:
+        self._workdir.make(self._kind)
+        if self._path.exists():
+            self._told = record.read_json(self._path)
+        self._sink = KINDS[self._kind].sink(self._path.parent, self._told)
+
+    def _safely(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Calls it; a log that fails is left."""
+        try:
+            call(*arguments)
+        except Exception as error:  # whatever a foreign library raises
+            self._sink = None
+            self._say(
+                f"--log={self._kind} failed and is left ({first_line(error)}); the run "
+                "goes on."
+            )
+
+    def records(self, new: runner.Records) -> None:
+        """Shows what of these records is new."""
+        self._safely(self._records, new)
+
+    def progress(self, progress: runner.Progress) -> None:
+        """Shows how far the sweep is, over the steps of all its runs."""
+        self._safely(self._progress, progress)
+
+    def close(self) -> None:
+        """Ends it."""
+        if self._sink:
+            self._safely(self._sink.close)
+
+    def _records(self, new: runner.Records) -> None:
+        if not self._sink:
+            return
+        for row, number in enumerate(new.runs):
+            if number >= self._sink.most:
+                continue
+            own = {name: values[row] for name, values in new.curves.items()}
+            for column, step in enumerate(new.steps):
+                pairs = ((name, float(values[column])) for name, values in own.items())
+                self._put(self._runs[number], int(step), dict(pairs))
+        self._note()
+
+    def _progress(self, progress: runner.Progress) -> None:
+        names = ("rate", "memorised", "generalised", "diverged")
+        values = {name: float(getattr(progress, name)) for name in names}
+        self._put(Shown("progress", {}), progress.run_steps, values)
+        self._note()
+
+    def _put(self, run: Shown, step: int, values: Mapping[str, float]) -> None:
+        finite = {name: value for name, value in values.items() if np.isfinite(value)}
+        if self._sink and finite and step > self._told.get(run.name, -1):
+            self._sink.put(run, step, finite)
+            self._told[run.name] = step
+
+    def _note(self) -> None:
+        """What can be read now will not be told again."""
+        if self._sink:
+            self._sink.flush()
+            record.write_json(self._path, self._told)
+
+
+class Line(Protocol):
+    """A line of the terminal that is written over."""
+
+    def update(self, status: str) -> None:
+        """Shows another text."""
+
+    def stop(self) -> None:
+        """Leaves the terminal."""
+
+
+class Watch:
+    """Progress as a live line (a line now and then where there is no terminal) and in
+    progress.json, and what else watches."""
+
+    def __init__(
+        self,
+        workdir: record.Workdir,
+        say: Callable[[str], None],
+        live: Line | None = None,
+        logs: Sequence[Log] = (),
+        seconds: float = 15.0,
+    ):
+        self._workdir, self._say, self._live = workdir, say, live
+        self._logs, self._seconds, self._last = logs, seconds, -1e9
+
+    def records(self, new: runner.Records) -> None:
+        """Tells the logs."""
+        for log in self._logs:
+            log.records(new)
+
+    def show(self, progress: runner.Progress) -> None:
+        """Tells everybody how far the sweep is."""
+        content = {**progress.__dict__, "eta": progress.eta, "at": time.time()}
+        record.write_json(self._workdir.progress, content)
+        for log in self._logs:
+            log.progress(progress)
+        text = progress_text(progress)
+        if self._live:
+            self._live.update(text)
+        elif time.monotonic() - self._last >= self._seconds:
+            self._last = time.monotonic()
+            self._say(text)
+
+    def close(self) -> None:
+        """Leaves the terminal and ends the logs."""
+        if self._live:
+            self._live.stop()
+        for log in self._logs:
+            log.close()
+
+
+def progress_text(progress: runner.Progress) -> str:
+    """One line: how far, how fast, how long, and what the runs have reached."""
+    share = progress.run_steps / max(progress.run_steps_total, 1)
+    eta = clock(progress.eta) if progress.eta == progress.eta else "?"
+    return (
+        f"{share:4.0%}  {clock(progress.seconds)} gone, {eta} left at most  "
+        f"{progress.rate:,.0f} run-steps/s  of {progress.runs} runs: "
+        f"{progress.memorised} memorised, {progress.generalised} generalised, "
+        f"{progress.diverged} diverged"
+    )
+
+
+def clock(seconds: float) -> str:
+    """
+    >>> clock(75.2), clock(7300)
+    ('1:15', '2:01:40')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
