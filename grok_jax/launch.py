@@ -9,11 +9,14 @@ devices; process 0 alone writes. SLURM and TPU pods that say so in the environme
 recognised; else --distributed asks the cluster, or each process is told its place with
 --coordinator=HOST:PORT --num_processes=N --process_id=I.
 
+DIR may lie in an object store: gs://BUCKET/FOLDER, with pip install 'grok_jax[gcs]'.
+
 Exit status: 0 done; 2 wrong usage; 75 stopped by SIGTERM or SIGINT after saving.
 """
 
 import importlib.metadata
 import importlib.util
+import io
 import json
 import os
 import shlex
@@ -36,7 +39,7 @@ from rich.table import Table
 
 from grok_jax import claims as claims_lib
 from grok_jax import config as config_lib
-from grok_jax import hosts, plot, record, runner
+from grok_jax import hosts, plot, record, remote, runner
 from grok_jax.checkpoint import CheckpointError
 from grok_jax.settings import SettingError, nearest
 from grok_jax.tasks.files import DataError
@@ -83,7 +86,7 @@ def _run(options: Any, overrides: Sequence[str], argv: Sequence[str]) -> int:
                 runner.check_data(resolved.plan)
             if not options.dry_run and hosts.is_writer():
                 workdir.create()
-                held.enter_context(workdir.locked())
+                held.enter_context(workdir.locked(console.print))
         if options.dry_run:
             dry_run(resolved, engine, workdir)
             return DONE
@@ -161,7 +164,9 @@ def finish(experiment: ModuleType, results: xr.Dataset, workdir: record.Workdir)
     figures = drawn if isinstance(drawn, dict) else {"figure": drawn}
     for name, figure in figures.items():
         assert isinstance(figure, Figure)
-        plot.save(figure, workdir.figures / f"{name}.png")
+        content = io.BytesIO()
+        plot.save(figure, content)
+        record.write_bytes(workdir.figures / f"{name}.png", content.getvalue())
     print_claims(tested)
     console.print(f"Figures: {workdir.figures}")
     return DONE
@@ -286,13 +291,18 @@ class Watch:
 
     def __init__(self, workdir: record.Workdir, seconds: float = 15.0):
         self._workdir, self._seconds, self._last = workdir, seconds, -1e9
+        # a store takes its time, and no more than one write a second of one object
+        self._pause, self._wrote = 10.0 if remote.is_remote(workdir.path) else 0.0, -1e9
         self._live = console.status("compiling ...") if console.is_terminal else None
         if self._live:
             self._live.start()
 
     def show(self, progress: runner.Progress) -> None:
-        content = {**progress.__dict__, "eta": progress.eta, "at": time.time()}
-        record.write_json(self._workdir.progress, content)
+        self._workdir.check_lock()
+        if time.monotonic() - self._wrote >= self._pause:
+            content = {**progress.__dict__, "eta": progress.eta, "at": time.time()}
+            record.write_json(self._workdir.progress, content)
+            self._wrote = time.monotonic()
         text = progress_text(progress)
         if self._live:
             self._live.update(text)
