@@ -206,3 +206,55 @@ def test_a_signal_in_the_pause_ends_the_loop(tmp_path):
 def test_the_loop_says_what_is_wrong_with_its_own_line(arguments):
     done = run(LOOP, *arguments)
     assert done.returncode == 2 and done.stderr.startswith("run_until_done: ")
+
+
+# --- the SLURM script of TPU_SETUP.md ------------------------------------------------
+
+SLURM = {
+    "srun": "echo $$ >pid; trap 'sleep 0.3; exit 75' TERM; echo up; sleep 30 & wait",
+    "scancel": 'echo "scancel $*" >>said; kill -TERM "$(cat pid)"',
+    "scontrol": 'echo "scontrol $*" >>said',
+}
+"""Commands that stand for those of a cluster; srun runs until it is told to stop."""
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Starts the script of the document where the commands of SLURM are stubs."""
+    text = (ROOT / "TPU_SETUP.md").read_text().split("<!-- slurm script -->\n", 1)[1]
+    script = text.split("```bash\n", 1)[1].split("```", 1)[0]
+    (tmp_path / "job.sh").write_text(script)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").write_text("")
+
+    def start(**changed):
+        for name, body in {**SLURM, **changed}.items():
+            (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+            (tmp_path / name).chmod(0o755)
+        path = f"{tmp_path}:{ENVIRONMENT['PATH']}"
+        return subprocess.Popen(
+            ["bash", "job.sh"],
+            cwd=tmp_path,
+            env={**ENVIRONMENT, "PATH": path, "SLURM_JOB_ID": "17"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def test_a_job_near_its_limit_saves_and_is_queued_again(cluster, tmp_path):
+    process = cluster()
+    assert process.stdout is not None and process.stdout.readline() == "up\n"
+    process.terminate()
+    assert process.wait(timeout=20) == 75
+    said = (tmp_path / "said").read_text().splitlines()
+    assert said == ["scancel --signal=TERM 17", "scontrol requeue 17"]
+
+
+@pytest.mark.parametrize("status", [0, 2, 75])
+def test_a_job_that_ends_by_itself_is_queued_again_only_where_it_may(
+    status, cluster, tmp_path
+):
+    assert cluster(srun=f"exit {status}").wait(timeout=20) == status
+    assert (tmp_path / "said").exists() == (status == 75)
