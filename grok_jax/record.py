@@ -41,6 +41,7 @@ class Workdir:
         try:
             started = self.config.exists()
             is_folder = self.path.is_dir()
+            inside = list(self.path.iterdir()) if is_folder else []
         except remote.failures(self.path) as error:  # also a name too long
             raise RecordError(
                 f"The workdir {self.path} cannot be read: {_why(self.path, error)}."
@@ -56,7 +57,7 @@ class Workdir:
                     f"{', '.join(differ[:6])}{', ...' if len(differ) > 6 else ''}); "
                     "nothing was touched. Give another --workdir."
                 )
-        elif is_folder and any(map(self._is_foreign, self.path.iterdir())):
+        elif any(map(self._is_foreign, inside)):
             raise RecordError(
                 f"{self.path} is not empty and holds no config.json; nothing was "
                 "touched. Give an empty or new --workdir."
@@ -144,7 +145,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except (*remote.failures(path), ValueError) as error:
-        raise RecordError(f"{path} is missing or not readable: {error}.") from error
+        why = remote.reason(error) if remote.is_remote(path) else error
+        raise RecordError(f"{path} is missing or not readable: {why}.") from error
 
 
 def write_results(path: Path, results: xr.Dataset) -> None:

@@ -239,7 +239,13 @@ def test_a_damaged_newest_object_is_skipped_and_a_strange_one_is_not_looked_at(p
         checkpoint.restore_newest(folder)
 
 
-def test_a_run_may_be_copied_from_a_store_to_a_disk_and_back(place, tmp_path):
+@pytest.mark.parametrize("store", ["memory", "gs"])
+def test_a_run_may_be_copied_from_a_store_to_a_disk_and_back(
+    store, place, tmp_path, request
+):
+    if store == "gs":
+        request.getfixturevalue("emulator")
+        place = "gs://bucket/copied/run"
     there, here = Workdir(place).checkpoints, tmp_path / "checkpoints"
     checkpoint.save(there, 1, other(1), {"own": 1})
     remote.download(there, here)
