@@ -442,7 +442,8 @@ def start(arguments):
 def test_a_run_in_a_bucket_that_is_killed_goes_on_to_the_results_of_a_local_one(
     emulator, tmp_path, capsys
 ):
-    assert launch.main(line(tmp_path / "run", *LONG)) == launch.DONE
+    whole = LONG[:-2]  # in segments of their usual length, which changes nothing
+    assert launch.main(line(tmp_path / "run", *whole)) == launch.DONE
     workdir = Workdir("gs://bucket/run")
     for kills in range(2):
         process, begun = start(line(workdir.path, *LONG)), newest(workdir)
