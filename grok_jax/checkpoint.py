@@ -1,13 +1,18 @@
 """Checkpoints of a sweep: the only module that knows orbax. Process 0 calls it.
 
-A checkpoint is one flat tree of arrays by name. Each is written beside its name and
-renamed when complete, so that a kill at any moment leaves the one before it whole.
+A checkpoint is one flat tree of arrays by name: on a disk a folder of orbax, written
+beside its name and renamed when complete; in an object store that folder as one object,
+STEP.zip, which appears whole. So a kill at any moment leaves the one before it whole,
+and either kind is read in either place.
 """
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import tempfile
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -16,7 +21,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from grok_jax import tree
+from grok_jax import remote, tree
 
 VERSION = 1
 KEEP = 2
@@ -40,15 +45,17 @@ def save(folder: Path, step: int, content: Any, about: dict[str, Any]) -> None:
     about = {**own, **about}
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     try:
-        with _checkpointer() as writer:
-            writer.save(folder.absolute() / str(step), arrays, force=True)
-    except (OSError, ValueError) as error:
+        if remote.is_remote(folder):
+            _save_there(folder / f"{step}.zip", arrays)
+        else:
+            _save_here(folder.absolute() / str(step), arrays)
+    except (*remote.failures(folder), ValueError) as error:
         raise CheckpointError(
-            f"Checkpoint {step} could not be written to {folder}: {_first(error)}; "
+            f"Checkpoint {step} could not be written to {folder}: "
+            f"{_first(error, folder)}; "
             "the checkpoints before it are whole."
         ) from error
-    for old in _steps(folder)[KEEP:]:
-        shutil.rmtree(folder / str(old), ignore_errors=True)
+    _remove_old(folder)
 
 
 def restore_newest(
@@ -62,23 +69,22 @@ def restore_newest(
         readable one was written in another layout.
     """
     skipped = []
-    steps = _steps(folder)
-    for step in steps:
+    paths = _complete(folder)
+    for path in paths:
         try:
-            leaves, about = _read(folder.absolute() / str(step))
+            leaves, about = _read(path)
         except Exception as error:  # whatever a damaged file makes the reader raise
             skipped.append(
-                f"Checkpoint {step} is not readable ({_first(error)}); going back to "
-                "the one before it."
+                f"Checkpoint {path.stem} is not readable ({_first(error, path)}); "
+                "going back to the one before it."
             )
             continue
         if about["version"] != VERSION:
             raise CheckpointError(
-                f"{folder / str(step)} has layout {about['version']}; this program "
-                f"reads {VERSION}."
+                f"{path} has layout {about['version']}; this program reads {VERSION}."
             )
         return leaves, about, skipped
-    if steps:
+    if paths:
         raise CheckpointError(
             f"No checkpoint in {folder} is readable; give another workdir to start "
             "afresh."
@@ -110,9 +116,35 @@ def fit(leaves: dict[str, np.ndarray], like: Any) -> Any:
     )
 
 
+def _save_here(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with _checkpointer() as writer:
+        writer.save(path, arrays, force=True)
+
+
+def _save_there(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Packs the folder of orbax in a scratch folder and uploads it as one object."""
+    with tempfile.TemporaryDirectory(prefix="grok_jax_") as scratch:
+        folder, packed = Path(scratch) / "whole", Path(scratch) / path.name
+        _save_here(folder, arrays)
+        with zipfile.ZipFile(packed, "w") as pack:
+            for each in sorted(folder.rglob("*")):
+                pack.write(each, each.relative_to(folder))
+        remote.upload(packed, path)
+
+
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    with _checkpointer() as reader:
-        arrays = reader.restore(path)
+    """(arrays by name, about) of a folder or its zip, here or in a store."""
+    with tempfile.TemporaryDirectory(prefix="grok_jax_") as scratch:
+        folder, packed = path, path.suffix == ".zip"
+        if remote.is_remote(path):
+            folder = Path(scratch) / ("packed" if packed else "whole")
+            remote.download(path, folder)
+        if packed:
+            with zipfile.ZipFile(folder) as pack:
+                folder = Path(scratch) / "whole"
+                pack.extractall(folder)
+        with _checkpointer() as reader:
+            arrays = reader.restore(folder)
     about = json.loads(bytes(np.asarray(arrays.pop("about"))))
     leaves = [np.asarray(arrays[key]) for key in sorted(arrays)]
     if about["checksum"] != _checksum(leaves):
@@ -138,20 +170,40 @@ def _checksum(leaves: list[np.ndarray]) -> int:
     return total
 
 
-def _steps(folder: Path) -> list[int]:
-    """Complete checkpoints, newest first (a half-written one bears another name)."""
-    if not folder.is_dir():
-        return []
-    return sorted(
-        (int(path.name) for path in folder.iterdir() if path.name.isdigit()),
-        reverse=True,
-    )
+def _complete(folder: Path) -> list[Path]:
+    """Complete checkpoints, newest first (a half-written one bears another name).
+
+    Raises:
+      CheckpointError: the object store cannot be read.
+    """
+    try:
+        found = list(folder.iterdir()) if folder.is_dir() else []
+    except remote.failures(folder) as error:
+        why = remote.reason(error)
+        raise CheckpointError(f"{folder} cannot be read: {why}.") from error
+    paths = [path for path in found if re.fullmatch(r"\d+(\.zip)?", path.name)]
+    newest = sorted(paths, key=lambda path: (int(path.stem), path.name), reverse=True)
+    return [path if remote.is_remote(path) else path.absolute() for path in newest]
 
 
-def _first(error: Exception) -> str:
+def _remove_old(folder: Path) -> None:
+    """Removes all but the newest `KEEP`; what cannot be removed stays."""
+    with contextlib.suppress(CheckpointError, *remote.failures(folder)):
+        for old in _complete(folder)[KEEP:]:
+            if remote.is_remote(old):
+                remote.remove(old)
+            elif old.is_dir():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                old.unlink()
+
+
+def _first(error: Exception, where: Path) -> str:
     """The cause in a few words (tensorstore names it at the end of a long line)."""
     code = re.search(r"os_error_code='(\d+)'", str(error))
     if code:
         return os.strerror(int(code[1]))
+    if remote.is_remote(where):
+        return remote.reason(error)
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__

@@ -10,6 +10,8 @@ devices; process 0 alone writes. SLURM and TPU pods that say so in the environme
 recognised; else --distributed asks the cluster, or each process is told its place with
 --coordinator=HOST:PORT --num_processes=N --process_id=I.
 
+DIR may lie in an object store: gs://BUCKET/FOLDER, with pip install 'grok_jax[gcs]'.
+
 --dry_run says what would run, what memory it needs and how long it takes here; with
 --machine_devices=N --machine_tflops=PEAK_OF_ONE [--machine_efficiency=SHARE]
 [--machine_memory_gb=OF_ONE] on a machine that one does not sit at.
@@ -27,6 +29,7 @@ if __name__ == "__main__":  # the imports below take seconds; a stop then is one
 
 import importlib.metadata
 import importlib.util
+import io
 import json
 import os
 import shlex
@@ -98,12 +101,14 @@ def _run(
             workdir.check(resolved.stored)
             engine = config_lib.set_up_jax(resolved.engine)
             console.quiet = not hosts.is_writer()
-            logs = watch_lib.check(options.log) if hosts.is_writer() else []
+            logs = (
+                watch_lib.check(options.log, workdir.path) if hosts.is_writer() else []
+            )
             if not workdir.results.exists():
                 programs.check_data(resolved.plan)
             if not options.dry_run and hosts.is_writer():
                 workdir.create()
-                held.enter_context(workdir.locked())
+                held.enter_context(workdir.locked(console.print))
         if options.dry_run:
             dry_run(resolved, engine, workdir, machine)
             return DONE
@@ -190,7 +195,9 @@ def finish(experiment: ModuleType, results: xr.Dataset, workdir: record.Workdir)
     figures = drawn if isinstance(drawn, dict) else {"figure": drawn}
     for name, figure in figures.items():
         assert isinstance(figure, Figure)
-        plot.save(figure, workdir.figures / f"{name}.png")
+        content = io.BytesIO()
+        plot.save(figure, content)
+        record.write_bytes(workdir.figures / f"{name}.png", content.getvalue())
     print_claims(tested)
     console.print(f"Figures: {workdir.figures}")
     return DONE

@@ -1,9 +1,13 @@
-"""The run folder: config.json, results.nc, claims.json. Every file appears whole."""
+"""The run folder: config.json, results.nc, claims.json. Every file appears whole.
+
+It lies on a disk or in an object store (gs://bucket/run, see remote).
+"""
 
 import fcntl
+import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from grok_jax import remote
 from grok_jax.grid import Grid
 
 
@@ -22,21 +27,24 @@ class Workdir:
     """One run's folder and the names in it."""
 
     def __init__(self, path: str | Path):
-        self.path = Path(path).absolute()
+        self.path = remote.path(path).absolute()
         self.config = self.path / "config.json"
         self.results = self.path / "results.nc"
         self.claims = self.path / "claims.json"
         self.progress = self.path / "progress.json"
         self.figures = self.path / "figures"
         self.checkpoints = self.path / "checkpoints"
+        self._lock: remote.Lock | None = None
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Raises RecordError unless this folder is new or holds this very config."""
         try:
             started = self.config.exists()
-        except OSError as error:  # a name too long, a folder that may not be entered
+            is_folder = self.path.is_dir()
+            inside = list(self.path.iterdir()) if is_folder else []
+        except remote.failures(self.path) as error:  # also a name too long
             raise RecordError(
-                f"The workdir {self.path} cannot be read: {error.strerror}."
+                f"The workdir {self.path} cannot be read: {_why(self.path, error)}."
             ) from error
         if started:
             held = read_json(self.config)["config"]
@@ -49,12 +57,12 @@ class Workdir:
                     f"{', '.join(differ[:6])}{', ...' if len(differ) > 6 else ''}); "
                     "nothing was touched. Give another --workdir."
                 )
-        elif self.path.is_dir() and any(map(self._is_foreign, self.path.iterdir())):
+        elif any(map(self._is_foreign, inside)):
             raise RecordError(
                 f"{self.path} is not empty and holds no config.json; nothing was "
                 "touched. Give an empty or new --workdir."
             )
-        elif self.path.exists() and not self.path.is_dir():
+        elif self.path.exists() and not is_folder:
             raise RecordError(f"{self.path} is a file; give a folder as --workdir.")
 
     def _is_foreign(self, path: Path) -> bool:
@@ -65,14 +73,15 @@ class Workdir:
     def create(self) -> None:
         """Makes the folder; raises RecordError where that is not allowed."""
         try:
-            self.figures.mkdir(parents=True, exist_ok=True)
-            self.checkpoints.mkdir(exist_ok=True)
+            if not remote.is_remote(self.path):  # a store has no folders
+                self.figures.mkdir(parents=True, exist_ok=True)
+                self.checkpoints.mkdir(exist_ok=True)
             probe = self.path / ".writable"
-            probe.write_text("")
+            probe.write_bytes(b"")
             probe.unlink()
-        except OSError as error:
+        except remote.failures(self.path) as error:
             raise RecordError(
-                f"The workdir {self.path} cannot be written: {error.strerror}."
+                f"The workdir {self.path} cannot be written: {_why(self.path, error)}."
             ) from error
 
     def make(self, name: str) -> None:
@@ -80,8 +89,12 @@ class Workdir:
         (self.path / name).mkdir(exist_ok=True)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, say: Callable[[str], None] = print) -> Iterator[None]:
         """Holds the folder for this process alone; a second one is refused."""
+        if remote.is_remote(self.path):
+            with self._locked_there(say):
+                yield
+            return
         with open(self.path / ".lock", "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -91,24 +104,53 @@ class Workdir:
                 ) from error
             yield
 
+    @contextmanager
+    def _locked_there(self, say: Callable[[str], None]) -> Iterator[None]:
+        self._lock = lock = remote.Lock(self.path / ".lock", say)
+        try:
+            lock.__enter__()
+        except remote.Held as error:
+            raise RecordError(
+                f"Another launch ({error}) is running in {self.path}; wait for it to "
+                "end."
+            ) from error
+        except Exception as error:  # of the store
+            raise RecordError(
+                f"The workdir {self.path} cannot be locked: {remote.reason(error)}."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.__exit__()
+
+    def check_lock(self) -> None:
+        """Raises RecordError where another launch has taken the folder meanwhile."""
+        if self._lock is not None and self._lock.lost:
+            raise RecordError(f"Another launch has taken {self.path}; this one ends.")
+
 
 def _as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
+def _why(path: Path, error: Exception) -> str:
+    if remote.is_remote(path):
+        return remote.reason(error)
+    return getattr(error, "strerror", None) or str(error)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Writes `content` so that a reader finds the old file or the new one, whole."""
-    _replace(
-        path, lambda part: part.write_text(json.dumps(content, indent=1, default=str))
-    )
+    write_bytes(path, json.dumps(content, indent=1, default=str).encode())
 
 
 def read_json(path: Path) -> Any:
     """Raises RecordError where `path` is missing or not JSON."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path} is missing or not readable: {error}.") from error
+        return json.loads(path.read_bytes())
+    except (*remote.failures(path), ValueError) as error:
+        why = remote.reason(error) if remote.is_remote(path) else error
+        raise RecordError(f"{path} is missing or not readable: {why}.") from error
 
 
 def write_results(path: Path, results: xr.Dataset) -> None:
@@ -117,7 +159,7 @@ def write_results(path: Path, results: xr.Dataset) -> None:
     Made in memory first: HDF5 ends the whole process where a disk is full.
     """
     content: Any = results.to_netcdf(engine="h5netcdf")
-    _replace(path, lambda part: part.write_bytes(content))
+    write_bytes(path, content)
 
 
 def read_results(path: Path) -> xr.Dataset:
@@ -127,7 +169,8 @@ def read_results(path: Path) -> xr.Dataset:
       RecordError: the file is missing, truncated or not netCDF4.
     """
     try:
-        with xr.open_dataset(path, engine="h5netcdf") as results:
+        source = io.BytesIO(path.read_bytes()) if remote.is_remote(path) else path
+        with xr.open_dataset(source, engine="h5netcdf") as results:
             return results.load()
     except FileNotFoundError as error:
         raise RecordError(f"{path} is missing.") from error
@@ -135,19 +178,38 @@ def read_results(path: Path) -> xr.Dataset:
         raise RecordError(f"{path} is truncated or not a netCDF4 file.") from error
 
 
-def _replace(path: Path, write: Any) -> None:
-    part = path.with_name(f".{path.name}.part")
+def write_bytes(path: Path, content: Any) -> None:
+    """Writes a file so that a reader finds the old one or the new one, whole.
+
+    Raises:
+      RecordError: it cannot be written.
+    """
+    whole = remote.is_remote(path)  # an object appears whole by itself
+    part = path if whole else path.with_name(f".{path.name}.part")
     try:
-        write(part)
-        with open(part, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
+        part.write_bytes(content)
+        if not whole:
+            with open(part, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(part, path)
+    except remote.failures(path) as error:
+        if not whole:
+            part.unlink(missing_ok=True)
         raise RecordError(
-            f"{path} could not be written: {error.strerror or error}; the file that "
-            "was there is whole."
+            f"{path} could not be written: {_why(path, error)}; the file that was "
+            "there is whole."
         ) from error
+
+
+@contextmanager
+def reachable(path: Path) -> Iterator[None]:
+    """Says in a RecordError why an object store cannot be read in this block."""
+    try:
+        yield
+    except remote.failures(path) as error:
+        if isinstance(error, RecordError) or not remote.is_remote(path):
+            raise
+        raise RecordError(f"{path} cannot be read: {remote.reason(error)}.") from error
 
 
 def assemble(

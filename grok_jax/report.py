@@ -1,5 +1,7 @@
 """python -m grok_jax.report WORKDIR... --out=DIR [--summary=FILE.md]
 
+WORKDIR may lie in an object store (gs://BUCKET/FOLDER); DIR and FILE are local.
+
 Writes DIR/index.html (self-contained) and DIR/summary.md (with DIR/figures) about run
 folders, finished or not: which claims held, the figures, and how it was run.
 `--summary` puts the Markdown elsewhere, its figures beside it in `figures/`; what such
@@ -17,7 +19,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from grok_jax import claims as claims_lib
-from grok_jax import record
+from grok_jax import record, remote
 from grok_jax.page import COLUMNS, HEAD, Report, cells, origin, overview, page, total
 from grok_jax.settings import SettingError, nearest
 
@@ -32,9 +34,10 @@ def read(path: Path, key: str) -> Report:
       record.RecordError: no such folder, not a run folder, or a damaged file in it.
     """
     workdir = record.Workdir(path)
-    if not path.is_dir():
+    started = workdir.config.exists()  # asked first: where a store refuses, it says so
+    if not (started or path.is_dir()):
         raise record.RecordError(f"There is no folder {path}.")
-    if not workdir.config.exists():
+    if not started:
         raise record.RecordError(
             f"{path} holds no config.json; it is not a folder of grok_jax.launch."
         )
@@ -219,7 +222,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             if (folder / "config.json").exists():
                 raise SettingError(f"{folder} is a run folder; give another.")
         named = zip(folders, _keys(folders), strict=True)
-        reports = [read(path, key) for path, key in named]
+        reports = []
+        for path, key in named:
+            with record.reachable(path):
+                reports.append(read(path, key))
         write(reports, out, markdown)
     except (SettingError, record.RecordError) as error:
         print(f"grok_jax: {error}", file=sys.stderr)
@@ -256,7 +262,12 @@ def _flags(argv: Sequence[str]) -> tuple[Any, list[Path]]:
         raise SettingError("Give the run folders to report: WORKDIR...")
     if not (values.out or values.summary):
         raise SettingError("Give --out=DIR, the folder for the report.")
-    return values, [Path(folder) for folder in folders]
+    for name in ("out", "summary"):
+        if remote.is_remote(values[name].value):
+            raise SettingError(
+                f"--{name} is written on this machine; give a path here."
+            )
+    return values, [remote.path(folder) for folder in folders]
 
 
 if __name__ == "__main__":

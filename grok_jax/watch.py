@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from grok_jax import programs, record, runner
+from grok_jax import programs, record, remote, runner
 from grok_jax.grid import short_name
 from grok_jax.settings import SettingError, nearest
 
@@ -137,13 +137,15 @@ KINDS = {
 }
 
 
-def check(text: str) -> list[str]:
-    """The kinds of log that --log names, all of them ready to be opened.
+def check(text: str, workdir: Path) -> list[str]:
+    """The kinds of log that --log names, all of them ready to be opened in `workdir`.
 
     Raises:
       SettingError: an unknown kind, a library that is missing, or W&B without a key.
     """
     kinds = list(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
+    if kinds and remote.is_remote(workdir):
+        raise SettingError(f"--log={text} needs a --workdir on a disk, not {workdir}.")
     for kind in kinds:
         if kind not in KINDS:
             raise SettingError(f"--log knows no {kind!r}; {nearest(kind, KINDS)}.")
@@ -301,6 +303,8 @@ class Watch:
     ):
         self._workdir, self._say, self._live = workdir, say, live
         self._logs, self._seconds, self._last = logs, seconds, -1e9
+        # a store takes its time, and no more than one write a second of one object
+        self._pause, self._wrote = 10.0 if remote.is_remote(workdir.path) else 0.0, -1e9
 
     def records(self, new: runner.Records) -> None:
         """Tells the logs."""
@@ -309,8 +313,11 @@ class Watch:
 
     def show(self, progress: runner.Progress) -> None:
         """Tells everybody how far the sweep is."""
-        content = {**progress.__dict__, "eta": progress.eta, "at": time.time()}
-        record.write_json(self._workdir.progress, content)
+        self._workdir.check_lock()
+        if time.monotonic() - self._wrote >= self._pause:
+            content = {**progress.__dict__, "eta": progress.eta, "at": time.time()}
+            record.write_json(self._workdir.progress, content)
+            self._wrote = time.monotonic()
         for log in self._logs:
             log.progress(progress)
         text = progress_text(progress)

@@ -34,6 +34,7 @@ FLOORS = [
     ["hosts"],
     ["sweep"],
     ["grid"],
+    ["remote"],
     ["record"],
     ["checkpoint"],
     ["plot"],
@@ -150,7 +151,8 @@ def opens_files(tree):
 
 
 def test_only_the_modules_of_the_disk_open_files():
-    allowed = {"tasks.files", "record", "checkpoint", "plot", *COMMAND_LINE}
+    allowed = {"tasks.files", "remote", "record", "checkpoint", "plot"}
+    allowed |= COMMAND_LINE
     for name, tree in MODULES.items():
         opened = list(opens_files(tree))
         if name == "sweep":  # how much memory is free
@@ -171,6 +173,7 @@ def is_in_memory(opened):
     [
         (("matplotlib",), {"plot", "launch", "report"}),
         (("orbax",), {"checkpoint"}),
+        (("upath", "fsspec", "gcsfs", "etils"), {"remote"}),
         (("absl",), COMMAND_LINE),
         (("ml_collections",), {"config", *COMMAND_LINE}),
         (("rich",), COMMAND_LINE),

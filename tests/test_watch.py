@@ -8,14 +8,17 @@ import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from grok_jax import launch, planning, programs, record, runner, watch
+from grok_jax import launch, planning, programs, record, remote, runner, watch
+from grok_jax.grid import Axis, Grid
 from grok_jax.settings import SettingError
 
 SWEEP = dict(sweep=dict(epsilon=(0.25, 0.5), seed=(0, 1)))
+HERE = Path()
 CURVES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "weight_norm")
 
 
@@ -233,8 +236,6 @@ def test_what_is_not_a_number_for_each_record_and_what_is_nan_is_left_out(
 
 
 def plan_of(seeds, values=None):
-    from grok_jax.grid import Axis, Grid
-
     values = values or range(seeds)
     axis = Axis("seed", ("seeds.seed",), tuple((value,) for value in values))
     return programs.Plan({"seeds.seed": 0, "train.steps": 7}, {}, Grid((axis,)))
@@ -297,7 +298,7 @@ OFFLINE = """
 import sys
 from pathlib import Path
 from grok_jax import watch
-assert watch.check("wandb") == ["wandb"]
+assert watch.check("wandb", HERE) == ["wandb"]
 for steps in ((0, 10), (20, 30)):  # and a resume
     sink = watch.WandB(Path(sys.argv[1]) / "wandb", {})
     for seed in (0, 1):
@@ -385,7 +386,7 @@ def test_wandb_offline_has_a_run_for_each_run_with_an_id_that_a_resume_keeps(tmp
 
 @needs_wandb
 def test_wandb_without_a_key_is_a_sentence(tmp_path):
-    code = "from grok_jax import watch; watch.check('wandb')"
+    code = "from pathlib import Path; from grok_jax import watch; watch.check('wandb', Path())"
     nothing = dict(HOME=str(tmp_path), NETRC=str(tmp_path / "none"), WANDB_API_KEY="")
     done = python(code, **nothing, WANDB_MODE="online")
     assert "SettingError: --log=wandb finds no key; run `wandb login`" in done.stderr
@@ -395,8 +396,8 @@ def test_wandb_without_a_key_is_a_sentence(tmp_path):
 
 
 def test_the_flag_names_kinds(sinks):
-    assert watch.check("") == []
-    assert watch.check("fake, fake,") == ["fake"]
+    assert watch.check("", HERE) == []
+    assert watch.check("fake, fake,", HERE) == ["fake"]
 
 
 @pytest.mark.parametrize(
@@ -418,7 +419,7 @@ def test_an_unknown_or_missing_log_is_refused_before_anything_is_written(
     assert error.startswith("grok_jax: --log") and said in error
     assert error.count("\n") == 1 and not (tmp_path / "run").exists()
     with pytest.raises(SettingError):
-        watch.check(text)
+        watch.check(text, HERE)
 
 
 # --- progress.json --------------------------------------------------------------------
@@ -450,3 +451,8 @@ def test_the_line_says_how_far_and_what_the_runs_have_reached():
         " 25%  1:15 gone, 0:45 left at most  2 run-steps/s  of 6 runs: "
         "3 memorised, 1 generalised, 1 diverged"
     )
+
+
+def test_logs_need_a_disk():
+    with pytest.raises(SettingError, match="needs a --workdir on a disk, not gs://b/r"):
+        watch.check("tensorboard", remote.path("gs://b/r"))
