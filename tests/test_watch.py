@@ -386,7 +386,7 @@ def test_wandb_offline_has_a_run_for_each_run_with_an_id_that_a_resume_keeps(tmp
 
 @needs_wandb
 def test_wandb_without_a_key_is_a_sentence(tmp_path):
-    code = "from pathlib import Path; from grok_jax import watch; watch.check('wandb', Path())"
+    code = "from grok_jax import watch; watch.check('wandb', watch.Path())"
     nothing = dict(HOME=str(tmp_path), NETRC=str(tmp_path / "none"), WANDB_API_KEY="")
     done = python(code, **nothing, WANDB_MODE="online")
     assert "SettingError: --log=wandb finds no key; run `wandb login`" in done.stderr
@@ -454,5 +454,5 @@ def test_the_line_says_how_far_and_what_the_runs_have_reached():
 
 
 def test_logs_need_a_disk():
-    with pytest.raises(SettingError, match="needs a --workdir on a disk, not gs://b/r"):
-        watch.check("tensorboard", remote.path("gs://b/r"))
+    with pytest.raises(SettingError, match="needs a --workdir on a disk, not memory://b/r"):
+        watch.check("tensorboard", remote.path("memory://b/r"))
