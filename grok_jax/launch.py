@@ -50,7 +50,7 @@ from rich.table import Table
 
 from grok_jax import claims as claims_lib
 from grok_jax import config as config_lib
-from grok_jax import hosts, planning, plot, programs, record, runner
+from grok_jax import dry_run, hosts, planning, plot, programs, record, runner
 from grok_jax import watch as watch_lib
 from grok_jax.checkpoint import CheckpointError
 from grok_jax.settings import SettingError, nearest
@@ -90,7 +90,7 @@ def _run(
     """From the flags to the exit status."""
     with ExitStack() as held:
         with hosts.together():
-            machine = machine_of(options)
+            machine = dry_run.machine_of(options)
             experiment, preset = load_experiment(options.config)
             resolved = config_lib.resolve(
                 config_lib.apply_overrides(get_config(experiment, preset), overrides)
@@ -110,7 +110,9 @@ def _run(
                 workdir.create()
                 held.enter_context(workdir.locked(console.print))
         if options.dry_run:
-            dry_run(resolved, engine, workdir, machine)
+            print_start(resolved, engine, workdir)
+            dry_run.show(console, resolved.plan, engine, machine)
+            console.print(f"Nothing was written; results would go to {workdir.path}.")
             return DONE
         about = _about(resolved, engine, argv)
         return launch(experiment, resolved, engine, workdir, about, stopper, logs)
@@ -367,95 +369,6 @@ def print_claims(tested: Sequence[claims_lib.Claim]) -> None:
     console.print(table)
     held = sum(bool(claim.holds) for claim in tested)
     console.print(f"{held} of {len(tested)} claims hold.")
-
-
-def dry_run(
-    resolved: config_lib.Resolved,
-    engine: planning.Engine,
-    workdir: record.Workdir,
-    machine: planning.Machine | None,
-) -> None:
-    """Prints grid, compile groups, memory and time, here or on another `machine`;
-    writes nothing."""
-    print_start(resolved, engine, workdir)
-    if machine is not None:
-        return far_dry_run(resolved.plan, machine)
-    table = Table("group", "runs", "mode", "chunk", "memory", "step", "time at most")
-    total = 0.0
-    for number, group in enumerate(resolved.plan.groups()):
-        estimate = planning.estimate(resolved.plan, group, engine)
-        total += estimate.seconds
-        table.add_row(
-            str(number + 1),
-            str(len(group.members)),
-            estimate.mode,
-            str(estimate.chunk),
-            _bytes(estimate.bytes),
-            f"{estimate.seconds_per_run_step * 1e6:,.0f} us a run",
-            watch_lib.clock(estimate.seconds),
-        )
-    console.print(table)
-    console.print(
-        f"At most {watch_lib.clock(total)} in all on "
-        f"{config_lib.device_text(engine.devices)} (from a short timed probe; runs "
-        "that end early take less). Memory is that of a device. Nothing was written; "
-        f"results would go to {workdir.path}."
-    )
-
-
-def far_dry_run(plan: programs.Plan, machine: planning.Machine) -> None:
-    """Prints what a plan would take on a machine that one does not sit at."""
-    columns = ("group", "runs", "a step of a run", "reads and writes", "memory of")
-    table = Table(*columns, "at once on a device", "time at most")
-    total = 0.0
-    for number, group in enumerate(plan.groups()):
-        far = planning.far_estimate(plan, group, machine)
-        total += far.seconds
-        table.add_row(
-            str(number + 1),
-            str(len(group.members)),
-            f"{far.flops_per_step / 1e9:,.3g} Gflop",
-            _bytes(far.bytes_per_step),
-            f"a run {_bytes(far.run_bytes)}, all {_bytes(far.fixed_bytes)}",
-            str(far.slots),
-            watch_lib.clock(far.seconds),
-        )
-    console.print(table)
-    console.print(
-        f"At most {watch_lib.clock(total)} in all on {machine.devices} devices of "
-        f"{machine.tflops:g} TFLOP/s at {machine.efficiency:.0%} of their peak. "
-        "Operations, bytes and memory are the compiler's of this machine; nothing was "
-        "run or written."
-    )
-
-
-def _bytes(size: float) -> str:
-    return f"{size / 2**30:,.2f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
-
-
-def machine_of(options: Any) -> planning.Machine | None:
-    """The machine that --machine_... describe; None where there are none.
-
-    Raises:
-      SettingError: one is missing or out of range, or there is no --dry_run.
-    """
-    devices, tflops = options.machine_devices, options.machine_tflops
-    memory_gb = options.machine_memory_gb
-    if devices is None and tflops is None and not memory_gb:
-        return None
-    if not options.dry_run:
-        raise SettingError("--machine_devices and its like go with --dry_run.")
-    if devices is None or tflops is None:
-        raise SettingError(
-            "A machine needs --machine_devices=N and --machine_tflops=PEAK of one."
-        )
-    efficiency = options.machine_efficiency
-    if devices < 1 or tflops <= 0 or not 0 < efficiency <= 1 or memory_gb < 0:
-        raise SettingError(
-            "--machine_devices must be 1 or more, --machine_tflops above 0, "
-            "--machine_efficiency in (0, 1] and --machine_memory_gb 0 or more."
-        )
-    return planning.Machine(devices, tflops, efficiency, memory_gb)
 
 
 def _about(

@@ -454,5 +454,7 @@ def test_the_line_says_how_far_and_what_the_runs_have_reached():
 
 
 def test_logs_need_a_disk():
-    with pytest.raises(SettingError, match="needs a --workdir on a disk, not memory://b/r"):
+    with pytest.raises(
+        SettingError, match="needs a --workdir on a disk, not memory://b/r"
+    ):
         watch.check("tensorboard", remote.path("memory://b/r"))

@@ -67,7 +67,7 @@ def skip_without_data(path):
     experiment, preset = launch.load_experiment(f"{path}:smoke")
     resolved = config.resolve(launch.get_config(experiment, preset))
     try:
-        runner.check_data(resolved.plan)
+        programs.check_data(resolved.plan)
     except DataError as error:
         pytest.skip(f"set GROK_JAX_DATA to a folder with the data: {error}")
 
