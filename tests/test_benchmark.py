@@ -235,9 +235,19 @@ SHRUNK = {
 }
 
 
+@pytest.fixture
+def torch_alone():
+    """PyTorch on one thread: its threads wait for one another where cores are busy."""
+    torch = pytest.importorskip("torch", reason="PyTorch is an optional extra")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("torch_alone")
 @pytest.mark.parametrize("name", workloads.STEPS)
 def test_a_step_of_pytorch_is_ours(name):
-    pytest.importorskip("torch", reason="PyTorch is an optional extra")
     full = dict(train=dict(batch_size=0))
     settings = config.make_config(workloads.STEPS[name], SHRUNK[name], full).to_dict()
     lot = timing.lot(settings, 1, jax.local_devices()[:1])
@@ -251,9 +261,9 @@ def test_a_step_of_pytorch_is_ours(name):
     np.testing.assert_allclose(theirs, ours, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("torch_alone")
 def test_a_step_is_compared_with_that_of_pytorch():
     """On minibatches, of which PyTorch draws its own."""
-    pytest.importorskip("torch", reason="PyTorch is an optional extra")
     settings = {**TINY, "train": dict(batch_size=5)}
     (row,) = steps.pytorch(
         {"tiny": settings},

@@ -71,7 +71,7 @@ def test_products_by_themselves_are_executed_as_often_as_asked():
     call = products.by_themselves([once], DEVICES)
     (left,), (right,), _ = jax.tree.map(np.asarray, call(0))
     assert left.shape == (len(DEVICES), 3, 5)
-    left, right = left[0], right[0]
+    left, right = left[0].copy(), right[0]
     for turns in (1, 2, 3):
         out = left @ right
         np.testing.assert_allclose(call(turns)[2][0], np.stack([out] * 2), rtol=1e-5)
