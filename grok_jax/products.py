@@ -37,6 +37,13 @@ class Product(NamedTuple):
         free = [size for axis, size in enumerate(self.right) if axis not in bound]
         return 2 * self.times * math.prod(self.left) * math.prod(free)
 
+    def swapped(self) -> "Product":
+        """The transposed product, as XLA forms it where that is what is wanted."""
+        contracted, batch = self.dimensions
+        return Product(
+            self.right, self.left, (contracted[::-1], batch[::-1]), self.times
+        )
+
 
 def products_of(function: Callable, *arguments: Any) -> list[Product]:
     """The products that `function` executes, from its traced program: a scan as often
@@ -54,10 +61,17 @@ def flops(products: Sequence[Product]) -> int:
 
 
 def _products(jaxpr: Any, times: int) -> Iterator[Product]:
+    turned = {  # what is only formed to be transposed
+        equation.invars[0]
+        for equation in jaxpr.eqns
+        if equation.primitive.name == "transpose"
+        and equation.params["permutation"] == (1, 0)
+    }
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
             left, right = (tuple(v.aval.shape) for v in equation.invars)
-            yield Product(left, right, equation.params["dimension_numbers"], times)
+            own = Product(left, right, equation.params["dimension_numbers"], times)
+            yield own.swapped() if equation.outvars[0] in turned else own
         elif equation.primitive.name == "cond":
             branches = [
                 list(_products(branch.jaxpr, times))

@@ -92,3 +92,14 @@ def test_the_rate_is_that_of_square_products_on_all_devices_and_on_one():
     assert on_each.shape == (len(DEVICES), 8, 8)
     for own in on_each:
         np.testing.assert_allclose(own, square @ square / 8, rtol=1e-6)
+
+
+def test_a_transposed_product_is_formed_as_the_transpose():
+    """The gradient of x w by w: x^T g, for which jax writes the transpose of g^T x."""
+    gradient = jax.grad(lambda w, x: jnp.sum(jnp.sin(x @ w)))
+    _, found = products.products_of(gradient, B, A)
+    assert (found.left, found.right) == ((3, 5), (3, 7))
+    assert found.flops == 2 * 3 * 5 * 7
+    g = np.arange(21.0).reshape(3, 7)
+    x = np.arange(15.0).reshape(3, 5)
+    np.testing.assert_allclose(jax.lax.dot_general(x, g, found.dimensions), x.T @ g)
