@@ -60,14 +60,14 @@ class GroupProgram:
             for path, values in group.traced.items()
         }
         members = range(len(group.members))
-        known = [build.data_identity(self.settings_of(member)) for member in members]
+        known = [self._identity(member) for member in members]
         first = {identity: n for n, identity in reversed([*enumerate(known)])}
         self.owners, numbers = np.unique(
             [first[identity] for identity in known], return_inverse=True
         )
         self.data_of = numbers.astype(np.int32)
         """For each member the number of its data set."""
-        self._files = build.load_files(group.settings)
+        self._files = self._read()
         self._make = jax.jit(self._make_dataset)
         self._held: dict[int, Dataset] = {}
         self._compiled: dict[Any, Any] = {}
@@ -76,6 +76,13 @@ class GroupProgram:
         """The settings of one run as plain numbers."""
         own = {path: values[member] for path, values in self.group.traced.items()}
         return {**self.group.settings, **own}
+
+    def _read(self) -> Any:
+        return build.load_files(self.group.settings)
+
+    def _identity(self, member: int) -> Any:
+        """Runs that agree in it have the same data."""
+        return build.data_identity(self.settings_of(member))
 
     def _make_dataset(self, own: Mapping[str, Any], files: Any) -> Dataset:
         return build.make_dataset({**self.group.settings, **own}, **files)

@@ -49,7 +49,9 @@ FLOORS = [
     ["launch"],
     ["page"],
     ["report"],
-    ["benchmark_torch"],
+    ["products"],
+    ["timing"],
+    ["benchmarks.*"],
     ["benchmark"],
 ]
 COMMAND_LINE = {"launch", "report", "benchmark"}
@@ -154,6 +156,7 @@ def opens_files(tree):
 def test_only_the_modules_of_the_disk_open_files():
     allowed = {"tasks.files", "remote", "record", "checkpoint", "plot"}
     allowed |= COMMAND_LINE
+    allowed.add("benchmarks.host")  # a plain file, beside a checkpoint
     for name, tree in MODULES.items():
         opened = list(opens_files(tree))
         if name == "sweep":  # how much memory is free
@@ -181,7 +184,7 @@ def is_in_memory(opened):
         (("xarray", "h5netcdf", "h5py"), {"record", "plot", "runner", *COMMAND_LINE}),
         (("pickle", "cloudpickle", "dill", "joblib", "shelve"), set()),
         (("tensorboardX", "wandb"), {"watch"}),
-        (("torch", "tensorflow"), {"benchmark_torch"}),
+        (("torch", "tensorflow"), {"benchmarks.pytorch"}),
         (("mlxtend", "pooch", "qm9pack", "rdkit"), {"tasks.files"}),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from grok_jax import config, launch, record, report, runner
+from grok_jax import config, launch, programs, record, report
 from grok_jax.claims import Claim
 from grok_jax.settings import SettingError
 from grok_jax.tasks.files import DataError

@@ -1,0 +1,1 @@
+"""What `python -m grok_jax.benchmark` measures, a module for each subject."""

@@ -1,0 +1,120 @@
+"""Empirical NTKs against their own matrix products at the rate of this machine."""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from grok_jax import products, timing
+from grok_jax.models.committee import committee
+from grok_jax.models.transformer import transformer
+from grok_jax.ntk import empirical_ntk
+from grok_jax.timing import Row, as_text
+from grok_jax.types import Params
+
+
+class Kernel(NamedTuple):
+    """A call that forms an NTK, and what its products are."""
+
+    call: Callable[[], Array]
+    flops: int  # of the factors of the layers with themselves; see `ntk`
+
+
+def mlp_kernel(widths: Sequence[int] = (784, 200, 200, 10), points: int = 400):
+    """The trace NTK of a ReLU network: 2 n^2 (inputs of a layer + C times its outputs),
+    summed over layers, the read-out's outputs left out, as they are the identity."""
+    *keys, own = jax.random.split(jax.random.key(0), len(widths))
+    layers = [
+        jax.random.normal(key, shape) * shape[0] ** -0.5
+        for key, shape in zip(keys, itertools.pairwise(widths), strict=True)
+    ]
+
+    def mlp(params: list[Array], x: Array) -> Array:
+        for weights in params[:-1]:
+            x = jax.nn.relu(x @ weights)
+        return x @ params[-1]
+
+    x = jax.random.normal(own, (points, widths[0]))
+    factors = sum(widths[:-1]) + widths[-1] * sum(widths[1:-1])
+    return Kernel(partial(empirical_ntk, mlp, layers, x), 2 * points**2 * factors)
+
+
+def committee_kernel(width: int = 500, inputs: int = 1000, dim: int = 100) -> Kernel:
+    """The NTK of a committee machine: 2 n^2 (D + N)."""
+    key, own = jax.random.split(jax.random.key(0))
+    model, z = committee(width=width), jax.random.normal(own, (inputs, dim))
+    call = partial(empirical_ntk, model.apply, model.init(key, z), z)
+    return Kernel(call, 2 * inputs**2 * (dim + width))
+
+
+def transformer_kernel(modulus: int = 113, points: int = 64) -> Kernel:
+    """The trace NTK of the one-layer transformer, against the product of its Jacobian
+    (n C rows, a column for each parameter) with itself: 2 n^2 C P, what a kernel by
+    per-sample gradients would multiply."""
+    model = transformer(vocabulary=modulus + 1)
+    key, own = jax.random.split(jax.random.key(0))
+    pairs = jax.random.randint(own, (points, 2), 0, modulus)
+    tokens = jnp.pad(pairs, ((0, 0), (0, 1)), constant_values=modulus)
+    params: Params = model.init(key, tokens)
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    call = partial(empirical_ntk, model.apply, params, tokens)
+    return Kernel(call, 2 * points**2 * (modulus + 1) * size)
+
+
+KERNELS: Mapping[str, Callable[[], Kernel]] = {
+    "mlp": mlp_kernel,
+    "committee": committee_kernel,
+    "transformer": transformer_kernel,
+}
+
+
+def ntk(
+    kernels: Mapping[str, Callable[[], Kernel]] = KERNELS,
+    *,
+    repeats: int = 5,
+    sizes: Sequence[int] = products.GEMM_SIZES,
+) -> list[Row]:
+    """Time of an NTK (float32) over that of its matrix products, symmetry not counted,
+    at the best rate that the same process reaches."""
+    made = {name: make() for name, make in kernels.items()}
+    gemm = products.gemm_calls(tuple(jax.local_devices()), sizes)
+    calls: dict[str, Callable[[], Any]] = {n: own.call for n, own in made.items()}
+    calls |= {kind: call for kind, (call, _) in gemm.items()}
+    times = timing.in_turns(
+        {name: partial(timing.seconds_of, call) for name, call in calls.items()},
+        repeats,
+    )
+    rate = max(work / times[kind] for kind, (_, work) in gemm.items())
+    return [
+        Row(
+            f"ntk/{name}",
+            times[name] * rate / own.flops,
+            "x",
+            None,
+            f"{as_text(times[name])}; GEMM {rate / 1e9:.0f} Gflop/s",
+        )
+        for name, own in made.items()
+    ]
+
+
+def inputs(
+    counts: Sequence[int] = (125, 250, 500, 1000, 2000), *, repeats: int = 3
+) -> list[Row]:
+    """Seconds of a committee's NTK (width 500, D = 100) at each number of inputs, and
+    of the MLP's at a quarter of it."""
+    made = {
+        **{f"committee/{n}": committee_kernel(inputs=n) for n in counts},
+        **{f"mlp/{n // 4}": mlp_kernel(points=n // 4) for n in counts},
+    }
+    times = timing.in_turns(
+        {name: partial(timing.seconds_of, own.call) for name, own in made.items()},
+        repeats,
+    )
+    return [
+        Row(f"ntk_inputs/{name}", spent, "s", None, as_text(spent))
+        for name, spent in times.items()
+    ]

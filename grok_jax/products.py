@@ -1,0 +1,180 @@
+"""The matrix products of a training step: how many operations they are, how long they
+take by themselves, and at which rate this machine multiplies at best.
+
+A step cannot be faster than its products at that rate: the GEMM bound.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from grok_jax.types import Device
+
+GEMM_SIZES = (512, 1024, 2048)
+"""The square products of which the best rate counts as the machine's."""
+
+
+class Product(NamedTuple):
+    """A `dot_general` that a program executes `times` times."""
+
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    dimensions: Any  # as of `jax.lax.dot_general`
+    times: int = 1
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations: two for each pair of numbers multiplied."""
+        (_, contracted), (_, batch) = self.dimensions
+        bound = {*contracted, *batch}
+        free = [size for axis, size in enumerate(self.right) if axis not in bound]
+        return 2 * self.times * math.prod(self.left) * math.prod(free)
+
+    def swapped(self) -> "Product":
+        """The transposed product, as XLA forms it where that is what is wanted."""
+        contracted, batch = self.dimensions
+        return Product(
+            self.right, self.left, (contracted[::-1], batch[::-1]), self.times
+        )
+
+
+def products_of(function: Callable, *arguments: Any) -> list[Product]:
+    """The products that `function` executes, from its traced program: a scan as often
+    as it is long, a loop of unknown length once, of two branches the costlier one.
+
+    Arguments may be arrays or their shapes. A convolution is none of them.
+    """
+    traced = jax.make_jaxpr(function)(*arguments)
+    return list(_products(traced.jaxpr, 1))
+
+
+def flops(products: Sequence[Product]) -> int:
+    """Floating-point operations of all of them."""
+    return sum(product.flops for product in products)
+
+
+def _products(jaxpr: Any, times: int) -> Iterator[Product]:
+    turned = {  # what is only formed to be transposed
+        equation.invars[0]
+        for equation in jaxpr.eqns
+        if equation.primitive.name == "transpose"
+        and equation.params["permutation"] == (1, 0)
+    }
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            left, right = (tuple(v.aval.shape) for v in equation.invars)
+            own = Product(left, right, equation.params["dimension_numbers"], times)
+            yield own.swapped() if equation.outvars[0] in turned else own
+        elif equation.primitive.name == "cond":
+            branches = [
+                list(_products(branch.jaxpr, times))
+                for branch in equation.params["branches"]
+            ]
+            yield from max(branches, key=flops)
+        else:
+            length = equation.params.get("length", 1)
+            for inner in _inner(equation.params):
+                yield from _products(inner, times * length)
+
+
+def _inner(parameters: dict[str, Any]) -> Iterator[Any]:
+    """The programs inside an equation."""
+    for value in parameters.values():
+        for each in value if isinstance(value, (tuple, list)) else (value,):
+            jaxpr = getattr(each, "jaxpr", each)
+            if hasattr(jaxpr, "eqns"):
+                yield jaxpr
+
+
+def on_every_device(
+    body: Callable[[Any], Any], start: Any, devices: Sequence[Device]
+) -> Callable[[int], Any]:
+    """n -> what `body` makes of `start`, applied n times one after the other, on each
+    device at once."""
+    mesh = Mesh(np.asarray(devices), ("device",))
+    once, each = PartitionSpec(), PartitionSpec("device")
+
+    def loop(count: Array, carry: Any) -> Any:
+        own = jax.tree.map(lambda leaf: leaf[0], carry)
+        own = jax.lax.fori_loop(0, count, lambda _, inner: body(inner), own)
+        return jax.tree.map(lambda leaf: leaf[None], own)
+
+    program = jax.jit(
+        jax.shard_map(
+            loop, mesh=mesh, in_specs=(once, each), out_specs=each, check_vma=False
+        )
+    )
+    copies = jax.tree.map(
+        lambda leaf: jax.device_put(
+            np.stack([leaf] * len(devices)), NamedSharding(mesh, each)
+        ),
+        start,
+    )
+    return lambda count: program(jnp.int32(count), copies)
+
+
+def by_themselves(
+    products: Sequence[Product], devices: Sequence[Device]
+) -> Callable[[int], Any]:
+    """n -> these products in their own shapes, n times, on each device at once."""
+    draw = np.random.default_rng(0)
+
+    def small(shape: tuple[int, ...]) -> np.ndarray:  # nothing grows with n
+        return draw.uniform(-1, 1, shape).astype(np.float32) / math.prod(shape)
+
+    def multiply(product: Product, left: Array, right: Array) -> Array:
+        return jax.lax.dot_general(left, right, product.dimensions)
+
+    lefts = [small(product.left) for product in products]
+    rights = [small(product.right) for product in products]
+    outs = [
+        np.zeros(jax.eval_shape(partial(multiply, product), *pair).shape, np.float32)
+        for product, *pair in zip(products, lefts, rights, strict=True)
+    ]
+
+    def again(product: Product, left: Array, right: Array, out: Array) -> Any:
+        def once(_: Any, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            left, _ = carry
+            out = multiply(product, left, right)
+            # The next product waits for this one, or it would be taken out of the loop.
+            return left.at[(0,) * left.ndim].set(out.ravel()[0]), out
+
+        if product.times == 1:
+            return once(0, (left, out))
+        return jax.lax.fori_loop(0, product.times, once, (left, out))
+
+    def body(carry: Any) -> Any:
+        lefts, rights, outs = carry
+        pairs = [
+            again(*each) for each in zip(products, lefts, rights, outs, strict=True)
+        ]
+        return [left for left, _ in pairs], rights, [out for _, out in pairs]
+
+    return on_every_device(body, (lefts, rights, outs), devices)
+
+
+def gemm_calls(
+    devices: Sequence[Device], sizes: Sequence[int] = GEMM_SIZES
+) -> dict[str, tuple[Callable[[], Any], int]]:
+    """How this machine multiplies square float32 matrices: name -> (a call, its
+    floating-point operations). `sweep` multiplies one pair on each device at once, as a
+    sweep does; `threads` one pair on one device, with all threads that XLA gives it."""
+    calls: dict[str, tuple[Callable[[], Any], int]] = {}
+    for size in sizes:
+        square = np.random.default_rng(0).random((size, size), np.float32)
+        times = on_every_device(
+            lambda a: jnp.matmul(a, a) / a.shape[0], square, devices
+        )
+        here = jax.device_put(square, devices[0])
+        one = jax.jit(lambda a: jnp.matmul(a, a))
+        work = 2 * size**3
+        calls[f"sweep {size}"] = (lambda f=times: f(1), len(devices) * work)
+        calls[f"threads {size}"] = (lambda f=one, a=here: f(a), work)
+    return calls
