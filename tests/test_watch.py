@@ -298,7 +298,7 @@ OFFLINE = """
 import sys
 from pathlib import Path
 from grok_jax import watch
-assert watch.check("wandb", HERE) == ["wandb"]
+assert watch.check("wandb", Path()) == ["wandb"]
 for steps in ((0, 10), (20, 30)):  # and a resume
     sink = watch.WandB(Path(sys.argv[1]) / "wandb", {})
     for seed in (0, 1):
