@@ -19,7 +19,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from grok_jax import build, checkpoint, hosts, measures, record, train
+from grok_jax import build, checkpoint, hosts, measures, record, sweep, train
 from grok_jax.grid import Group
 from grok_jax.planning import Engine, choose
 from grok_jax.programs import Chunk, GroupProgram, Plan, make_pieces
@@ -96,6 +96,8 @@ class Position:
     modes: dict[str, str] = field(default_factory=dict)  # group -> mode
     chunks: dict[str, int] = field(default_factory=dict)  # group -> runs per chunk
     seconds: float = 0.0
+    spent: dict[str, list[float]] = field(default_factory=dict)
+    """group -> seconds and runs of starting; seconds and run-steps of training"""
     saves: int = 0
 
 
@@ -162,7 +164,7 @@ class Sweeper:
         lot = self._first_lot(program, capacity)
         mode = self.position.modes[str(self.position.group)]
         compiled = program.compiled(mode, lot.place)
-        budget = 8
+        budget, working = 8, len(lot.members)
         while self.position.index < len(program.steps):
             pieces = make_pieces(
                 program.steps, self.position.at, self.position.index, budget
@@ -177,6 +179,7 @@ class Sweeper:
             self.position.at += advanced
             self.position.index += int((pieces.index >= 0).sum())
             if advanced:
+                self._note_seconds(2, spent, working * advanced)
                 wanted = int(self.engine.segment_seconds * advanced / spent)
                 budget = max(1, min(wanted, 4 * budget))
             ends = lot.place.collect(_ends(lot.state), everywhere=True)
@@ -187,8 +190,8 @@ class Sweeper:
             elif mode == "map" and not (hosts.several() or lot.balanced(alive)):
                 lot = self._deal_again(program, lot, alive, capacity)
                 alive = alive[alive]
-            self.position.living = lot.members.tolist()
-            self._tell(int(alive.sum()), advanced, spent)
+            self.position.living, working = lot.members.tolist(), int(alive.sum())
+            self._tell(working, advanced, spent)
             self._state = partial(lot.place.collect, lot.state)
             self._save_if_due()
 
@@ -200,12 +203,21 @@ class Sweeper:
             return Chunk(program, living, capacity, partial(checkpoint.fit, resumed))
         start, count = self.position.start, len(program.group.members)
         members = np.arange(start, min(start + capacity, count))
+        program.initial(sweep.layout(len(members), program.devices, capacity))
+        started = time.perf_counter()  # compiled already
         lot = Chunk(program, members, capacity)
+        jax.block_until_ready(lot.state)
+        self._note_seconds(0, time.perf_counter() - started, len(members))
         if program.group.settings["reference.lazy"]:
             anchors = lot.place.collect(lot.state.anchor)
             if hosts.is_writer():
                 self._reference(program, members, anchors)
         return lot
+
+    def _note_seconds(self, place: int, seconds: float, amount: float) -> None:
+        spent = self.position.spent.setdefault(str(self.position.group), [0.0] * 4)
+        spent[place] += seconds
+        spent[place + 1] += amount
 
     def _deal_again(
         self, program: GroupProgram, lot: Chunk, alive: np.ndarray, capacity: int
@@ -378,10 +390,21 @@ class Sweeper:
         results["diverged"] = results["diverged_at"].notnull()
         results.attrs = {
             "seconds": self._seconds(),
+            "start_seconds": self._per_run(0),
+            "step_seconds": self._per_run(2),
             "modes": ", ".join(sorted(set(self.position.modes.values()))),
             "groups": len(self.groups),
         }
         return results
+
+    def _per_run(self, place: int) -> np.ndarray:
+        """For each run of the grid, flat, its share of the wall time: of starting (0;
+        data, initial values, weak networks), or of a step with its records (2)."""
+        shares = np.full(len(self.plan.grid), np.nan)
+        for number, group in enumerate(self.groups):
+            seconds, amount = self.position.spent[str(number)][place : place + 2]
+            shares[list(group.members)] = seconds / amount if amount else np.nan
+        return shares
 
 
 def _ends(state: train.RunState) -> dict[str, Any]:

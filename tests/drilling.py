@@ -32,7 +32,7 @@ ARGUMENTS = (
 STOPPED, REFUSED = 75, 2
 PATIENCE = 1800
 """Seconds after which a launch is said to hang; a busy machine is no fault."""
-BY_CLOCK = {"seconds", "command"}
+BY_CLOCK = {"seconds", "start_seconds", "step_seconds", "command"}
 """Attributes of results.nc that tell two launches of one run apart."""
 
 

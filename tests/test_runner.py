@@ -479,6 +479,9 @@ def test_a_resumed_sweep_has_the_bits_of_an_uninterrupted_one(
     assert len(said) == 1 and said[0].startswith("Going on from checkpoint")
     same_runs(resumed, reference, assert_identical)
     assert resumed.attrs["seconds"] > 0
+    for name in ("start_seconds", "step_seconds"):
+        share = resumed.attrs[name]
+        assert share.shape == (resumed.t_test.size,) and (share > 0).all()
 
 
 def test_a_sweep_of_several_groups_resumes_to_the_same_bits(

@@ -13,7 +13,7 @@ smaller train set is memorised in part by its noise, which moves its examples, a
 those of the test set, in the new embedding.
 
 `cpu`: the paper's p and eps, n from 400 to 1,600 (of the 400 to 3,200 of Fig. 5c), 5
-seeds, 600 steps; about five minutes on two cores.
+seeds, 600 steps; about eight minutes on two cores.
 """
 
 import numpy as np
