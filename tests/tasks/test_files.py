@@ -696,7 +696,7 @@ def test_an_embedding_that_is_computed_reads_nothing(embedding):
         ("vectors.npy", saved(np.asfortranarray(VECTORS.astype(np.float32)))),
         ("vectors.csv", VECTOR_TABLE),
         ("vectors.csv", VECTOR_TABLE.encode("utf-8-sig").replace(b"\n", b"\r\n")),
-        ("vectors.csv.gz", gzip.compress(VECTOR_TABLE.encode())),
+        ("vectors.csv.gz", gzip.compress(VECTOR_TABLE.encode(), mtime=0)),
     ],
 )
 def test_an_embedding_is_a_file_or_the_one_table_of_a_folder(name, content, tmp_path):
