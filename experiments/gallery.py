@@ -24,7 +24,7 @@ from typing import Any
 import jax
 from absl import flags
 
-from grok_jax import config, launch, programs, record, report
+from grok_jax import command_line, config, launch, programs, record, report
 from grok_jax.settings import SettingError, nearest
 from grok_jax.tasks.files import DataError
 
@@ -201,20 +201,7 @@ def _flags(argv: Sequence[str]) -> Any:
     ):
         flags.DEFINE_string(name, default, says, flag_values=values)
     flags.DEFINE_bool("mixed", False, "Report several commits.", flag_values=values)
-    flags.DEFINE_bool("help", False, "This text.", flag_values=values)
-    try:
-        rest = values(argv)
-    except flags.UnrecognizedFlagError as error:
-        close = nearest(error.flagname, [*values])
-        raise SettingError(f"There is no flag --{error.flagname}; {close}.") from error
-    except flags.Error as error:
-        raise SettingError(f"{error}.") from error
-    if values.help:
-        print(__doc__)
-        raise SystemExit(DONE)
-    if len(rest) > 1:
-        raise SettingError(f"{rest[1]!r} is not a flag; write --flag=value.")
-    return values
+    return command_line.parse(values, argv, __doc__)[0]
 
 
 if __name__ == "__main__":

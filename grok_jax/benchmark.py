@@ -27,8 +27,8 @@ from absl import flags
 from rich.console import Console
 from rich.table import Column, Table
 
+from grok_jax import command_line, plot, record
 from grok_jax import config as config_lib
-from grok_jax import plot, record
 from grok_jax.benchmarks import (
     alone,
     host,
@@ -39,11 +39,10 @@ from grok_jax.benchmarks import (
     steps,
     workloads,
 )
-from grok_jax.settings import SettingError, lookup, nearest
+from grok_jax.settings import SettingError, lookup
 from grok_jax.timing import Row
 
 DONE, WRONG_USAGE = 0, 2
-FLAGS = ("only", "quick", "out", "figure")
 
 _FEW = {
     name: workloads.STEPS[name]
@@ -169,20 +168,7 @@ def _flags(argv: Sequence[str]) -> Any:
     flags.DEFINE_bool("quick", False, "Fewer repeats.", flag_values=values)
     flags.DEFINE_string("out", None, "Path of the JSON.", flag_values=values)
     flags.DEFINE_string("figure", None, "Path of the PNG.", flag_values=values)
-    flags.DEFINE_bool("help", False, "This text.", flag_values=values)
-    try:
-        rest = values(argv)
-    except flags.UnrecognizedFlagError as error:
-        close = nearest(error.flagname, FLAGS)
-        raise SettingError(f"There is no flag --{error.flagname}; {close}.") from error
-    except flags.Error as error:
-        raise SettingError(f"{error}.") from error
-    if values.help:
-        print(__doc__)
-        raise SystemExit(DONE)
-    if len(rest) > 1:
-        raise SettingError(f"{rest[1]!r} is not a flag; write --flag=value.")
-    return values
+    return command_line.parse(values, argv, __doc__)[0]
 
 
 if __name__ == "__main__":

@@ -49,11 +49,20 @@ from rich.console import Console
 from rich.table import Table
 
 from grok_jax import claims as claims_lib
+from grok_jax import (
+    command_line,
+    dry_run,
+    hosts,
+    planning,
+    plot,
+    programs,
+    record,
+    runner,
+)
 from grok_jax import config as config_lib
-from grok_jax import dry_run, hosts, planning, plot, programs, record, runner
 from grok_jax import watch as watch_lib
 from grok_jax.checkpoint import CheckpointError
-from grok_jax.settings import SettingError, nearest
+from grok_jax.settings import SettingError
 from grok_jax.tasks.files import DataError
 
 DONE, WRONG_USAGE, STOPPED = 0, 2, 75
@@ -252,22 +261,10 @@ def _flags(argv: Sequence[str]) -> Any:
     flags.DEFINE_float("machine_tflops", None, "Peak of each.", flag_values=values)
     flags.DEFINE_float("machine_efficiency", 0.3, "Share of it.", flag_values=values)
     flags.DEFINE_float("machine_memory_gb", 0.0, "GiB of each.", flag_values=values)
-    flags.DEFINE_bool("help", False, "This text.", flag_values=values)
-    try:
-        rest = values(list(argv))
-    except flags.UnrecognizedFlagError as error:
-        close = nearest(error.flagname, [*values])
-        raise SettingError(f"There is no flag --{error.flagname}; {close}.") from error
-    except flags.Error as error:
-        raise SettingError(f"{error}.") from error
-    if values.help:
-        print(__doc__)
-        raise SystemExit(DONE)
-    if len(rest) > 1:
-        raise SettingError(f"{rest[1]!r} is not a flag; write --flag=value.")
-    if not values.config:
+    options, _ = command_line.parse(values, argv, __doc__)
+    if not options.config:
         raise SettingError("Give --config=FILE.py[:PRESET].")
-    return values
+    return options
 
 
 def load_experiment(spec: str) -> tuple[ModuleType, str | None]:

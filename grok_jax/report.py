@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from grok_jax import claims as claims_lib
-from grok_jax import record, remote
+from grok_jax import command_line, record, remote
 from grok_jax.page import COLUMNS, HEAD, Report, cells, origin, overview, page, total
-from grok_jax.settings import SettingError, nearest
+from grok_jax.settings import SettingError
 
 DONE, WRONG_USAGE = 0, 2
 _COUNTS = ("runs", "memorised", "generalised", "diverged")
@@ -247,27 +247,17 @@ def _flags(argv: Sequence[str]) -> tuple[Any, list[Path]]:
     values = flags.FlagValues()
     flags.DEFINE_string("out", None, "Folder for the report.", flag_values=values)
     flags.DEFINE_string("summary", None, "Path of the Markdown.", flag_values=values)
-    flags.DEFINE_bool("help", False, "This text.", flag_values=values)
-    try:
-        _, *folders = values(argv)
-    except flags.UnrecognizedFlagError as error:
-        close = nearest(error.flagname, ["out", "summary"])
-        raise SettingError(f"There is no flag --{error.flagname}; {close}.") from error
-    except flags.Error as error:
-        raise SettingError(f"{error}.") from error
-    if values.help:
-        print(__doc__)
-        raise SystemExit(DONE)
+    options, folders = command_line.parse(values, argv, __doc__, takes_words=True)
     if not folders:
         raise SettingError("Give the run folders to report: WORKDIR...")
-    if not (values.out or values.summary):
+    if not (options.out or options.summary):
         raise SettingError("Give --out=DIR, the folder for the report.")
     for name in ("out", "summary"):
-        if remote.is_remote(values[name].value):
+        if remote.is_remote(options[name].value):
             raise SettingError(
                 f"--{name} is written on this machine; give a path here."
             )
-    return values, [remote.path(folder) for folder in folders]
+    return options, [remote.path(folder) for folder in folders]
 
 
 if __name__ == "__main__":
