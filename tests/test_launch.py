@@ -191,7 +191,7 @@ def test_a_signal_before_or_after_the_training_stops_at_once(
 ):
     """Nothing is lost then: the same line goes on to the end."""
     arguments = line(tmp_path / "run", *SHORT)
-    for module, name in ((launch.runner, "check_data"), (launch.plot, "save")):
+    for module, name in ((launch.programs, "check_data"), (launch.plot, "save")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, lambda *_: signal.raise_signal(signal.SIGTERM))
             assert launch.main(arguments) == launch.STOPPED
