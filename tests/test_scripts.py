@@ -174,16 +174,26 @@ def loop(folder, plan, *options):
     )
 
 
+HEARS = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""A shell has no trap for what was ignored when it began, as in the background."""
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_goes_to_the_command_and_ends_the_loop_with_its_status(
     number, tmp_path
 ):
     command = "trap 'sleep 0.3; echo saved; exit 75' TERM; echo up; sleep 60 & wait"
     process = subprocess.Popen(
-        ["bash", str(LOOP), "--pause=0", "--", "bash", "-c", command],
+        [
+            *(sys.executable, "-c", HEARS, "bash", str(LOOP), "--pause=0", "--"),
+            *("bash", "-c", command),
+        ],
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # or bash has no trap
     )
     assert process.stdout is not None and process.stdout.readline() == "up\n"
     process.send_signal(number)
