@@ -57,16 +57,16 @@ MEASUREMENTS = {
     "many_runs": lambda: scaling.many_runs(
         {"tiny": TINY}, runs=4, repeats=1, seconds=1e-3
     ),
-    "runs": lambda: scaling.runs(
-        {"tiny": scaling.Range(TINY, (1, 3), ("map", "vmap"))}, repeats=1, seconds=1e-3
-    ),
     "host_overhead": tiny_host_overhead,
     "compile": lambda: host.compile_time(TINY, runs=4, repeats=1),
     "checkpoint": lambda: host.checkpoints(TINY, runs=4, repeats=1),
     "ntk": lambda: kernels.ntk(TINY_KERNELS, repeats=1, sizes=(16,)),
-    "ntk_inputs": lambda: kernels.inputs((8, 16), repeats=1),
 }
 SLOW = {
+    "runs": lambda: scaling.runs(
+        {"tiny": scaling.Range(TINY, (1, 3), ("map", "vmap"))}, repeats=1, seconds=1e-3
+    ),
+    "ntk_inputs": lambda: kernels.inputs((8, 16), repeats=1),
     "start_up": lambda: host.start_up(repeats=1),
     "devices": lambda: alone.devices({"tiny": TINY}, counts=(1, 3), seconds=1e-3),
     "memory": lambda: alone.memory({"tiny": TINY}, seconds=1e-3),
