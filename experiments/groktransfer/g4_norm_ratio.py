@@ -10,8 +10,8 @@ median taken over seeds: a network that has found fewer directions keeps more no
 
 `cpu`: n = 400..1,600 (the paper: 400..3,200), p = 20,000 and 40,000 (the paper: 40,000
 to 160,000), 3 seeds, 800 steps; about thirteen minutes on two cores. On smaller
-networks the law is blurred at either end: n eps^-2 / p far above 1,000 leaves more noise of the
-examples' uneven weights, and below 8 they are memorised by their noise.
+networks the law is blurred at either end: n eps^-2 / p far above 1,000 leaves more
+noise of the examples' uneven weights, and below 8 they are memorised by their noise.
 """
 
 import numpy as np
