@@ -38,6 +38,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from logging import getLogger
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -74,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     argv = list(sys.argv if argv is None else argv)
     logging.set_verbosity(logging.FATAL)  # orbax logs the traces of what it raises
+    getLogger("asyncio").setLevel("CRITICAL")  # and so do the tasks that it began
     try:
         plain, overrides = split_overrides(argv)
         options = _flags(plain)
