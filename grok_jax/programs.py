@@ -92,17 +92,16 @@ class GroupProgram:
 
     def dataset(self, member: int) -> Dataset:
         """The data of one run, on the host."""
-        return self.datasets([int(self.data_of[member])])[0]
+        return self._dataset(int(self.data_of[member]))
 
-    def datasets(self, numbers: Any) -> list[Dataset]:
-        """The data sets of these numbers, on the host; all others are let go."""
-        self._held = {
-            n: self._held[n] if n in self._held else self._new_dataset(n)
-            for n in map(int, numbers)
-        }
-        return [self._held[int(n)] for n in numbers]
+    def datasets(self, numbers: np.ndarray) -> dict[int, Dataset]:
+        """number -> data set, on the host; all others are let go."""
+        self._held = {n: self._dataset(n) for n in np.unique(numbers).tolist()}
+        return self._held
 
-    def _new_dataset(self, number: int) -> Dataset:
+    def _dataset(self, number: int) -> Dataset:
+        if number in self._held:
+            return self._held[number]
         made = self._make(self._own(self.owners[number]), self._files)
         return jax.tree.map(np.asarray, made)
 
@@ -206,7 +205,7 @@ class Chunk:
         self._counts = self.place.counts()
         which = program.data_of[members]
         numbers, local = self.place.deal(which, program.room(self.place))
-        held = dict(zip(*self._data_of(program, numbers), strict=True))
+        held = program.datasets(numbers)
         self._data = self.place.local([[held[n] for n in own] for own in numbers])
         self._runs = self.place.place(program.inputs(members, local))
         if state is None:
@@ -215,11 +214,6 @@ class Chunk:
         else:
             shapes = self.place.shapes(program.state_shapes(self.place))
             self.state = self.place.place(state(shapes))
-
-    @staticmethod
-    def _data_of(program: GroupProgram, numbers: np.ndarray) -> Any:
-        distinct = np.unique(numbers).tolist()
-        return distinct, program.datasets(distinct)
 
     def balanced(self, alive: np.ndarray) -> bool:
         """Whether no device would have less to do, were the living dealt again."""
