@@ -65,7 +65,10 @@ class TensorBoard:
         if run.name not in self._writers:
             new = self._told.get(run.name, -1) + 1  # what was killed may have gone on
             path = str(self._folder / run.name)
-            self._writers[run.name] = self._x.SummaryWriter(path, purge_step=new)
+            # a restart within a second is a file of its own too, and sorts after
+            self._writers[run.name] = self._x.SummaryWriter(
+                path, purge_step=new, filename_suffix=f".{new:012d}"
+            )
         value = self._proto.Summary.Value
         pairs = [value(tag=tag, simple_value=v) for tag, v in values.items()]
         self._writers[run.name].file_writer.add_summary(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -273,7 +274,12 @@ def events(folder):
     return found
 
 
-def test_tensorboard_holds_every_run_apart_over_a_stop(sweep, tmp_path):
+def test_tensorboard_holds_every_run_apart_over_a_stop(sweep, tmp_path, monkeypatch):
+    # tensorboardX names a file by the second: a quick restart must not overwrite it
+    import tensorboardX.event_file_writer as files
+
+    second = SimpleNamespace(time=lambda: 1_700_000_000.5)
+    monkeypatch.setattr(files, "time", second)
     sweep("tensorboard", stop_after=2)
     results, _ = sweep("tensorboard")
     told = events(tmp_path / "run" / "tensorboard")
@@ -297,6 +303,7 @@ def test_the_launcher_logs_each_run_of_a_page(tmp_path, launched):
 OFFLINE = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from grok_jax import watch
 assert watch.check("wandb", Path()) == ["wandb"]
 for steps in ((0, 10), (20, 30)):  # and a resume
