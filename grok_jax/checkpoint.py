@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 import zipfile
 import zlib
@@ -70,6 +71,8 @@ def restore_newest(
     """
     skipped = []
     paths = _complete(folder)
+    if paths:
+        _let_reads_end_unheard()
     for path in paths:
         try:
             leaves, about = _read(path)
@@ -150,6 +153,19 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if about["checksum"] != _checksum(leaves):
         raise ValueError("its checksum does not agree with its content")
     return dict(zip(about["names"], leaves, strict=True)), about
+
+
+def _let_reads_end_unheard() -> None:
+    """The first read that fails closes orbax's event loop; tensorstore's threads end
+    the others, find it closed, and would print a trace for each, whenever that is."""
+    before = sys.unraisablehook
+
+    def unheard(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    if getattr(before, "__qualname__", "") != unheard.__qualname__:
+        sys.unraisablehook = unheard
 
 
 def _checkpointer() -> ocp.Checkpointer:

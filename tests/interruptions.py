@@ -17,13 +17,13 @@ from drilling import (
     wait,
 )
 
-STARTING, TRAINING = "starting", "training"
+STARTING, TRAINING, DRAWING = "starting", "training", "drawing"
 
 
 def phase_of(workdir, since):
     """Where a launch begun at `since` stands, by the files of its workdir."""
     if (workdir / "results.nc").exists():
-        return "drawing"
+        return DRAWING
     folder, progress = workdir / "checkpoints", workdir / "progress.json"
     for name in half_written(workdir):
         try:
@@ -39,8 +39,9 @@ def phase_of(workdir, since):
 def interrupted(drill, number):
     """Exactly `drill.kills` launches are hit by the signal. The moments are drawn from
     equal parts of the time that a launch still needs, from its first instant to its
-    last. A launch that is done before its moment is compared, not counted, and a new
-    workdir begun. No more than half of the hits come before a first checkpoint."""
+    last. A launch that is done before its moment is compared, not counted. A new
+    workdir begins after that, and after a hit that comes when all is trained. No more
+    than half of the hits come before a first checkpoint."""
     drill.whole  # noqa: B018  (made first: the moments are shares of its time)
     chance, count, begun = drill.chance(), drill.kills, 0
     moments = [(i + chance.random()) / count for i in range(count)]
@@ -60,19 +61,26 @@ def interrupted(drill, number):
             phase, had = hit(drill, process, number, workdir, since, moment)
             where[phase] = where.get(phase, 0) + 1
             early += not had
+            if phase == DRAWING:
+                workdir = to_the_end(drill, workdir)
         else:
             finished(process)
             drill.require_same(workdir)
             workdir = None
     if workdir is not None:
-        said = finished(launch(workdir))
-        drill.log("restarted to the end", going_on=going_on(said))
-        drill.require_same(workdir)
-        require(not half_written(workdir), "nothing half-written is left")
+        to_the_end(drill, workdir)
     after = count - early
     require(2 * after >= count, "half of the kills come after a checkpoint", where)
     listed = ", ".join(f"{v} {k}" for k, v in sorted(where.items()))
     return f"{count} hits ({listed}), {after} after a checkpoint; {begun} workdir(s)"
+
+
+def to_the_end(drill, workdir):
+    """Restarts a run, which now ends as the uninterrupted one."""
+    said = finished(launch(workdir))
+    drill.log("restarted to the end", going_on=going_on(said))
+    drill.require_same(workdir)
+    require(not half_written(workdir), "nothing half-written is left")
 
 
 def runs_until(drill, process, workdir, since, moment, seconds):

@@ -241,3 +241,33 @@ def test_a_full_disk_is_one_sentence_and_the_one_before_is_whole(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.startswith(f"Checkpoint 2 could not be written to {tmp_path}: ")
     assert len(done.stdout.splitlines()) == 1
+
+
+UNREADABLE = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from grok_jax import checkpoint
+
+folder = Path(sys.argv[1])
+checkpoint.save(folder, 1, {f"w{i}": np.full(1000, i) for i in range(60)}, {})
+for path in folder.rglob("d/*"):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+try:
+    checkpoint.restore_newest(folder)
+except checkpoint.CheckpointError as error:
+    print(error)
+time.sleep(0.5)  # reads that were begun end on threads of their own
+"""
+
+
+def test_reads_that_were_begun_leave_no_trace(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", UNREADABLE, str(tmp_path)],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.stdout.startswith(f"No checkpoint in {tmp_path} is readable")
+    assert "Event loop is closed" not in done.stderr

@@ -108,20 +108,22 @@ class _Watched:
 
 
 def compile_time(settings: Settings, *, runs: int = 64, repeats: int = 3) -> list[Row]:
-    """Seconds to compile the segment program, which may not depend on the runs."""
+    """Seconds to compile the segment program, which may not depend on the runs: one
+    (for which there is no second device), one on each device, and many."""
     devices = tuple(jax.local_devices())
-    times: dict[int, list[float]] = {1: [], runs: []}
+    each = len(devices)
+    times: dict[int, list[float]] = {count: [] for count in (1, each, runs)}
     for _ in range(repeats):
         for count, own in times.items():
             program = timing.group_program(settings, count, devices)
             started = time.perf_counter()
             program.compiled("map", sweep.layout(count, devices))
             own.append(time.perf_counter() - started)
-    one, many = (statistics.median(own) for own in times.values())
+    found = {count: statistics.median(own) for count, own in times.items()}
+    words = f"{runs} runs against {each}, on as many devices"
     return [
-        Row("compile/1 run", one, "s"),
-        Row(f"compile/{runs} runs", many, "s"),
-        Row("compile/ratio", many / one, "x", 1.1, f"{runs} runs against 1"),
+        *(Row(f"compile/runs/{n}", seconds, "s") for n, seconds in found.items()),
+        Row("compile/ratio", found[runs] / found[each], "x", 1.1, words),
     ]
 
 

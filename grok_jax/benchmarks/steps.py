@@ -1,8 +1,10 @@
 """Time of a run-step in a sweep that fills all devices: against the step's matrix
 products at the best rate of this machine, and against the same step in PyTorch.
 
-A run-step is the wall time of a segment over (its steps x its runs). What it is
-compared with is timed in turns with it in the same process.
+A run-step is the wall time of a segment over (its steps x its runs). Segments take a
+second, as a sweep's do and longer: in short ones the memory that each begins with, tens
+of milliseconds for the transformer, would count for much. What a step is compared with
+is timed in turns with it in the same process.
 """
 
 import time
@@ -24,7 +26,7 @@ def gemm_bound(
     goals: Mapping[str, float],
     *,
     repeats: int = 5,
-    seconds: float = 0.3,
+    seconds: float = 1.0,
     sizes: Sequence[int] = products.GEMM_SIZES,
 ) -> list[Row]:
     """Rows for each workload: the time of a run-step, the share of it that its products
@@ -135,7 +137,7 @@ def pytorch(
     make_step: Callable[..., Callable[[], Any]],
     *,
     repeats: int = 5,
-    seconds: float = 0.5,
+    seconds: float = 1.0,
 ) -> list[Row]:
     """How many times as long as ours a step takes in PyTorch (eager, float32, all
     cores), begun at the same parameters and data; `make_step` is theirs."""
