@@ -88,7 +88,7 @@ def missing_data(page: Path, preset: str, workdir: record.Workdir) -> str:
 
 def of_other_commits(workdirs: Sequence[record.Workdir]) -> list[str]:
     """The run folders that the checkout as it is now did not begin: name (commit)."""
-    present = launch.git_commit()
+    present = record.git_commit()
     started = [each for each in workdirs if each.config.exists()]
     commits = [record.read_json(each.config).get("git_commit") for each in started]
     pairs = zip(started, commits, strict=True)
@@ -169,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         others = of_other_commits(every)
         if others and not options.mixed:
             raise SettingError(
-                f"The checkout is at {launch.git_commit()}, but these are of another "
+                f"The checkout is at {record.git_commit()}, but these are of another "
                 f"commit: {', '.join(others)}; nothing was run. Give another "
                 "--workdirs, or --mixed to report them together."
             )

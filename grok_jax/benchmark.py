@@ -1,22 +1,25 @@
 """python -m grok_jax.benchmark [--only=NAME,...] [--quick] [--out=FILE.json]
-                             [--figure=FILE.png]
+                             [--summary=FILE.md] [--figure=FILE.png]
 
-Measures what the design promises, in about ten minutes on two quiet cores; `--quick`
+Measures what the design promises, in a quarter of an hour on two quiet cores; `--quick`
 takes less time for each number, and `--only` some of the benchmarks. What is compared
 is timed in turns in this process, so that a ratio means the same on any machine; on a
 busy one, repeat it. Nothing here is asserted: goals are for reading.
 
-`--out` writes the numbers as JSON and, unless `--figure` says where, the figure beside
-it. The GEMM peak is the larger of two rates: one product on each device at once, as a
-sweep works, and one product with all threads. The steps of tasks that read files run on
-drawn stand-ins of the same shapes. `pytorch` needs `pip install 'grok_jax[bench]'`, and
+`--out` writes the numbers as JSON and `--summary` as Markdown; the figure goes beside
+that, to figures/, or else beside the JSON, unless `--figure` says where. The GEMM peak
+is the larger of two rates: one product on each device at once, as a sweep works, and
+one product with all threads. The steps of tasks that read files run on drawn stand-ins
+of the same shapes. `pytorch` needs `pip install 'grok_jax[bench]'`, and
 is left out without it unless it is asked for.
 
 Exit status: 0 measured, whether goals are met or not; 2 wrong usage.
 """
 
 import os
+import shlex
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,7 +30,7 @@ from absl import flags
 from rich.console import Console
 from rich.table import Column, Table
 
-from grok_jax import command_line, plot, record
+from grok_jax import command_line, plot, record, report
 from grok_jax import config as config_lib
 from grok_jax.benchmarks import (
     alone,
@@ -100,44 +103,77 @@ QUICK: Mapping[str, Mapping[str, Any]] = {
 """And how with `--quick`."""
 
 
+HEAD = ("name", "measured", "goal", "met", "note")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    sign = ">=" if row.at_least else "<="
+    goal = "-" if row.goal is None else f"{sign} {row.goal:g} {row.unit}"
+    return row.name, f"{row.measured:.3g} {row.unit}", goal, row.met, row.note
+
+
 def as_table(rows: Sequence[Row]) -> Table:
     """The measurements for the terminal."""
-    names = ("name", "measured", "goal", "met", "note")
-    table = Table(*(Column(name, overflow="fold") for name in names))
+    table = Table(*(Column(name, overflow="fold") for name in HEAD))
     for row in rows:
-        sign = ">=" if row.at_least else "<="
-        goal = "-" if row.goal is None else f"{sign} {row.goal:g} {row.unit}"
-        measured = f"{row.measured:.3g} {row.unit}"
-        table.add_row(row.name, measured, goal, row.met, row.note)
+        table.add_row(*_cells(row))
     return table
 
 
-def as_json(rows: Sequence[Row]) -> dict[str, Any]:
-    """The measurements with the machine they were made on."""
+def as_markdown(rows: Sequence[Row], about: Mapping[str, Any], figure: str) -> str:
+    """The measurements as a page, those with a goal first; `about` says what and where
+    it was, `figure` where its figure is ("" for none)."""
+    with_goal = [row for row in rows if row.goal is not None]
+    met = sum(row.met == "yes" for row in with_goal)
+    lines = [f"# Benchmark: {met} of {len(with_goal)} goals met", ""]
+    lines += [f"- {key}: {value}" for key, value in about.items()]
+    lines += ["", *([f"![the measurements]({figure})", ""] if figure else [])]
+    for title, own in {
+        "Goals": with_goal,
+        "The other measurements": [row for row in rows if row.goal is None],
+    }.items():
+        cells = [[*map(report.as_markdown, _cells(row))] for row in own]
+        lines += [f"## {title}", "", *report.markdown_table(HEAD, cells)]
+    return "\n".join(lines)
+
+
+def _about(argv: Sequence[str]) -> dict[str, str]:
+    """What is run, on which machine, and when."""
+    line = shlex.join(["python", "-m", "grok_jax.benchmark", *argv[1:]])
     return {
+        "command": line,
         "device": config_lib.device_text(jax.local_devices()),
-        "jax": jax.__version__,
-        "load": os.getloadavg(),
-        "rows": [{**row._asdict(), "met": row.met} for row in rows],
+        "version": f"jax {jax.__version__}",
+        "git commit": record.git_commit(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "load before": f"{os.getloadavg()[0]:.2f}",
     }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     try:
-        options = _flags(list(sys.argv if argv is None else argv))
+        argv = list(sys.argv if argv is None else argv)
+        options = _flags(argv)
         chosen = _chosen(options.only)
-        out, figure = _paths(options)
+        out, summary, figure = _paths(options)
         config_lib.set_up_jax(config_lib.resolve(config_lib.make_config()).engine)
+        about = _about(argv)
         console, rows = Console(soft_wrap=True), []
         for name, measure in chosen.items():
             new = measure(**(QUICK.get(name, {}) if options.quick else {}))
             console.print(as_table(new))  # a sign of life after each
             rows += new
         if out:
-            record.write_json(out, as_json(rows))
+            held = [{**row._asdict(), "met": row.met} for row in rows]
+            record.write_json(out, {**about, "rows": held})
+        there = ""
         if figure and (drawing := picture.draw(rows)):
+            figure.parent.mkdir(exist_ok=True)
             plot.save(drawing, figure)
+            there = os.path.relpath(figure, summary.parent) if summary else ""
+        if summary:
+            record.write_bytes(summary, as_markdown(rows, about, there).encode())
     except (SettingError, record.RecordError) as error:
         print(f"grok_jax: {error}", file=sys.stderr)
         return WRONG_USAGE
@@ -150,16 +186,18 @@ def _chosen(only: Sequence[str] | None) -> dict[str, Callable[..., list[Row]]]:
     return {name: lookup(BENCHMARKS, name, "benchmark") for name in names}
 
 
-def _paths(options: Any) -> tuple[Path | None, Path | None]:
-    """Where the JSON and the figure go."""
-    out = Path(options.out) if options.out else None
-    figure = Path(options.figure) if options.figure else None
-    for path in (out, figure):
+def _paths(options: Any) -> tuple[Path | None, ...]:
+    """Where the JSON, the Markdown and the figure go."""
+    given = (options.out, options.summary, options.figure)
+    out, summary, figure = (Path(path) if path else None for path in given)
+    for path in (out, summary, figure):
         if path and not path.absolute().parent.is_dir():
             raise SettingError(f"There is no folder {path.absolute().parent}.")
+    if summary and not figure:
+        figure = summary.parent / "figures" / "benchmark.png"
     if out and not figure:
         figure = out.with_suffix(".png")
-    return out, figure
+    return out, summary, figure
 
 
 def _flags(argv: Sequence[str]) -> Any:
@@ -167,6 +205,7 @@ def _flags(argv: Sequence[str]) -> Any:
     flags.DEFINE_list("only", None, "Names of measurements.", flag_values=values)
     flags.DEFINE_bool("quick", False, "Fewer repeats.", flag_values=values)
     flags.DEFINE_string("out", None, "Path of the JSON.", flag_values=values)
+    flags.DEFINE_string("summary", None, "Path of the Markdown.", flag_values=values)
     flags.DEFINE_string("figure", None, "Path of the PNG.", flag_values=values)
     return command_line.parse(values, argv, __doc__)[0]
 

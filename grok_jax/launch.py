@@ -33,7 +33,6 @@ import io
 import json
 import os
 import shlex
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -389,28 +388,9 @@ def _about(
             "matmul": resolved.engine["precision"],
             "float": 64 if resolved.engine["x64"] else 32,
         },
-        "git_commit": git_commit(),
+        "git_commit": record.git_commit(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-
-
-def git_commit() -> str:
-    """The commit of the package's own checkout, "-dirty" if its code was changed since
-    (a gallery writes pages and figures of the checkout)."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    code = (":/*.py", ":/pyproject.toml")
-    try:
-        commit = subprocess.check_output(
-            [*git, "rev-parse", "HEAD"], text=True, stderr=subprocess.DEVNULL
-        ).strip()
-        changed = subprocess.check_output(
-            [*git, "status", "--porcelain", "--untracked-files=no", "--", *code],
-            text=True,
-            stderr=subprocess.DEVNULL,
-        ).strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{commit}-dirty" if changed else commit
 
 
 def _end(status: int) -> None:

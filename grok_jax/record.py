@@ -7,6 +7,7 @@ import fcntl
 import io
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,6 +138,25 @@ def _why(path: Path, error: Exception) -> str:
     if remote.is_remote(path):
         return remote.reason(error)
     return getattr(error, "strerror", None) or str(error)
+
+
+def git_commit() -> str:
+    """The commit of the package's own checkout, "-dirty" if its code was changed since
+    (a gallery writes pages and figures of the checkout)."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    code = (":/*.py", ":/pyproject.toml")
+    try:
+        commit = subprocess.check_output(
+            [*git, "rev-parse", "HEAD"], text=True, stderr=subprocess.DEVNULL
+        ).strip()
+        changed = subprocess.check_output(
+            [*git, "status", "--porcelain", "--untracked-files=no", "--", *code],
+            text=True,
+            stderr=subprocess.DEVNULL,
+        ).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{commit}-dirty" if changed else commit
 
 
 def write_json(path: Path, content: Any) -> None:

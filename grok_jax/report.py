@@ -152,7 +152,7 @@ def summary(reports: Sequence[Report], before: str = "") -> str:
     found |= {entry.name: entry for entry in map(_entry, reports)}
     scores = [re.findall(r"(\d+) of (\d+)", entry.row)[:1] for entry in found.values()]
     held, claims = (sum(int(s[i]) for score in scores for s in score) for i in (0, 1))
-    head = _table_lines(HEAD, [])[:2]
+    head = markdown_table(HEAD, [])[:2]
     rows = [entry.row for entry in found.values()]
     sections = "".join(entry.section for entry in found.values())
     commits = re.findall(r"^- git commit: (.*)$", sections, flags=re.MULTILINE)
@@ -163,27 +163,29 @@ def summary(reports: Sequence[Report], before: str = "") -> str:
 
 def _entry(report: Report) -> Entry:
     facts = dict(report.facts)
-    out = [f"## {_md(report.name)}", "", _md(report.description), ""]
+    out = [f"## {as_markdown(report.name)}", "", as_markdown(report.description), ""]
     out += ["```sh", facts.pop("command"), "```", ""]
-    out += [*(f"- {name}: {_md(fact)}" for name, fact in facts.items()), ""]
+    out += [*(f"- {name}: {as_markdown(fact)}" for name, fact in facts.items()), ""]
     if report.claims:
         marks = ["yes" if claim["holds"] else "**NO**" for claim in report.claims]
-        rows = [cells(claim, _md) for claim in report.claims]
+        rows = [cells(claim, as_markdown) for claim in report.claims]
         marked = zip(rows, marks, strict=True)
-        out += _table_lines(COLUMNS, [[*own, mark] for own, mark in marked])
+        out += markdown_table(COLUMNS, [[*own, mark] for own, mark in marked])
     for name in report.figures:
         path = f"figures/{report.key}_{name}.png".replace(" ", "%20")
-        out += [f"![{_md(report.alt(name))}]({path})", ""]
-    row = [_md(report.name), *map(_md, overview(report))]
-    return Entry(_md(report.name), f"| {' | '.join(row)} |", "\n".join(out) + "\n")
+        out += [f"![{as_markdown(report.alt(name))}]({path})", ""]
+    name, *rest = map(as_markdown, [report.name, *overview(report)])
+    return Entry(name, f"| {' | '.join([name, *rest])} |", "\n".join(out) + "\n")
 
 
-def _table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table whose cells are safe already, and an empty one."""
     lines = [head, ["---"] * len(head), *rows]
     return [*(f"| {' | '.join(line)} |" for line in lines), ""]
 
 
-def _md(text: str) -> str:
+def as_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
     return re.sub(r"([\\`*_<\[\]|])", r"\\\1", " ".join(text.split()))
 
 

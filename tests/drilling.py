@@ -101,9 +101,13 @@ class Log:
     def __call__(self, event, **about):
         entry = {"scenario": self.scenario, "event": event, **about}
         with self.path.open("a") as file:
-            print(json.dumps(entry, default=str), file=file)
+            print(self.short(json.dumps(entry, default=str)), file=file)
         said = "  ".join(f"{key}: {value}" for key, value in about.items())
-        self.console.print(f"[{self.scenario}] {event}  {said}")
+        self.console.print(self.short(f"[{self.scenario}] {event}  {said}"))
+
+    def short(self, text):
+        """`text` with OUT for where the drill's folder is."""
+        return text.replace(str(self.path.parent), "OUT")
 
 
 @dataclass

@@ -2,14 +2,17 @@
 they end in the bits of a run that nobody disturbed.
 
     python tests/fault_drill.py --out=drill [--only=NAME,...] [--kills=20] [--seed=0]
+                                [--summary=FILE.md]
 
 Every scenario starts `python -m grok_jax.launch` in processes of their own, on CPUs.
-What was done and what came of it stands in OUT/drill.log, one JSON object a line. A
-seed draws the same moments again, as shares of the time that a run takes. Exit status:
-0 all passed; 1 a promise is broken; 2 wrong usage.
+What was done and what came of it stands in OUT/drill.log, one JSON object a line, and
+as a page at --summary. A seed draws the same moments again, as shares of the time that
+a run takes. Exit status: 0 all passed; 1 a promise is broken; 2 wrong usage.
 """
 
 import argparse
+import json
+import os
 import platform
 import shlex
 import shutil
@@ -44,6 +47,8 @@ from interruptions import interrupted
 from processes import K3
 from rich.console import Console
 from rich.table import Table
+
+from grok_jax import record, report
 
 WIDE = (
     *ARGUMENTS[:-5],
@@ -317,6 +322,7 @@ def main(argv=None):
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--summary", type=Path, help="path of the Markdown")
     given = list(sys.argv[1:] if argv is None else argv)
     options = parser.parse_args(given)
     names = options.only.split(",")
@@ -325,20 +331,28 @@ def main(argv=None):
             parser.error(f"no scenario {name!r}; known: {', '.join(SCENARIOS)}")
     if options.kills < 1:
         parser.error("--kills must be 1 or more")
+    if options.summary and not options.summary.absolute().parent.is_dir():
+        parser.error(f"--summary: there is no folder {options.summary.parent}")
     out = options.out.absolute()
     if out.exists() and not (out / "drill.log").exists() and any(out.iterdir()):
         parser.error(f"{out} is not empty and holds no drill.log; give another --out")
     drill = Drill(out, options.seed, options.kills)
-    drill.log(
-        "drill",
+    about = dict(
         command=shlex.join(["python", "tests/fault_drill.py", *given]),
+        git_commit=record.git_commit(),
         seed=options.seed,
         kills=options.kills,
+        cores=os.cpu_count(),
         python=platform.python_version(),
         started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         not_compared=sorted(BY_CLOCK),
     )
-    return summary(drill, [run(drill, name) for name in names])
+    drill.log("drill", **about)
+    rows = [run(drill, name) for name in names]
+    status = summary(drill, rows)
+    if options.summary:
+        options.summary.write_text(as_markdown(drill.log, about, rows))
+    return status
 
 
 def run(drill, name):
@@ -355,6 +369,33 @@ def run(drill, name):
     seconds = round(time.monotonic() - began, 1)
     drill.log("passed" if passed else "FAIL", seconds=seconds, came=came)
     return name, passed, seconds, came
+
+
+def as_markdown(log, about, rows):
+    """The drill as a page: what came of each scenario, then every step of it."""
+    held = sum(passed for _, passed, *_ in rows)
+    lines = [f"# Fault drill: {held} of {len(rows)} scenarios passed", ""]
+    lines += [f"- {key.replace('_', ' ')}: {value}" for key, value in about.items()]
+    marks = {True: "passed", False: "**FAIL**"}
+    safe = report.as_markdown
+    came = [
+        [safe(name), SCENARIOS[name].__doc__, marks[passed], f"{s:.0f}", log.short(c)]
+        for name, passed, s, c in rows
+    ]
+    head = ("scenario", "what", "result", "seconds", "what came of it")
+    lines += ["", *report.markdown_table(head, [[*c[:4], safe(c[4])] for c in came])]
+    steps = [as_cells(line) for line in log.path.read_text().splitlines()]
+    lines += ["## Every step", ""]
+    lines += report.markdown_table(("scenario", "event", "about"), steps)
+    return "\n".join(lines)
+
+
+def as_cells(line):
+    """Scenario, event and all else that a line of the log says."""
+    entry = json.loads(line)
+    first = entry.pop("scenario"), entry.pop("event")
+    rest = "; ".join(f"{key}: {value}" for key, value in entry.items())
+    return [report.as_markdown(cell) for cell in (*first, rest)]
 
 
 def summary(drill, rows):

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from grok_jax import benchmark, config, programs, timing
+from grok_jax import benchmark, config, programs, record, timing
 from grok_jax.benchmarks import (
     alone,
     host,
@@ -154,7 +154,9 @@ def test_the_command_prints_and_stores_the_rows_that_were_asked_for(
     monkeypatch.setattr(benchmark, "BENCHMARKS", parts)
     monkeypatch.setattr(benchmark, "QUICK", {"two": dict(repeats=1)})
     out = tmp_path / "bench.json"
+    page = tmp_path / "bench.md"
     line = ["benchmark", "--only=one,two", "--quick", f"--out={out}"]
+    line += [f"--summary={page}"]
     assert benchmark.main(line) == benchmark.DONE
     said = capsys.readouterr().out
     for words in ("many_runs/fast", "1.2 x", "<= 1.05 x", ">= 0.75 of the bound"):
@@ -162,13 +164,20 @@ def test_the_command_prints_and_stores_the_rows_that_were_asked_for(
     for words in ("yes", "NO", "64 runs against 1"):
         assert words in said
     held = json.loads(out.read_text())
-    assert held["device"].startswith("2 x CPU") and held["jax"] == jax.__version__
+    assert held["device"].startswith("2 x CPU")
+    assert f"jax {jax.__version__}" in held["version"]
+    assert held["git commit"] == record.git_commit()
     assert held["rows"][1] == {
         **{"name": "many_runs/slow", "measured": 1.2, "unit": "x", "goal": 1.05},
         **{"note": "", "at_least": False, "met": "NO"},
     }
     assert held["rows"][2]["goal"] is None and len(held["rows"]) == len(ROWS)
-    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+    drawn = tmp_path / "figures" / "benchmark.png"
+    assert drawn.read_bytes().startswith(b"\x89PNG")
+    said = page.read_text()
+    assert said.startswith("# Benchmark: 2 of 3 goals met\n")
+    assert "![the measurements](figures/benchmark.png)" in said
+    assert "| many\\_runs/slow | 1.2 x | \\<= 1.05 x | NO |  |" in said
 
 
 def test_the_figure_goes_where_it_is_told_and_shows_what_there_is(
@@ -193,6 +202,7 @@ def test_the_figure_goes_where_it_is_told_and_shows_what_there_is(
         ("--onli=compile", "no flag --onli; nearest: only"),
         ("--out=nowhere/bench.json", "There is no folder"),
         ("--figure=nowhere/bench.png", "There is no folder"),
+        ("--summary=nowhere/bench.md", "There is no folder"),
         ("compile", "'compile' is not a flag"),
     ],
 )

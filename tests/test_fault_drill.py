@@ -174,9 +174,16 @@ def test_what_a_scenario_did_not_foresee_fails_it_and_the_next_one_runs(
     for scenario in scenarios.values():
         scenario.__doc__ = "One."
     monkeypatch.setattr(fault_drill, "SCENARIOS", scenarios)
-    assert fault_drill.main([f"--out={tmp_path / 'd'}", "--only=odd,next"]) == 1
+    page = tmp_path / "drill.md"
+    line = [f"--out={tmp_path / 'd'}", "--only=odd,next", f"--summary={page}"]
+    assert fault_drill.main(line) == 1
     assert ran == [1]
     assert "IndexError" in (tmp_path / "d" / "drill.log").read_text()
+    said = page.read_text()
+    assert said.startswith("# Fault drill: 1 of 2 scenarios passed\n")
+    assert "| odd | One. | **FAIL** | 0 | IndexError" in said
+    assert f"- git commit: {record.git_commit()}\n" in said
+    assert "| next | passed | seconds: 0.0; came: ran |" in said
 
 
 @pytest.mark.parametrize(
@@ -184,6 +191,7 @@ def test_what_a_scenario_did_not_foresee_fails_it_and_the_next_one_runs(
     [
         (["--only=sigkil"], "no scenario 'sigkil'; known: sigkill"),
         (["--kills=0"], "--kills must be 1 or more"),
+        (["--summary=nowhere/drill.md"], "there is no folder nowhere"),
         ([], "is not empty and holds no drill.log"),
     ],
 )

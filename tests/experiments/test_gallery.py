@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from grok_jax import build, launch, report
+from grok_jax import build, launch, record, report
 
 PATH = Path(__file__).parents[2] / "experiments" / "gallery.py"
 PAGE = """
@@ -122,7 +122,7 @@ def test_pages_run_in_order_and_what_fails_or_lacks_data_is_named(
     assert "FAILED: remedies: exit status 2" in said
     assert names(checkout / "out" / "summary.md") == ["K2", "K10"]
     text = (checkout / "out" / "index.html").read_text()
-    assert f"All from commit {launch.git_commit()}." in text
+    assert f"All from commit {record.git_commit()}." in text
 
 
 def test_the_same_line_again_only_draws_again(checkout, here, capsys):
