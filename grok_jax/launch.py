@@ -20,18 +20,18 @@ Exit status: 0 done; 2 wrong usage; 75 stopped by SIGTERM or SIGINT: while it tr
 after saving, before and after that at once, since nothing is lost then.
 """
 
+import os
 import signal
 import sys
 
 if __name__ == "__main__":  # the imports below take seconds; a stop then is one too
-    for _number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(_number, lambda *_: sys.exit(75))
+    for _number in (signal.SIGTERM, signal.SIGINT):  # no library's set-up is unwound
+        signal.signal(_number, lambda *_: os._exit(75))
 
 import importlib.metadata
 import importlib.util
 import io
 import json
-import os
 import shlex
 import threading
 import time
@@ -321,12 +321,13 @@ class Stopper:
             raise Stopped
 
     def _note(self, number: int, _: Any) -> None:
+        again = self._event.is_set()
+        self._event.set()  # also where what is raised gets lost, as in a destructor
         if self._at_once:
             self._at_once = False  # one is enough
             raise Stopped
-        if self._event.is_set() and number == signal.SIGINT:
+        if again and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self._event.set()
         print("Stopping after this segment ...", file=sys.stderr, flush=True)
 
     def __enter__(self) -> "Stopper":
