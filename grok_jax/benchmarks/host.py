@@ -107,12 +107,14 @@ class _Watched:
         return getattr(self._call, name)
 
 
-def compile_time(settings: Settings, *, runs: int = 64, repeats: int = 3) -> list[Row]:
+def compile_time(settings: Settings, *, runs: int = 64, repeats: int = 5) -> list[Row]:
     """Seconds to compile the segment program, which may not depend on the runs: one
-    (for which there is no second device), one on each device, and many."""
+    (for which there is no second device), one on each device (no loop over runs), two
+    on each, many, and four times as many."""
     devices = tuple(jax.local_devices())
     each = len(devices)
-    times: dict[int, list[float]] = {count: [] for count in (1, each, runs)}
+    counts = dict.fromkeys((1, each, 2 * each, runs, 4 * runs))
+    times: dict[int, list[float]] = {count: [] for count in counts}
     for _ in range(repeats):
         for count, own in times.items():
             program = timing.group_program(settings, count, devices)
