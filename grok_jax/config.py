@@ -309,6 +309,7 @@ def set_up_jax(engine: Mapping[str, Any]) -> Engine:
 
 
 def device_text(devices: Sequence[Device]) -> str:
+    """How many of which device: "2 x CPU (x86_64)"."""
     kind = devices[0].device_kind
     if devices[0].platform == "cpu":
         kind = f"CPU ({platform.machine()})"

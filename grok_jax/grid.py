@@ -73,6 +73,7 @@ class Group:
 
 
 def short_name(path: str) -> str:
+    """The last part of a setting's path: "width" of "model.width"."""
     return path.rsplit(".", 1)[-1]
 
 

@@ -344,6 +344,7 @@ class Stopper:
 def print_start(
     resolved: config_lib.Resolved, engine: planning.Engine, workdir: record.Workdir
 ) -> None:
+    """Says what will run: the grid, the compile groups, the devices, the workdir."""
     grid = resolved.plan.grid
     axes = " x ".join(f"{n} ({k})" for n, k in zip(grid.dims, grid.shape, strict=True))
     console.print(f"{resolved.name}: {resolved.description}")
@@ -356,6 +357,7 @@ def print_start(
 
 
 def print_claims(tested: Sequence[claims_lib.Claim]) -> None:
+    """The table of tested claims, and how many hold."""
     table = Table("claim", "statement", "expected", "measured", "holds")
     for claim in tested:
         table.add_row(

@@ -55,6 +55,8 @@ def adamw(
 
 
 class FixedNormState(NamedTuple):
+    """State of `fixed_norm`."""
+
     inner: Any
     radius: Array  # [], the norm to hold
 
@@ -89,6 +91,8 @@ def fixed_norm(tx: optax.GradientTransformation) -> optax.GradientTransformation
 
 
 class EmaState(NamedTuple):
+    """State of `grokfast_ema`."""
+
     mean: Params  # mu, the slow part of the gradient
 
 
@@ -126,6 +130,8 @@ def grokfast_ema(
 
 
 class WindowState(NamedTuple):
+    """State of `grokfast_ma`."""
+
     window: Params  # the last gradients, [w, ...] for each parameter
     count: Array  # int32 [], how many there have been
 

@@ -37,6 +37,7 @@ class Report(NamedTuple):
 
 
 def total(reports: Sequence[Report]) -> str:
+    """How many claims of all reports hold, in words."""
     claims = sum(len(report.claims) for report in reports)
     return f"{sum(report.held for report in reports)} of {claims} claims hold"
 

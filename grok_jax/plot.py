@@ -182,6 +182,7 @@ def _shifted(steps: np.ndarray) -> np.ndarray:
 
 
 def log_steps(axis: Axes, label: str = "step") -> None:
+    """Steps on a log axis, where `curves` draws step 0 at 0.7."""
     axis.set_xscale("log")
     axis.set_xlabel(label)
 

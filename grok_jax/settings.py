@@ -19,6 +19,8 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True)
 class Bounds:
+    """The values that a number may take, in an annotation; None: no bound."""
+
     low: float | None = None
     high: float | None = None
     open_low: bool = False

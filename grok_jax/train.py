@@ -33,6 +33,8 @@ class Start(NamedTuple):
 
 
 class RunState(NamedTuple):
+    """All that one run carries from step to step."""
+
     step: Array  # int32 []
     params: Params
     anchor: Params

@@ -34,6 +34,8 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
+    """What a workload took."""
+
     run_step: float  # seconds, wall time over steps times runs
     compile: float  # seconds, of the segment program
     predicted: int  # bytes, by the compiler, on all devices together
