@@ -3,6 +3,7 @@ the comparison bit for bit, and the log."""
 
 import json
 import random
+import re
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -107,7 +108,8 @@ class Log:
 
     def short(self, text):
         """`text` with OUT for where the drill's folder is."""
-        return text.replace(str(self.path.parent), "OUT")
+        out = re.escape(str(self.path.parent))
+        return re.sub(rf"(/proc/\d+/root)?{out}", "OUT", text)  # also of a small disk
 
 
 @dataclass
