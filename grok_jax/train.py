@@ -82,6 +82,9 @@ class Observable(NamedTuple):
 
 
 class Run(NamedTuple):
+    """The pure functions of one run: its first state, some steps more, and a
+    record of what it is now."""
+
     init: Callable[[Dataset], RunState]
     advance: Callable[[RunState, Dataset, Array], RunState]
     measure: Callable[[RunState, Dataset, Array], tuple[RunState, Record]]

@@ -86,6 +86,8 @@ def transplant(source: Params, target: Params, leaves: tuple[str, ...] = ()) -> 
 
 
 class MergingState(NamedTuple):
+    """State of the optimiser that merges A B: the inner one's, and the steps so far."""
+
     inner: Any
     count: Array  # int32 []
 

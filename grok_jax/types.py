@@ -28,6 +28,8 @@ class Split(NamedTuple):
 
 
 class Dataset(NamedTuple):
+    """What one run learns from and is tested on."""
+
     train: Split
     test: Split
     extras: dict[str, Array]  # what the task knows and the network does not

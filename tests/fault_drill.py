@@ -379,11 +379,14 @@ def as_markdown(log, about, rows):
     marks = {True: "passed", False: "**FAIL**"}
     safe = report.as_markdown
     came = [
-        [safe(name), SCENARIOS[name].__doc__, marks[passed], f"{s:.0f}", log.short(c)]
-        for name, passed, s, c in rows
+        (
+            *(safe(name), safe(SCENARIOS[name].__doc__)),
+            *(marks[passed], f"{seconds:.0f}", safe(log.short(what))),
+        )
+        for name, passed, seconds, what in rows
     ]
     head = ("scenario", "what", "result", "seconds", "what came of it")
-    lines += ["", *report.markdown_table(head, [[*c[:4], safe(c[4])] for c in came])]
+    lines += ["", *report.markdown_table(head, came)]
     steps = [as_cells(line) for line in log.path.read_text().splitlines()]
     lines += ["## Every step", ""]
     lines += report.markdown_table(("scenario", "event", "about"), steps)

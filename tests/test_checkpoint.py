@@ -210,6 +210,17 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     assert str(error.value).endswith("; the checkpoints before it are whole.")
 
 
+def alone(program, folder):
+    """A program that ran on `folder` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", program, str(folder)],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
 FULL = """
 import resource, sys
 import numpy as np
@@ -231,13 +242,7 @@ assert (leaves["w"] == noise[:10]).all() and about["own"] == 1 and not skipped
 
 def test_a_full_disk_is_one_sentence_and_the_one_before_is_whole(tmp_path):
     """A limit on the size of a file stands for the end of the disk."""
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, str(tmp_path)],
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = alone(FULL, tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.startswith(f"Checkpoint 2 could not be written to {tmp_path}: ")
     assert len(done.stdout.splitlines()) == 1
@@ -262,12 +267,6 @@ time.sleep(0.5)  # reads that were begun end on threads of their own
 
 
 def test_reads_that_were_begun_leave_no_trace(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", UNREADABLE, str(tmp_path)],
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = alone(UNREADABLE, tmp_path)
     assert done.stdout.startswith(f"No checkpoint in {tmp_path} is readable")
     assert "Event loop is closed" not in done.stderr

@@ -303,7 +303,6 @@ def test_the_launcher_logs_each_run_of_a_page(tmp_path, launched):
 OFFLINE = """
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from grok_jax import watch
 assert watch.check("wandb", Path()) == ["wandb"]
 for steps in ((0, 10), (20, 30)):  # and a resume
