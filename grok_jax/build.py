@@ -387,6 +387,15 @@ def _validate_transfer(settings: Mapping[str, Any]) -> None:
             f"transfer.weak_leaf is {own['weak_leaf']!r}; the weak network has "
             f"{', '.join(leaves)}."
         )
+    if own["merge_at"] and own["form"] == "copy":
+        raise SettingError("transfer.merge_at merges factors; form copy has none.")
+    if own["merge_at"] > settings["train.steps"]:
+        raise SettingError(
+            f"transfer.merge_at is {own['merge_at']}, after the last step "
+            f"({settings['train.steps']})."
+        )
+    if own["merge_at"] and settings["optimizer.norm"] == "fixed":
+        raise SettingError("transfer.merge_at does not go with optimizer.norm fixed.")
 
 
 def observed_names(settings: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """What --dry_run prints: memory and time of a plan, here or on another machine."""
 
+import math
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +11,9 @@ from grok_jax.config import device_text
 from grok_jax.settings import SettingError
 from grok_jax.watch import clock
 
+EFFICIENCY = 0.3
+"""Share of the peak that is reckoned with where none is given."""
+
 
 def machine_of(options: Any) -> planning.Machine | None:
     """The machine that --machine_... describe; None where there are none.
@@ -18,17 +22,23 @@ def machine_of(options: Any) -> planning.Machine | None:
       SettingError: one is missing or out of range, or there is no --dry_run.
     """
     devices, tflops = options.machine_devices, options.machine_tflops
-    memory_gb = options.machine_memory_gb
-    if devices is None and tflops is None and not memory_gb:
+    memory_gb, efficiency = options.machine_memory_gb, options.machine_efficiency
+    if devices is None and tflops is None and memory_gb is None and efficiency is None:
         return None
+    efficiency = EFFICIENCY if efficiency is None else efficiency
+    memory_gb = memory_gb or 0.0
     if not options.dry_run:
         raise SettingError("--machine_devices and its like go with --dry_run.")
     if devices is None or tflops is None:
         raise SettingError(
             "A machine needs --machine_devices=N and --machine_tflops=PEAK of one."
         )
-    efficiency = options.machine_efficiency
-    if devices < 1 or tflops <= 0 or not 0 < efficiency <= 1 or memory_gb < 0:
+    if not (
+        devices >= 1
+        and 0 < tflops < math.inf
+        and 0 < efficiency <= 1
+        and 0 <= memory_gb < math.inf
+    ):
         raise SettingError(
             "--machine_devices must be 1 or more, --machine_tflops above 0, "
             "--machine_efficiency in (0, 1] and --machine_memory_gb 0 or more."

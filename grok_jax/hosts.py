@@ -42,12 +42,14 @@ def initialize(
 
     With `coordinator` ("host:port" of process 0) all three are needed. Without it the
     cluster is asked (jax.distributed knows TPU pods, SLURM and Open MPI) if
-    `distributed` says so or the environment shows several tasks; else there is one
-    process and nothing happens.
+    `distributed` says so, the environment shows several tasks, or the machine has a
+    TPU; else there is one process and nothing happens. A process whose others do not
+    come within five minutes is ended by JAX (status 134).
 
     Raises:
-      SettingError: a flag is missing or out of range, or the others did not come.
+      SettingError: a flag is missing or out of range, or there is no such cluster.
     """
+    guess = False
     wanted: dict[str, Any] = {}
     given = (coordinator, num_processes, process_id)
     if any(value is not None for value in given):
@@ -58,7 +60,9 @@ def initialize(
             process_id=process_id,
         )
     elif not (distributed or is_one_of_several(os.environ)):
-        return
+        guess = has_tpu(os.environ)
+        if not guess:
+            return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(
@@ -66,18 +70,36 @@ def initialize(
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             shutdown_timeout_seconds=SHUTDOWN_SECONDS,
         )
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, OSError) as error:
+        if guess:  # `devices` refuses if there are others nevertheless
+            return
         raise SettingError(
             "The processes of this run did not find each other: "
             f"{str(error).splitlines()[0]}"
         ) from error
+    if one_task_a_node(os.environ):  # where JAX takes the GPU of the task's number
+        for kind in ("cuda", "rocm"):
+            jax.config.update(f"jax_{kind}_visible_devices", "all")
 
 
-def is_one_of_several(environment: Any) -> bool:
-    """Whether SLURM (srun) or a TPU pod started this process as one of several."""
+def is_one_of_several(environment: Mapping[str, str]) -> bool:
+    """Whether SLURM (srun) or a pod of GKE started this process as one of several."""
     tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")
     pod = environment.get("TPU_WORKER_HOSTNAMES", "")
     return (tasks.isdigit() and int(tasks) > 1) or "," in pod
+
+
+def has_tpu(environment: Mapping[str, str]) -> bool:
+    """Whether JAX has found TPU chips here and said so to their runtime. Only the
+    metadata server knows whether such a machine is one of several."""
+    return "TPU_ML_PLATFORM" in environment
+
+
+def one_task_a_node(environment: Mapping[str, str]) -> bool:
+    """Whether SLURM gives each node one task, and nobody has chosen its GPUs."""
+    tasks, nodes = (environment.get(f"SLURM_STEP_NUM_{n}") for n in ("TASKS", "NODES"))
+    chosen = "JAX_LOCAL_DEVICE_IDS" in environment
+    return tasks is not None and tasks == nodes and not chosen
 
 
 def _check(
@@ -112,8 +134,13 @@ def devices(per_process: int) -> tuple[Any, ...]:
     """The first `per_process` devices of every process, process by process.
 
     Raises:
-      SettingError: a process has fewer.
+      SettingError: a process has fewer, or does not know the others.
     """
+    if jax.process_count() > 1 and not jax.distributed.is_initialized():
+        raise SettingError(
+            f"This is one of {jax.process_count()} hosts of an accelerator; give "
+            "--distributed, on all of them."
+        )
     chosen = []
     for process in range(jax.process_count()):
         own = [d for d in jax.devices() if d.process_index == process]

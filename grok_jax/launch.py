@@ -260,8 +260,8 @@ def _flags(argv: Sequence[str]) -> Any:
     flags.DEFINE_integer("process_id", None, "Which of them.", flag_values=values)
     flags.DEFINE_integer("machine_devices", None, "How many.", flag_values=values)
     flags.DEFINE_float("machine_tflops", None, "Peak of each.", flag_values=values)
-    flags.DEFINE_float("machine_efficiency", 0.3, "Share of it.", flag_values=values)
-    flags.DEFINE_float("machine_memory_gb", 0.0, "GiB of each.", flag_values=values)
+    flags.DEFINE_float("machine_efficiency", None, "Share of it.", flag_values=values)
+    flags.DEFINE_float("machine_memory_gb", None, "GiB of each.", flag_values=values)
     options, _ = command_line.parse(values, argv, __doc__)
     if not options.config:
         raise SettingError("Give --config=FILE.py[:PRESET].")

@@ -16,7 +16,7 @@ import numpy as np
 
 from grok_jax import build, sweep, train
 from grok_jax.grid import Grid, Group, group_runs
-from grok_jax.settings import Leaf
+from grok_jax.settings import Leaf, SettingError
 from grok_jax.types import Dataset, Device
 
 PIECES = 32
@@ -38,11 +38,18 @@ class Plan:
 def check_data(plan: Plan) -> None:
     """Reads what the tasks of a plan need and takes its shapes, before anything runs.
 
-    Raises: SettingError or DataError where data are missing, damaged or too few.
+    Raises: SettingError or DataError where data are missing, damaged or too few, or
+    where what is to be transferred does not fit the target.
     """
     for group in plan.groups():
         make = partial(build.make_dataset, group.settings)
-        jax.eval_shape(make, **build.load_files(group.settings))
+        data = jax.eval_shape(make, **build.load_files(group.settings))
+        if group.settings["transfer.source"] != "none":
+            run = build.make({**group.settings, "train.count_flops": False})
+            try:
+                jax.eval_shape(run.init, data)
+            except ValueError as error:
+                raise SettingError(f"transfer: {error}") from error
 
 
 class GroupProgram:

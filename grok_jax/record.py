@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,13 @@ class Workdir:
                 f"The workdir {self.path} cannot be read: {_why(self.path, error)}."
             ) from error
         if started:
-            held = read_json(self.config)["config"]
+            about = read_json(self.config)
+            held = about.get("config") if isinstance(about, dict) else None
+            if not isinstance(held, dict):
+                raise RecordError(
+                    f"{self.config} is damaged: it does not say what ran. Give another "
+                    "--workdir."
+                )
             if held != _as_json(settings):
                 keys = sorted(held.keys() | settings.keys())
                 mine = _as_json(settings)
@@ -96,12 +102,17 @@ class Workdir:
             with self._locked_there(say):
                 yield
             return
-        with open(self.path / ".lock", "w") as lock:
+        with ExitStack() as held:
             try:
+                lock = held.enter_context(open(self.path / ".lock", "w"))
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise RecordError(
                     f"Another launch is running in {self.path}; wait for it to end."
+                ) from error
+            except OSError as error:
+                raise RecordError(
+                    f"The workdir {self.path} cannot be locked: {error.strerror}."
                 ) from error
             yield
 

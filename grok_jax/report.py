@@ -4,8 +4,8 @@ WORKDIR may lie in an object store (gs://BUCKET/FOLDER); DIR and FILE are local.
 
 Writes DIR/index.html (self-contained) and DIR/summary.md (with DIR/figures) about run
 folders, finished or not: which claims held, the figures, and how it was run.
-`--summary` puts the Markdown elsewhere, its figures beside it in `figures/`; what such
-a file already says of other experiments stays in it.
+`--summary` puts the Markdown elsewhere, its figures beside it in `figures/`; without
+`--out`, what such a file already says of other experiments stays in it.
 
 Exit status: 0 done; 2 wrong usage or a damaged folder; nothing was written then.
 """
@@ -201,9 +201,13 @@ def write(reports: Sequence[Report], out: Path | None, markdown: Path) -> None:
         for report in reports:
             for name, png in report.figures.items():
                 (figures / f"{report.key}_{name}.png").write_bytes(png)
-        before = ""
-        if out is None and markdown.exists():
-            before = markdown.read_text(encoding="utf-8")
+        before = markdown.read_text(encoding="utf-8") if markdown.exists() else ""
+        if before and not before.startswith("# Report: "):
+            raise record.RecordError(
+                f"{markdown} is no summary of reports; give another --summary."
+            )
+        if out is not None:
+            before = ""
         markdown.write_text(summary(reports, before), encoding="utf-8")
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)

@@ -5,8 +5,8 @@
 #
 # Status 0 (done) and 2 (wrong usage) end it. 75 (stopped after saving) and death by a
 # signal (SIGKILL, out of memory) are tried again after --pause seconds, unless that has
-# happened --failures times in a row within --quick seconds of the start; any other
-# status is tried again --failures times in a row. SIGTERM, SIGINT or SIGHUP to this
+# happened --failures times in a row within --quick seconds of the start (SIGABRT, with
+# which JAX ends a process whose others do not come: within 600); any other status is tried again --failures times in a row. SIGTERM, SIGINT or SIGHUP to this
 # script goes to the command as SIGTERM, and the script ends with it.
 #
 # Exit status: that of the last run.
@@ -23,6 +23,13 @@ while [ $# -gt 0 ]; do
       exit 2 ;;
   esac
   shift
+done
+for number in "$pause" "$quick" "$failures"; do
+  case $number in
+    '' | *[!0-9]*)
+      echo "run_until_done: '$number' is no number of seconds or failures." >&2
+      exit 2 ;;
+  esac
 done
 if [ $# -eq 0 ]; then
   echo "run_until_done: give the command after --." >&2
@@ -55,7 +62,11 @@ while true; do
   then
     exit "$status"
   fi
-  if { [ "$status" -eq 75 ] || [ "$status" -gt 128 ]; } && [ "$lasted" -ge "$quick" ]
+  enough=$quick
+  if [ "$status" -eq 134 ] && [ "$enough" -lt 600 ]; then
+    enough=600
+  fi
+  if { [ "$status" -eq 75 ] || [ "$status" -gt 128 ]; } && [ "$lasted" -ge "$enough" ]
   then
     row=0
   else

@@ -159,3 +159,33 @@ def test_a_cluster_that_is_not_there_is_a_sentence(monkeypatch):
 
 def no_cluster():
     raise ValueError("no cluster here")
+
+
+def test_a_machine_with_a_tpu_asks_for_its_cluster_and_does_without_one(monkeypatch):
+    """A queued resource has no TPU_WORKER_HOSTNAMES: the metadata server is asked."""
+    asked = []
+    monkeypatch.setattr(
+        hosts.jax.distributed, "initialize", lambda **_: asked.append(1) or no_cluster()
+    )
+    hosts.initialize()
+    assert not asked
+    monkeypatch.setenv("TPU_ML_PLATFORM", "JAX")
+    hosts.initialize()
+    assert asked and not hosts.several()
+    monkeypatch.setattr(hosts.jax, "process_count", lambda: 4)
+    with pytest.raises(SettingError, match="one of 4 hosts of an accelerator; give"):
+        hosts.devices(1)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "nodes", "more", "alone"),
+    [
+        ("2", "2", {}, True),
+        ("8", "2", {}, False),
+        ("2", "2", {"JAX_LOCAL_DEVICE_IDS": "0"}, False),
+    ],
+)
+def test_one_task_a_node_has_all_its_gpus(tasks, nodes, more, alone):
+    slurm = {"SLURM_STEP_NUM_TASKS": tasks, "SLURM_STEP_NUM_NODES": nodes}
+    assert hosts.one_task_a_node({**slurm, **more}) == alone
+    assert not hosts.one_task_a_node({})

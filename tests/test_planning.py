@@ -249,6 +249,8 @@ def test_a_dry_run_for_another_machine_prints_it_and_writes_nothing(tmp_path, ca
             ],
             "--machine_efficiency in (0, 1]",
         ),
+        (["--dry_run", "--machine_devices=1", "--machine_tflops=nan"], "be 1 or more"),
+        (["--dry_run", "--machine_efficiency=0.5"], "A machine needs"),
     ],
 )
 def test_half_a_machine_is_a_sentence(flags, said, tmp_path, capsys):

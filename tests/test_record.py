@@ -311,6 +311,20 @@ def test_a_second_launch_is_refused_while_the_first_holds_the_folder(tmp_path):
         pass
 
 
+def test_a_folder_that_cannot_be_locked_is_another_sentence(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    sentence = "cannot be locked: Is a directory"
+    with pytest.raises(RecordError, match=sentence), Workdir(tmp_path).locked():
+        pass
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "null", '{"config": 3}'])
+def test_a_config_that_does_not_say_what_ran_is_damaged(text, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(RecordError, match="is damaged: it does not say what ran"):
+        Workdir(tmp_path).check({})
+
+
 KILLED = """
 import os, sys
 from grok_jax.record import Workdir

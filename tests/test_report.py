@@ -287,6 +287,15 @@ def test_a_relative_folder_may_end_in_a_slash_or_be_the_current_one(
     assert one == other
 
 
+def test_a_file_that_is_no_summary_is_left_as_it_is(workdir, tmp_path, capsys):
+    path = tmp_path / "notes.md"
+    path.write_text("## Mine\n\n## Yours\n")
+    line = ["report", str(workdir.path), f"--summary={path}"]
+    assert report.main(line) == report.WRONG_USAGE
+    assert "is no summary of reports" in capsys.readouterr().err
+    assert path.read_text() == "## Mine\n\n## Yours\n"
+
+
 def test_a_summary_keeps_what_it_says_of_other_experiments(workdir, tmp_path):
     path = tmp_path / "gallery.md"
     line = ["report", str(workdir.path), f"--summary={path}"]

@@ -115,6 +115,12 @@ def test_a_second_set_up_changes_nothing(tmp_path):
     assert third.returncode == 0 and "Installing" in third.stdout
 
 
+@pytest.mark.parametrize("option", ["--failures=three", "--pause=", "--quick=1.5"])
+def test_a_number_that_is_none_is_refused(option):
+    done = run(LOOP, option, "--", "false")
+    assert done.returncode == 2 and "is no number of seconds" in done.stderr
+
+
 # --- run_until_done.sh ---------------------------------------------------------------
 
 STUB = """
@@ -152,6 +158,7 @@ def test_it_runs_again_until_done_or_wrong_usage(plan, status, runs, tmp_path):
         ("75 75 75 0", 60, 75, 3),
         ("KILL KILL KILL 0", 60, 137, 3),
         ("1 1 1 0", 0, 1, 3),
+        ("134 134 134 0", 0, 134, 3),  # the others of a pod did not come
         ("1 1 75 1 1 0", 0, 0, 6),
     ],
 )

@@ -277,7 +277,7 @@ def test_every_number_of_the_weak_network_changes_the_start():
 
 def test_flops_are_those_of_the_products():
     plain = dict(transfer=dict(source="none"), train=dict(count_flops=True))
-    settings, data, state = begin(plain)
+    _, data, state = begin(plain)
     n, width, classes = len(data.train.x), 8, 5
     tables = 2 * 2 * 5 * 6 * width  # embed times each half of the first layer
     products = 2 * n * (width * width + width * classes) + tables
@@ -286,7 +286,6 @@ def test_flops_are_those_of_the_products():
     notes = both.notes
     assert 0 < notes["weak_flops_per_step"] < notes["flops_per_step"]
     assert notes["flops_per_step"] > state.notes["flops_per_step"]  # A B
-    assert isinstance(settings, dict)
 
 
 def test_train_until_stops_at_its_last_step_even_between_two_looks():
@@ -309,8 +308,22 @@ def test_train_until_stops_at_its_last_step_even_between_two_looks():
             dict(transfer=dict(weak_leaf="embed", weak_embedding=0)),
             "the weak network has layer_0, layer_1",
         ),
+        (dict(transfer=dict(merge_at=5, form="copy")), "form copy has none"),
+        (dict(transfer=dict(merge_at=10**6)), "1000000, after the last step"),
+        (
+            dict(transfer=dict(merge_at=5), optimizer=dict(norm="fixed")),
+            "merge_at does not go with optimizer.norm fixed",
+        ),
     ],
 )
 def test_a_transfer_that_cannot_be_is_a_sentence(layer, said):
     with pytest.raises(config.SettingError, match=said):
         settings_of(layer)
+
+
+def test_a_graft_of_another_shape_is_a_sentence_before_anything_runs():
+    layer = dict(transfer=dict(form="copy", weak_embedding=3))
+    plan = config.resolve(config.make_config(TWO_STAGES, layer)).plan
+    said = r"transfer: The graft for embed has shape \(5, 3\), not"
+    with pytest.raises(config.SettingError, match=said):
+        programs.check_data(plan)
