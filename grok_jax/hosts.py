@@ -120,9 +120,15 @@ def _check(
         )
 
 
+def joined() -> bool:
+    """Whether `initialize` found a cluster, perhaps of this process alone. JAX is not
+    asked for its devices, whose number and platform may still be set."""
+    return jax.distributed.is_initialized()
+
+
 def several() -> bool:
-    """Whether there are other processes; asks JAX for no devices if there are not."""
-    return jax.distributed.is_initialized() and jax.process_count() > 1
+    """Whether there are other processes; asks JAX for its devices if `joined`."""
+    return joined() and jax.process_count() > 1
 
 
 def is_writer() -> bool:
@@ -136,7 +142,7 @@ def devices(per_process: int) -> tuple[Any, ...]:
     Raises:
       SettingError: a process has fewer, or does not know the others.
     """
-    if jax.process_count() > 1 and not jax.distributed.is_initialized():
+    if jax.process_count() > 1 and not joined():
         raise SettingError(
             f"This is one of {jax.process_count()} hosts of an accelerator; give "
             "--distributed, on all of them."

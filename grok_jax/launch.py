@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.process_id,
             distributed=options.distributed,
         )
-        with Stopper(at_once=not hosts.several()) as stopper:
+        with Stopper(at_once=not hosts.joined()) as stopper:
             return _run(options, overrides, argv, stopper)
     except Stopped:
         print("grok_jax: Stopped; run the same line to go on.", file=sys.stderr)

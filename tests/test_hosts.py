@@ -51,8 +51,9 @@ def alone(tmp_path_factory):
 
 
 def test_two_processes_make_the_results_of_one_and_one_of_them_writes(alone, tmp_path):
-    status, said = ends(start(tmp_path / "run", 2, *SHORT))
+    status, said = ends(start(tmp_path / "run", 2, *SHORT, devices=2))
     assert status == [0, 0], said
+    assert "4 x CPU" in said[0]  # no device was asked for before it was set up
     assert "claims hold" in said[0] and "claims" not in said[1]
     same(alone, tmp_path / "run")
     status, said = ends(start(tmp_path / "run", 2, *SHORT))  # complete: only redrawn
