@@ -389,10 +389,10 @@ def _validate_transfer(settings: Mapping[str, Any]) -> None:
         )
     if own["merge_at"] and own["form"] == "copy":
         raise SettingError("transfer.merge_at merges factors; form copy has none.")
-    if own["merge_at"] > settings["train.steps"]:
+    if own["merge_at"] >= settings["train.steps"]:
         raise SettingError(
-            f"transfer.merge_at is {own['merge_at']}, after the last step "
-            f"({settings['train.steps']})."
+            f"transfer.merge_at is {own['merge_at']}; it must be below train.steps "
+            f"({settings['train.steps']}), or nothing merges."
         )
     if own["merge_at"] and settings["optimizer.norm"] == "fixed":
         raise SettingError("transfer.merge_at does not go with optimizer.norm fixed.")

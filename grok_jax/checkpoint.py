@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 
 from grok_jax import remote, tree
 
-VERSION = 1
+VERSION = 2
 KEEP = 2
 
 

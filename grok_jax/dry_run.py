@@ -23,7 +23,7 @@ def machine_of(options: Any) -> planning.Machine | None:
     """
     devices, tflops = options.machine_devices, options.machine_tflops
     memory_gb, efficiency = options.machine_memory_gb, options.machine_efficiency
-    if devices is None and tflops is None and memory_gb is None and efficiency is None:
+    if all(value is None for value in (devices, tflops, memory_gb, efficiency)):
         return None
     efficiency = EFFICIENCY if efficiency is None else efficiency
     memory_gb = memory_gb or 0.0

@@ -71,7 +71,7 @@ def initialize(
             shutdown_timeout_seconds=SHUTDOWN_SECONDS,
         )
     except (RuntimeError, ValueError, OSError) as error:
-        if guess:  # `devices` refuses if there are others nevertheless
+        if guess and not joined():  # `devices` refuses if there are others after all
             return
         raise SettingError(
             "The processes of this run did not find each other: "

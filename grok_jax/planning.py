@@ -7,6 +7,7 @@ operations of one step       -> seconds on a machine that one does not sit at
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -124,12 +125,17 @@ class Estimate:
 
 
 def estimate(plan: Plan, group: Group, engine: Engine, steps: int = 20) -> Estimate:
-    """Compiles a group and times a few steps and measurements of it."""
+    """Compiles a group, begins a chunk of it (whose weak networks are trained) and
+    times a few of its steps and measurements."""
     devices = engine.devices or tuple(jax.local_devices())
     program = GroupProgram(plan, group, devices)
     mode, size = choose(program, engine)
     count = min(size, len(group.members))
+    program.initial(sweep.layout(count, devices, size))
+    started = time.perf_counter()  # compiled already
     chunk = Chunk(program, np.arange(count), size)
+    jax.block_until_ready(chunk.state)
+    beginning = time.perf_counter() - started  # data, weak networks
     compiled = program.compiled(mode, chunk.place)
 
     def seconds(steps: int, records: int) -> float:
@@ -149,10 +155,16 @@ def estimate(plan: Plan, group: Group, engine: Engine, steps: int = 20) -> Estim
     a_record = max((many_records - one_record) / 4, 0.0)
     a_step = max((seconds(steps, 1) - one_record) / steps, 1e-9)
     chunks = -(-len(group.members) // size)
-    total = chunks * (a_step * int(program.steps[-1]) + a_record * len(program.steps))
+    training = a_step * int(program.steps[-1]) + a_record * len(program.steps)
+    total = chunks * (beginning + training)
     return Estimate(
         mode, size, needed(program, mode, chunk.place), a_step / count, total
     )
+
+
+def _weak_steps(settings: Mapping[str, Any]) -> int:
+    """Of all weak networks of a run together."""
+    return settings["transfer.weak_steps"] * settings["transfer.weak_candidates"]
 
 
 @dataclass(frozen=True)
@@ -204,7 +216,8 @@ def far_estimate(plan: Plan, group: Group, machine: Machine) -> FarEstimate:
                 f"{machine.memory_gb:g}."
             )
         slots = min(slots, 1 + int((room - one) / run_bytes))
-    cost = build.cost(group.settings, program.dataset(0))
+    most = max(range(count), key=lambda n: _weak_steps(program.settings_of(n)))
+    cost = build.cost(program.settings_of(most), program.dataset(most))
     work = cost.step * int(program.steps[-1]) + cost.record * len(program.steps)
     rounds = -(-count // machine.devices)
     rate = machine.tflops * 1e12 * machine.efficiency

@@ -197,18 +197,17 @@ def write(reports: Sequence[Report], out: Path | None, markdown: Path) -> None:
     """
     figures = markdown.parent / "figures"
     try:
-        figures.mkdir(parents=True, exist_ok=True)
-        for report in reports:
-            for name, png in report.figures.items():
-                (figures / f"{report.key}_{name}.png").write_bytes(png)
         before = markdown.read_text(encoding="utf-8") if markdown.exists() else ""
         if before and not before.startswith("# Report: "):
             raise record.RecordError(
                 f"{markdown} is no summary of reports; give another --summary."
             )
-        if out is not None:
-            before = ""
-        markdown.write_text(summary(reports, before), encoding="utf-8")
+        figures.mkdir(parents=True, exist_ok=True)
+        for report in reports:
+            for name, png in report.figures.items():
+                (figures / f"{report.key}_{name}.png").write_bytes(png)
+        kept = before if out is None else ""
+        markdown.write_text(summary(reports, kept), encoding="utf-8")
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             (out / "index.html").write_text(page(reports), encoding="utf-8")

@@ -90,11 +90,17 @@ class Position:
 
     group: int = 0
     start: int = 0  # first member of the chunk
+    until: int = 0  # first member after it
     at: int = 0  # step
     index: int = 0  # next record
     living: list[int] = field(default_factory=list)  # members that the states are of
     modes: dict[str, str] = field(default_factory=dict)  # group -> mode
     chunks: dict[str, int] = field(default_factory=dict)  # group -> runs per chunk
+    slots: dict[str, int] = field(default_factory=dict)  # group -> those on a device
+    waiting: list[int] = field(default_factory=list)
+    """members of the chunk that a resume on fewer devices has no room for yet"""
+    waiting_at: int = 0  # step of their states
+    waiting_index: int = 0
     seconds: float = 0.0
     spent: dict[str, list[float]] = field(default_factory=dict)
     """group -> seconds and runs of starting; seconds and run-steps of training"""
@@ -127,6 +133,7 @@ class Sweeper:
         self.position = Position()
         self._state: Any = None
         self._resumed: dict[str, np.ndarray] = {}
+        self._waiting: dict[str, np.ndarray] = {}
         self._saved_at = self._clock = time.perf_counter()
         self._rate = 0.0
 
@@ -143,7 +150,7 @@ class Sweeper:
         while self.position.group < len(self.groups):
             self._run_group(self.groups[self.position.group])
             self.position.group += 1
-            self.position.start = 0
+            self.position.start = self.position.until = 0
         self._save()
         return self._results() if hosts.is_writer() else xr.Dataset()
 
@@ -152,13 +159,45 @@ class Sweeper:
         key = str(self.position.group)
         if key not in self.position.modes:
             (mode, chunk), _ = hosts.broadcast(choose(program, self.engine))
-            self.position.modes[key], self.position.chunks[key] = mode, chunk
-        chunk = self.position.chunks[key]
+            self.position.modes[key] = mode
+            self._hold(key, chunk)
+        elif self._slots(self.position.chunks[key]) > self.position.slots[key]:
+            mode, chunk = self.position.modes[key], self.position.chunks[key]
+            wanted = Engine(mode, chunk, memory_gb=self.engine.memory_gb)
+            (_, chunk), _ = hosts.broadcast(choose(program, wanted))
+            self._hold(key, chunk)
         while self.position.start < len(group.members):
-            self._run_chunk(program, chunk)
-            self.position.start += chunk
+            self._run_chunk(program, self.position.chunks[key])
+            self._state = None
+            if self.position.waiting:
+                self._take_waiting()
+                continue
+            self.position.start = self.position.until
             self.position.at = self.position.index = 0
-            self.position.living, self._state = [], None
+            self.position.living = []
+
+    def _slots(self, runs: int) -> int:
+        return sweep.layout(runs, self.devices).slots
+
+    def _hold(self, key: str, chunk: int) -> None:
+        """So many runs of a group go on at once from now on."""
+        self.position.chunks[key] = chunk
+        self.position.slots[key] = self._slots(chunk)
+
+    def _set_aside(self, capacity: int) -> None:
+        """The resumed runs beyond `capacity` wait until the others have ended."""
+        here = self.position
+        here.living, here.waiting = here.living[:capacity], here.living[capacity:]
+        here.waiting_at, here.waiting_index = here.at, here.index
+        leaves = self._resumed.items()
+        self._waiting = {name: leaf[capacity:] for name, leaf in leaves}
+        self._resumed = {name: leaf[:capacity] for name, leaf in leaves}
+
+    def _take_waiting(self) -> None:
+        here = self.position
+        here.living, here.waiting = here.waiting, []
+        here.at, here.index = here.waiting_at, here.waiting_index
+        self._resumed, self._waiting = self._waiting, {}
 
     def _run_chunk(self, program: GroupProgram, capacity: int) -> None:
         lot = self._first_lot(program, capacity)
@@ -198,11 +237,14 @@ class Sweeper:
     def _first_lot(self, program: GroupProgram, capacity: int) -> Chunk:
         """The runs of a chunk at step 0, or where a checkpoint left them."""
         if self._resumed:
+            if len(self.position.living) > capacity:
+                self._set_aside(capacity)
             living = np.asarray(self.position.living)
             resumed, self._resumed = self._resumed, {}
             return Chunk(program, living, capacity, partial(checkpoint.fit, resumed))
         start, count = self.position.start, len(program.group.members)
-        members = np.arange(start, min(start + capacity, count))
+        self.position.until = min(start + capacity, count)
+        members = np.arange(start, self.position.until)
         program.initial(sweep.layout(len(members), program.devices, capacity))
         started = time.perf_counter()  # compiled already
         lot = Chunk(program, members, capacity)
@@ -292,9 +334,10 @@ class Sweeper:
             diverged += int(np.isfinite(records["diverged_at"]).sum())
         lengths = [g.settings["train.steps"] * len(g.members) for g in self.groups]
         group = self.groups[self.position.group]
-        capacity = self.position.chunks[str(self.position.group)]
-        before = min(self.position.start + capacity, len(group.members)) - living
+        waiting = len(self.position.waiting)
+        before = self.position.until - living - waiting
         done = before * group.settings["train.steps"] + living * self.position.at
+        done += waiting * self.position.waiting_at
         self.progress(
             Progress(
                 seconds=self._seconds(),
@@ -337,6 +380,7 @@ class Sweeper:
             return
         content = {
             "state": state,
+            "waiting": self._waiting,
             "records": {str(g): values for g, values in self.records.items()},
         }
         about = {
@@ -361,8 +405,9 @@ class Sweeper:
         self.per_step = {int(g): set(names) for g, names in about["per_step"].items()}
         for name, leaf in leaves.items():
             kind, rest = name.split(".", 1)
-            if kind == "state":
-                self._resumed[rest] = leaf
+            if kind in ("state", "waiting"):
+                held = self._resumed if kind == "state" else self._waiting
+                held[rest] = leaf
             else:
                 group, variable = rest.split(".", 1)
                 self.records.setdefault(int(group), {})[variable] = leaf.copy()

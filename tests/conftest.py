@@ -89,13 +89,21 @@ def run_sweep(resolved):
     """run_sweep(layer, ..., mode="map", ...) -> results of the whole grid; keywords
     are those of Engine, or `folder`, `stop`, `say` and `progress` of the Sweeper."""
 
-    def run(*layers, folder=None, stop=lambda: False, say=None, **engine):
+    def run(
+        *layers,
+        folder=None,
+        stop=lambda: False,
+        say=lambda _: None,
+        progress=lambda _: None,
+        **engine,
+    ):
         plan = resolved(*layers).plan
         sweeper = runner.Sweeper(
             plan,
             planning.Engine(**{"mode": "map", **engine}),
             folder=folder,
-            say=say or (lambda _: None),
+            say=say,
+            progress=progress,
             stop_requested=stop,
         )
         return sweeper.run()

@@ -294,6 +294,7 @@ def test_a_file_that_is_no_summary_is_left_as_it_is(workdir, tmp_path, capsys):
     assert report.main(line) == report.WRONG_USAGE
     assert "is no summary of reports" in capsys.readouterr().err
     assert path.read_text() == "## Mine\n\n## Yours\n"
+    assert list(tmp_path.glob("figures")) == []
 
 
 def test_a_summary_keeps_what_it_says_of_other_experiments(workdir, tmp_path):

@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from grok_jax import build, planning, programs, runner, sweep, train
+from grok_jax import build, checkpoint, planning, programs, runner, sweep, train
 from grok_jax.checkpoint import CheckpointError
 from grok_jax.grid import Axis, Grid
+from grok_jax.settings import SettingError
 
 DEVICES = jax.local_devices()
 COLLECTIVES = (
@@ -512,6 +513,38 @@ def test_a_sweep_resumed_while_runs_end_early_has_the_same_bits(
     interrupt(run_sweep, tmp_path, number, layers=(STOPS,), runs_per_chunk=0)
     resumed = run_sweep(STOPS, folder=tmp_path, devices=(DEVICES[0],))
     same_runs(resumed, expected, assert_identical)
+
+
+@pytest.mark.parametrize("layer", [GRID, STOPS], ids=["all", "some end early"])
+@pytest.mark.parametrize("numbers", [(), (2,), (3, 2)], ids=str)
+def test_where_a_resume_has_room_for_fewer_runs_some_wait_and_have_the_same_bits(
+    run_sweep, resolved, assert_identical, tmp_path, numbers, layer
+):
+    """All runs at once on two devices, then on one with memory for a few of them."""
+    expected = run_sweep(layer)
+    interrupt(run_sweep, tmp_path, 5, layers=(layer,), runs_per_chunk=0)
+    plan, one = resolved(layer).plan, tuple(DEVICES[:1])
+    program = programs.GroupProgram(plan, plan.groups()[0], one)
+    room = planning.needed(program, "map", sweep.layout(2, one)) / planning.GIB
+    small = {**SHORT, "devices": one, "memory_gb": 1.01 * room, "runs_per_chunk": 0}
+    _, chunk = planning.choose(program, planning.Engine("map", 0, 1, 1, 1.01 * room))
+    interrupt(run_sweep, tmp_path, *numbers, layers=(layer,), **small)
+    told = []
+    resumed = run_sweep(layer, folder=tmp_path, progress=told.append, **small)
+    same_runs(resumed, expected, assert_identical)
+    done = [each.run_steps for each in told]
+    assert done == sorted(done) and done[-1] == told[-1].run_steps_total
+    held = checkpoint.restore_newest(tmp_path)[1]["position"]["chunks"]
+    assert held == {"0": chunk} and chunk < len(plan.grid) / 2 + 1
+
+
+def test_a_resume_without_room_for_one_run_is_a_sentence(run_sweep, tmp_path):
+    interrupt(run_sweep, tmp_path, 12)
+    small = {"devices": tuple(DEVICES[:1]), "memory_gb": 1e-6}
+    with pytest.raises(SettingError, match="One run needs"):
+        run_sweep(GRID, folder=tmp_path, **{**SHORT, **small})
+    same = run_sweep(GRID, folder=tmp_path, **SHORT)  # nothing is lost
+    assert same.train_loss.notnull().all()
 
 
 def test_a_sweep_by_vmap_resumes_to_the_same_bits(

@@ -309,7 +309,10 @@ def test_train_until_stops_at_its_last_step_even_between_two_looks():
             "the weak network has layer_0, layer_1",
         ),
         (dict(transfer=dict(merge_at=5, form="copy")), "form copy has none"),
-        (dict(transfer=dict(merge_at=10**6)), "1000000, after the last step"),
+        (
+            dict(transfer=dict(merge_at=20), train=dict(steps=20)),
+            "merge_at is 20; it must be below train.steps",
+        ),
         (
             dict(transfer=dict(merge_at=5), optimizer=dict(norm="fixed")),
             "merge_at does not go with optimizer.norm fixed",
