@@ -6,9 +6,8 @@ everything here also happens inside a compiled sweep.
 """
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -502,14 +501,7 @@ def make(settings: Mapping[str, Any], keys: rng.Keys | None = None) -> Run:
         params = parts.model.init(keys.init, data.train.x[:1])
         if parts.model.prepare:
             params = parts.model.prepare(params, data)
-        start = _transferred(settings, keys, params, data)
-        if not settings["train.count_flops"]:
-            return start
-        bare = {**settings, "train.count_flops": False}
-        notes = {"flops_per_step": _flops(bare, data)}
-        if start.notes:
-            notes["weak_flops_per_step"] = _flops(_weak_settings(bare), data)
-        return Start(start.params, {**start.notes, **notes})
+        return _transferred(settings, keys, params, data)
 
     def descend(params: Params, x: Array, y: Array) -> Params:
         assert parts.model.descend is not None
@@ -550,7 +542,7 @@ def _filtered(
     return optax.chain(first, tx)
 
 
-def _weak_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+def weak_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The run of the weak network: the same task and loss on full batches, an fnn and
     an AdamW of its own, and nothing else that was asked of the target."""
     own, parts = (
@@ -582,7 +574,6 @@ def _weak_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         "transfer.source": "none",
         "stop.metric": "",
         "train.batch_size": 0,
-        "train.count_flops": False,
     }
 
 
@@ -619,7 +610,7 @@ def _weak_network(
 
     def train(key: Array) -> Trained:
         return train_until(
-            make(_weak_settings(settings), keys._replace(init=key)),
+            make(weak_settings(settings), keys._replace(init=key)),
             data,
             steps=own["weak_steps"] if own["source"] == "weak" else 0,
             accuracy=own["weak_accuracy"],
@@ -639,53 +630,6 @@ def _lowest_loss(trained: Trained) -> Trained:
     best = jnp.argmin(jnp.where(jnp.isfinite(loss), loss, jnp.inf))
     chosen = jax.tree.map(lambda leaf: leaf[best], trained)
     return chosen._replace(steps=trained.steps.sum())
-
-
-class Cost(NamedTuple):
-    """Floating-point operations of one run, as XLA counts them before it optimises."""
-
-    step: float
-    record: float
-    weak: float  # of all weak networks' training together
-    bytes: float  # that a step reads and writes
-
-
-def cost(settings: Mapping[str, Any], data: Dataset) -> Cost:
-    """What the run of these plain settings costs on `data` (arrays or shapes)."""
-    bare = {**settings, "train.count_flops": False}
-    step = _count(bare, data, "step")
-    weak = 0.0
-    if settings["transfer.source"] == "weak":
-        own = section_of(settings, "transfer")
-        steps = own["weak_steps"] * own["weak_candidates"]
-        weak = steps * _count(_weak_settings(bare), data, "step")["flops"]
-    record = _count(bare, data, "record")["flops"]
-    return Cost(step["flops"], record, weak, step["bytes accessed"])
-
-
-def _flops(settings: Mapping[str, Any], data: Dataset) -> Array:
-    """Operations of one step, inside a sweep that is being traced: the counting has a
-    thread of its own, as what is traced there must not meet it."""
-    with ThreadPoolExecutor(1) as alone:
-        count = alone.submit(_count, settings, data, "step").result()
-    return jnp.asarray(count["flops"], float)
-
-
-def _count(
-    settings: Mapping[str, Any], data: Dataset, what: Literal["step", "record"]
-) -> dict[str, float]:
-    """XLA's count for one step or one record of the run of `settings` on `data`.
-
-    It depends on shapes alone, so that traced settings may have any value here.
-    """
-    plain = {p: 1 if isinstance(v, jax.Array) else v for p, v in settings.items()}
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), data)
-    run, one = make(plain), jax.ShapeDtypeStruct((), jnp.int32)
-    state = jax.eval_shape(run.init, shapes)
-    function = run.advance if what == "step" else run.measure
-    traced = jax.jit(function).trace(state, shapes, one)
-    counted: Any = traced.lower(lowering_platforms=("cpu",)).cost_analysis()
-    return counted
 
 
 def _observable(parts: Parts, name: str) -> Observable:

@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 
 from grok_jax import remote, tree
 
-VERSION = 2
+VERSION = 3
 KEEP = 2
 
 

@@ -1,23 +1,20 @@
 """How a group is to run and what it takes: mode, runs per chunk, memory, time.
 
-compiled programs of a layout -> bytes on each device (`Need`)
+platform                     -> `map` or `vmap`
+compiled programs of a layout -> bytes on each device
 what one slot and all slots need, and what is free -> runs per chunk
-short timed probe            -> `map` or `vmap`; seconds on this machine
-operations of one step       -> seconds on a machine that one does not sit at
+a few timed steps            -> seconds on this machine
 """
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from grok_jax import build, sweep, train
+from grok_jax import sweep, train
 from grok_jax.grid import Group
-from grok_jax.programs import PIECES, Chunk, GroupProgram, Plan, make_pieces
+from grok_jax.programs import PIECES, Chunk, GroupProgram, Plan
 from grok_jax.settings import SettingError
 from grok_jax.types import Device
 
@@ -42,7 +39,7 @@ class Engine:
 def device_bytes(program: GroupProgram, mode: str, place: sweep.Layout) -> int:
     """Bytes on each device: the larger of what the compiler plans for making the
     states of a chunk and for a segment."""
-    compiled = (program.compiled(mode, place), program.initial(place))
+    compiled = (program.compiled(mode, place), program.initial(mode, place))
     return max(map(sweep.predicted_bytes, compiled))
 
 
@@ -59,31 +56,18 @@ def needed(program: GroupProgram, mode: str, place: sweep.Layout) -> int:
 
 
 def choose(program: GroupProgram, engine: Engine) -> tuple[str, int]:
-    """(mode, runs per chunk) of a group: as asked, else by a short timed probe and
-    by predicted memory.
+    """(mode, runs per chunk) of a group: the mode as asked, else that of the platform;
+    as many runs as are asked for and predicted to fit.
 
     Raises:
       SettingError: one run for each device is more than there is room for.
     """
+    mode = engine.mode
+    if mode == "auto":
+        mode = sweep.mode_for(program.devices)
     count = len(program.group.members)
     wanted = min(engine.runs_per_chunk or count, count)
-    if engine.mode != "auto":
-        return engine.mode, _that_fit(program, engine, engine.mode, wanted)
-    by_map = _that_fit(program, engine, "map", wanted)
-    if wanted <= len(program.devices) or by_map < wanted:
-        return "map", by_map
-    place = sweep.layout(wanted, program.devices)
-    if needed(program, "vmap", place) > _budget(engine, program.devices):
-        return "map", by_map
-    steps = min(5, int(program.steps[-1]))
-    pieces = make_pieces(np.asarray([steps]), 0, 0, steps)
-
-    def call(mode: str) -> Any:
-        chunk = Chunk(program, np.arange(wanted), wanted)
-        return program.compiled(mode, place)(*chunk.arguments(pieces))
-
-    mode = sweep.faster({mode: partial(call, mode) for mode in ("map", "vmap")})
-    return mode, by_map
+    return mode, _that_fit(program, engine, mode, wanted)
 
 
 def _budget(engine: Engine, devices: tuple[Device, ...]) -> int:
@@ -131,9 +115,9 @@ def estimate(plan: Plan, group: Group, engine: Engine, steps: int = 20) -> Estim
     program = GroupProgram(plan, group, devices)
     mode, size = choose(program, engine)
     count = min(size, len(group.members))
-    program.initial(sweep.layout(count, devices, size))
+    program.initial(mode, sweep.layout(count, devices, size))
     started = time.perf_counter()  # compiled already
-    chunk = Chunk(program, np.arange(count), size)
+    chunk = Chunk(program, np.arange(count), size, mode)
     jax.block_until_ready(chunk.state)
     beginning = time.perf_counter() - started  # data, weak networks
     compiled = program.compiled(mode, chunk.place)
@@ -142,6 +126,7 @@ def estimate(plan: Plan, group: Group, engine: Engine, steps: int = 20) -> Estim
         fill = PIECES - records
         lengths = np.full(records, steps // records, np.int32)
         pieces = train.Pieces(
+            np.asarray(0, np.int32),
             np.pad(lengths, (0, fill)),
             np.pad(np.zeros(records, np.int32), (0, fill), constant_values=-1),
         )
@@ -159,73 +144,4 @@ def estimate(plan: Plan, group: Group, engine: Engine, steps: int = 20) -> Estim
     total = chunks * (beginning + training)
     return Estimate(
         mode, size, needed(program, mode, chunk.place), a_step / count, total
-    )
-
-
-def _weak_steps(settings: Mapping[str, Any]) -> int:
-    """Of all weak networks of a run together."""
-    return settings["transfer.weak_steps"] * settings["transfer.weak_candidates"]
-
-
-@dataclass(frozen=True)
-class Machine:
-    """A machine that one does not sit at."""
-
-    devices: int
-    tflops: float  # peak of one device, in the precision of the run
-    efficiency: float  # share of the peak that this workload reaches
-    memory_gb: float  # of one device; 0: not asked
-
-
-class FarEstimate(NamedTuple):
-    """What a group would take on a `Machine`, in `map` mode."""
-
-    flops_per_step: float  # of one run
-    bytes_per_step: float  # read and written, if nothing stayed in a cache
-    run_bytes: int  # on a device, of one more run
-    fixed_bytes: int  # on a device, whatever the number of runs
-    slots: int  # runs that a device holds at once
-    seconds: float  # in all, if no run ends early
-
-
-def far_estimate(plan: Plan, group: Group, machine: Machine) -> FarEstimate:
-    """Compiles a group here, runs nothing, and reckons with what the compiler says.
-
-    Operations are those of every step, record and weak network, over devices x peak x
-    efficiency; a device has its runs one after the other. Memory is that of the program
-    of one run; one more adds its state, its records and its data. Another compiler's
-    temporaries may differ.
-
-    Raises:
-      SettingError: one run is more than the machine has room for.
-    """
-    here = (jax.local_devices()[0],)
-    program = GroupProgram(plan, group, here)
-    place, count = sweep.layout(1, here), len(group.members)
-    one = device_bytes(program, "map", place)
-    run_bytes = sum(
-        leaf.size * leaf.dtype.itemsize
-        for leaf in jax.tree.leaves(program.own_shapes(place))
-    )
-    slots = -(-count // machine.devices)
-    if machine.memory_gb:
-        room = machine.memory_gb * GIB
-        if one > room:
-            raise SettingError(
-                f"One run needs {one / GIB:.3g} GiB, and a device of that machine has "
-                f"{machine.memory_gb:g}."
-            )
-        slots = min(slots, 1 + int((room - one) / run_bytes))
-    most = max(range(count), key=lambda n: _weak_steps(program.settings_of(n)))
-    cost = build.cost(program.settings_of(most), program.dataset(most))
-    work = cost.step * int(program.steps[-1]) + cost.record * len(program.steps)
-    rounds = -(-count // machine.devices)
-    rate = machine.tflops * 1e12 * machine.efficiency
-    return FarEstimate(
-        flops_per_step=cost.step,
-        bytes_per_step=cost.bytes,
-        run_bytes=run_bytes,
-        fixed_bytes=one - run_bytes,
-        slots=slots,
-        seconds=rounds * (work + cost.weak) / rate,
     )

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from grok_jax import build, sweep, train
+from grok_jax import build, products, sweep, train
 from grok_jax.grid import Grid, Group, group_runs
 from grok_jax.settings import Leaf, SettingError
 from grok_jax.types import Dataset, Device
@@ -45,9 +45,8 @@ def check_data(plan: Plan) -> None:
         make = partial(build.make_dataset, group.settings)
         data = jax.eval_shape(make, **build.load_files(group.settings))
         if group.settings["transfer.source"] != "none":
-            run = build.make({**group.settings, "train.count_flops": False})
             try:
-                jax.eval_shape(run.init, data)
+                jax.eval_shape(build.make(group.settings).init, data)
             except ValueError as error:
                 raise SettingError(f"transfer: {error}") from error
 
@@ -143,17 +142,18 @@ class GroupProgram:
             place.counts(),
         )
 
-    def initial(self, place: sweep.Layout) -> Any:
+    def initial(self, mode: str, place: sweep.Layout) -> Any:
         """(data, runs, (), counts) -> ((), states at step 0), compiled once."""
-        return self._once(("init", place.slots), lambda: self._lower_init(place))
+        key = ("init", mode, place.slots)
+        return self._once(key, lambda: self._lower_init(mode, place))
 
-    def _lower_init(self, place: sweep.Layout) -> Any:
+    def _lower_init(self, mode: str, place: sweep.Layout) -> Any:
         data, runs, counts = self._shapes(place)
-        return self._batched_init().lower(data, runs, (), counts)
+        return self._batched_init(mode).lower(data, runs, (), counts)
 
-    def _batched_init(self) -> Any:
+    def _batched_init(self, mode: str) -> Any:
         return sweep.batch(
-            self._init, mode="map", devices=self.devices, shared=sweep.LOCAL
+            self._init, mode=mode, devices=self.devices, shared=sweep.LOCAL
         )
 
     def compiled(self, mode: str, place: sweep.Layout) -> Any:
@@ -161,7 +161,7 @@ class GroupProgram:
         return self._once((mode, place.slots), lambda: self._lower(mode, place))
 
     def _lower(self, mode: str, place: sweep.Layout) -> Any:
-        pieces = train.Pieces(*(np.zeros(PIECES, np.int32) for _ in range(2)))
+        pieces = make_pieces(self.steps, 0, 0, 0)
         data, runs, counts = self._shapes(place)
         states = place.placed_shapes(self.state_shapes(place))
         program = sweep.batch(
@@ -181,14 +181,25 @@ class GroupProgram:
     def state_shapes(self, place: sweep.Layout) -> Any:
         """The states of all slots of a layout, as shapes."""
         data, runs, counts = self._shapes(place)
-        return jax.eval_shape(self._batched_init(), data, runs, (), counts)[1]
+        return jax.eval_shape(self._batched_init("map"), data, runs, (), counts)[1]
 
-    def own_shapes(self, place: sweep.Layout) -> Any:
-        """What each run of a layout has of its own: state, records of a segment, and
-        data unless all share it; as shapes."""
-        data, _, _ = self._shapes(place)
-        records = self.compiled("map", place).out_info[1]
-        return self.state_shapes(place), records, data if len(self.owners) > 1 else ()
+    def operations(self) -> dict[str, float]:
+        """Floating-point operations of the matrix products of a step of one run, and of
+        a step of its weak network where it has one."""
+        settings = self.settings_of(0)
+        runs = {"flops_per_step": settings}
+        if settings["transfer.source"] != "none":
+            runs["weak_flops_per_step"] = build.weak_settings(settings)
+        data = jax.eval_shape(self._make, self._own(0), self._files)
+        number = jax.ShapeDtypeStruct((), np.int32)
+
+        def of(settings: Mapping[str, Any]) -> float:
+            run = build.make(settings)
+            state = jax.eval_shape(run.init, data)
+            step = products.products_of(run.advance, state, data, number, number)
+            return float(products.flops(step))
+
+        return {name: of(settings) for name, settings in runs.items()}
 
     def inputs(self, members: Any, local: np.ndarray) -> dict[str, Any]:
         """What tells runs apart; `local` says where on its device each has its data."""
@@ -203,10 +214,11 @@ class Chunk:
         program: GroupProgram,
         members: np.ndarray,
         capacity: int,
+        mode: str,
         state: Callable[[Any], Any] | None = None,
     ):
         """`capacity` runs have room; `state` makes the host states from their shapes
-        (default: the states at step 0)."""
+        (default: the states at step 0, made as `mode` says)."""
         self.members = members
         self.place = sweep.layout(len(members), program.devices, capacity)
         self._counts = self.place.counts()
@@ -217,7 +229,7 @@ class Chunk:
         self._runs = self.place.place(program.inputs(members, local))
         if state is None:
             start = (self._data, self._runs, (), self._counts)
-            _, self.state = program.initial(self.place)(*start)
+            _, self.state = program.initial(mode, self.place)(*start)
         else:
             shapes = self.place.shapes(program.state_shapes(self.place))
             self.state = self.place.place(state(shapes))
@@ -234,11 +246,14 @@ class Chunk:
         return shared, self._runs, self.state, self._counts
 
 
-def make_pieces(steps: np.ndarray, at: int, index: int, budget: int) -> train.Pieces:
+def make_pieces(
+    steps: np.ndarray, at: int, index: int, budget: int, until: int | None = None
+) -> train.Pieces:
     """The next segment from step `at`, whose next record is `index`, of at most
-    `budget` steps and PIECES pieces."""
+    `budget` steps and PIECES pieces; it does not go beyond record `until`."""
     lengths, indices = [], []
-    while index < len(steps) and len(lengths) < PIECES and budget >= 0:
+    start, last = at, len(steps) if until is None else min(until + 1, len(steps))
+    while index < last and len(lengths) < PIECES and budget >= 0:
         length = int(min(steps[index] - at, budget))
         at, budget = at + length, budget - length
         reached = at == steps[index]
@@ -249,6 +264,7 @@ def make_pieces(steps: np.ndarray, at: int, index: int, budget: int) -> train.Pi
             break
     fill = PIECES - len(lengths)
     return train.Pieces(
+        np.asarray(start, np.int32),
         np.asarray(lengths + [0] * fill, np.int32),
         np.asarray(indices + [-1] * fill, np.int32),
     )

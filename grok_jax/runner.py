@@ -19,10 +19,16 @@ import jax
 import numpy as np
 import xarray as xr
 
-from grok_jax import build, checkpoint, hosts, measures, record, sweep, train
+from grok_jax import build, checkpoint, hosts, measures, record, sweep, train, tree
 from grok_jax.grid import Group
 from grok_jax.planning import Engine, choose
 from grok_jax.programs import Chunk, GroupProgram, Plan, make_pieces
+from grok_jax.settings import SettingError
+
+
+COMPACTION = 16
+"""Under vmap, ended runs leave at every so many records, wherever segments are cut:
+the shapes of a batch decide its rounding, so only the runs may decide the shapes."""
 
 
 class Interrupted(Exception):
@@ -84,6 +90,15 @@ class Records(NamedTuple):
     curves: dict[str, np.ndarray]  # [n, S]; what is more than a number is left out
 
 
+class HostCopy(NamedTuple):
+    """The states of a chunk on the host, and where they are."""
+
+    at: int
+    index: int
+    members: list[int]
+    leaves: dict[str, np.ndarray]  # by name, [member, ...]
+
+
 @dataclass
 class Position:
     """How far a sweep has come; with the records this is all that a resume needs."""
@@ -97,6 +112,7 @@ class Position:
     modes: dict[str, str] = field(default_factory=dict)  # group -> mode
     chunks: dict[str, int] = field(default_factory=dict)  # group -> runs per chunk
     slots: dict[str, int] = field(default_factory=dict)  # group -> those on a device
+    room: int = 0  # runs that the chunk has room for, after ended runs have left
     waiting: list[int] = field(default_factory=list)
     """members of the chunk that a resume on fewer devices has no room for yet"""
     waiting_at: int = 0  # step of their states
@@ -134,6 +150,7 @@ class Sweeper:
         self._state: Any = None
         self._resumed: dict[str, np.ndarray] = {}
         self._waiting: dict[str, np.ndarray] = {}
+        self._host_copy: HostCopy | None = None
         self._saved_at = self._clock = time.perf_counter()
         self._rate = 0.0
 
@@ -166,15 +183,49 @@ class Sweeper:
             wanted = Engine(mode, chunk, memory_gb=self.engine.memory_gb)
             (_, chunk), _ = hosts.broadcast(choose(program, wanted))
             self._hold(key, chunk)
+        if group.settings["train.count_flops"]:
+            for name, value in program.operations().items():
+                self._buffer(name, (), np.dtype(float), False)[:] = value
         while self.position.start < len(group.members):
-            self._run_chunk(program, self.position.chunks[key])
-            self._state = None
+            try:
+                self._run_chunk(program, self.position.chunks[key])
+            except jax.errors.JaxRuntimeError as error:
+                self._take_fewer(key, error)
+                continue
+            self._state = self._host_copy = None
             if self.position.waiting:
                 self._take_waiting()
                 continue
             self.position.start = self.position.until
-            self.position.at = self.position.index = 0
+            self.position.at = self.position.index = self.position.room = 0
             self.position.living = []
+
+    def _take_fewer(self, key: str, error: Exception) -> None:
+        """After a device has run out of memory: half as many runs at once, from the
+        newest states on the host. The others begin anew afterwards."""
+        here, chunk = self.position, self.position.chunks[key]
+        if not sweep.is_out_of_memory(error) or hosts.several() or here.waiting:
+            raise error
+        if self._slots(chunk) == 1:
+            raise SettingError(
+                "The device ran out of memory with one run; give it a smaller model or "
+                "fewer data."
+            ) from error
+        self._hold(key, sweep.halved(chunk, self.devices))
+        here.until = min(here.until, here.start + here.chunks[key])
+        copy = self._host_copy
+        here.at = here.index = here.room = 0
+        here.living = []
+        if copy and min(copy.members) < here.until:
+            kept = np.asarray(copy.members) < here.until
+            here.at, here.index = copy.at, copy.index
+            here.living = np.asarray(copy.members)[kept].tolist()
+            self._resumed = {name: leaf[kept] for name, leaf in copy.leaves.items()}
+        self._state = None
+        self.say(
+            f"The device ran out of memory with {chunk} runs at once; going on with "
+            f"{here.chunks[key]} from step {here.at:,}."
+        )
 
     def _slots(self, runs: int) -> int:
         return sweep.layout(runs, self.devices).slots
@@ -200,20 +251,18 @@ class Sweeper:
         self._resumed, self._waiting = self._waiting, {}
 
     def _run_chunk(self, program: GroupProgram, capacity: int) -> None:
-        lot = self._first_lot(program, capacity)
         mode = self.position.modes[str(self.position.group)]
-        compiled = program.compiled(mode, lot.place)
-        budget, working = 8, len(lot.members)
+        chunk = self._first_chunk(program, capacity, mode)
+        budget, working = 8, len(chunk.members)
         while self.position.index < len(program.steps):
-            pieces = make_pieces(
-                program.steps, self.position.at, self.position.index, budget
-            )
+            pieces = self._pieces(program, mode, budget)
+            compiled = program.compiled(mode, chunk.place)
             started = time.perf_counter()
-            lot.state, new = compiled(*lot.arguments(pieces))
-            new = lot.place.collect(new)  # waits
+            chunk.state, new = compiled(*chunk.arguments(pieces))
+            new = chunk.place.collect(new)  # waits
             spent = float(hosts.agree(time.perf_counter() - started)[0])
             if hosts.is_writer():
-                self._keep(program, lot.members, pieces, new)
+                self._keep(program, chunk.members, pieces, new)
             advanced = int(pieces.steps.sum())
             self.position.at += advanced
             self.position.index += int((pieces.index >= 0).sum())
@@ -221,52 +270,79 @@ class Sweeper:
                 self._note_seconds(2, spent, working * advanced)
                 wanted = int(self.engine.segment_seconds * advanced / spent)
                 budget = max(1, min(wanted, 4 * budget))
-            ends = lot.place.collect(_ends(lot.state), everywhere=True)
+            ends = chunk.place.collect(_ends(chunk.state), everywhere=True)
             alive = ends.pop("alive")
-            self._keep_ends(lot.members, ends)
+            self._keep_ends(chunk.members, ends)
             if not alive.any():
                 self.position.index = len(program.steps)
-            elif mode == "map" and not (hosts.several() or lot.balanced(alive)):
-                lot = self._deal_again(program, lot, alive, capacity)
-                alive = alive[alive]
-            self.position.living, working = lot.members.tolist(), int(alive.sum())
+            elif not hosts.several():
+                chunk = self._without_ended(program, chunk, alive, mode)
+            self.position.living, working = chunk.members.tolist(), int(alive.sum())
             self._tell(working, advanced, spent)
-            self._state = partial(lot.place.collect, lot.state)
+            self._state = partial(chunk.place.collect, chunk.state)
             self._save_if_due()
 
-    def _first_lot(self, program: GroupProgram, capacity: int) -> Chunk:
+    def _pieces(self, program: GroupProgram, mode: str, budget: int) -> train.Pieces:
+        at, index = self.position.at, self.position.index
+        until = None if mode == "map" else -(-index // COMPACTION) * COMPACTION
+        return make_pieces(program.steps, at, index, budget, until)
+
+    def _without_ended(
+        self, program: GroupProgram, chunk: Chunk, alive: np.ndarray, mode: str
+    ) -> Chunk:
+        """The chunk without the runs that have ended, where that saves time: in `map`
+        mode as soon as a device has less to do than another; under `vmap` at every
+        `COMPACTION`th record when a quarter of the room is enough, since another room
+        is another program."""
+        room, size = self.position.room, len(self.devices)
+        if mode == "map":
+            if chunk.balanced(alive):
+                return chunk
+        else:
+            reached = self.position.index - 1
+            if reached % COMPACTION or self.position.at != program.steps[reached]:
+                return chunk
+            smaller = -(-self._slots(room) // 4) * size
+            if alive.sum() > smaller or smaller == room:
+                return chunk
+            while alive.sum() <= -(-self._slots(smaller) // 4) * size < smaller:
+                smaller = -(-self._slots(smaller) // 4) * size
+            self.position.room = room = smaller
+        states = chunk.place.collect(chunk.state)
+        living = jax.tree.map(lambda leaf: leaf[alive], states)
+        return Chunk(program, chunk.members[alive], room, mode, lambda _: living)
+
+    def _first_chunk(self, program: GroupProgram, capacity: int, mode: str) -> Chunk:
         """The runs of a chunk at step 0, or where a checkpoint left them."""
+        here = self.position
         if self._resumed:
-            if len(self.position.living) > capacity:
+            if len(here.living) > capacity:
                 self._set_aside(capacity)
-            living = np.asarray(self.position.living)
+            here.room = min(here.room or capacity, capacity)
+            living = np.asarray(here.living)
             resumed, self._resumed = self._resumed, {}
-            return Chunk(program, living, capacity, partial(checkpoint.fit, resumed))
-        start, count = self.position.start, len(program.group.members)
-        self.position.until = min(start + capacity, count)
-        members = np.arange(start, self.position.until)
-        program.initial(sweep.layout(len(members), program.devices, capacity))
+            if program.devices[0].platform != "cpu":
+                self._host_copy = HostCopy(here.at, here.index, here.living, resumed)
+            fitted = partial(checkpoint.fit, resumed)
+            return Chunk(program, living, here.room, mode, fitted)
+        here.until = min(here.start + capacity, len(program.group.members))
+        here.room = capacity
+        members = np.arange(here.start, here.until)
+        program.initial(mode, sweep.layout(len(members), program.devices, capacity))
         started = time.perf_counter()  # compiled already
-        lot = Chunk(program, members, capacity)
-        jax.block_until_ready(lot.state)
+        chunk = Chunk(program, members, capacity, mode)
+        jax.block_until_ready(chunk.state)
         self._note_seconds(0, time.perf_counter() - started, len(members))
         if program.group.settings["reference.lazy"]:
-            anchors = lot.place.collect(lot.state.anchor)
+            anchors = chunk.place.collect(chunk.state.anchor)
             if hosts.is_writer():
                 self._reference(program, members, anchors)
-        return lot
+        return chunk
 
     def _note_seconds(self, place: int, seconds: float, amount: float) -> None:
         spent = self.position.spent.setdefault(str(self.position.group), [0.0] * 4)
         spent[place] += seconds
         spent[place + 1] += amount
-
-    def _deal_again(
-        self, program: GroupProgram, lot: Chunk, alive: np.ndarray, capacity: int
-    ) -> Chunk:
-        """The runs that still live, spread evenly over the devices."""
-        living = jax.tree.map(lambda leaf: leaf[alive], lot.place.collect(lot.state))
-        return Chunk(program, lot.members[alive], capacity, lambda _: living)
 
     def _reference(
         self, program: GroupProgram, members: np.ndarray, anchors: Any
@@ -376,6 +452,10 @@ class Sweeper:
         self._clock = self._saved_at = time.perf_counter()
         self.position.saves += 1
         state = self._state() if self._state is not None else {}
+        if self.devices[0].platform != "cpu" and state:
+            here = self.position
+            leaves = tree.flat_names(state)
+            self._host_copy = HostCopy(here.at, here.index, here.living, leaves)
         if not hosts.is_writer():
             return
         content = {

@@ -3,6 +3,7 @@
     runs [n, ...] -> chunks -> dealt over devices like cards, padded -> shard_map over
     the axis `run` -> on each device a loop (`map`) or one batch (`vmap`) -> [n, ...]
 
+`map` is what a CPU wants and `vmap` what an accelerator wants; `auto` chooses by that.
 This module knows nothing of papers, losses or disks. Exactness: `map` reproduces a
 stand-alone run bit for bit whatever the grid, the run's place in it and the chunking,
 on 1 or as many CPU devices as there are cores. `vmap` agrees up to rounding at first
@@ -11,7 +12,6 @@ and statistically later, as batched products round differently.
 
 import functools
 import operator
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -255,10 +255,11 @@ def run_batched(
     Args:
       fn: maps one tree of scalars, arrays or keys to a tree of arrays; pure.
       inputs: the same tree with a leading run axis [n, ...] on every leaf.
-      mode: `map` (exact, see the module), `vmap`, or `auto`: the faster of the two by
-        a short timed probe on the first runs.
+      mode: `map` (exact, see the module), `vmap`, or `auto`: `map` on a CPU and
+        `vmap` on an accelerator.
       runs_per_chunk: at most so many runs at once, over all devices together; by
-        default as many as the predicted memory allows.
+        default as many as the predicted memory allows. Where memory runs out all the
+        same, it is halved.
       devices: default all local devices.
 
     Returns:
@@ -277,21 +278,44 @@ def run_batched(
         raise ValueError(f"mode is {mode!r}; it must be auto, map or vmap.")
     if runs_per_chunk is not None and runs_per_chunk < 1:
         raise ValueError(f"runs_per_chunk must be at least 1, not {runs_per_chunk}.")
-    chosen = _probe(fn, inputs, count, devices) if mode == "auto" else mode
+    chosen = mode_for(devices) if mode == "auto" else mode
     program = _program(fn, chosen, devices)
     if runs_per_chunk is None:
         place = layout(count, devices)
         runs = place.placed_shapes(inputs)
         lowered = program.lower((), runs, (), place.counts())
         runs_per_chunk = chunk_that_fits(lowered.compile(), place, chosen)
-    chunks = []
-    for start in range(0, count, runs_per_chunk):
-        here = slice(start, start + runs_per_chunk)
-        part = jax.tree.map(operator.itemgetter(here), inputs)
-        place = layout(_count(part), devices, min(runs_per_chunk, count))
-        _, outs = program((), place.place(part), (), place.counts())
-        chunks.append(place.collect(outs))
+    chunks, start, size = [], 0, min(runs_per_chunk, count)
+    while start < count:
+        part = jax.tree.map(operator.itemgetter(slice(start, start + size)), inputs)
+        place = layout(_count(part), devices, size)
+        try:
+            _, outs = program((), place.place(part), (), place.counts())
+            chunks.append(place.collect(outs))
+        except jax.errors.JaxRuntimeError as error:
+            if not is_out_of_memory(error) or place.slots == 1:
+                raise
+            size = halved(size, devices)
+            continue
+        start += size
     return jax.tree.map(lambda *parts: _concatenate(parts), *chunks)
+
+
+def mode_for(devices: Sequence[Device]) -> Literal["map", "vmap"]:
+    """What suits these devices: `map` on a CPU, whose caches hold one run's work,
+    `vmap` on an accelerator, which one run does not fill."""
+    return "map" if devices[0].platform == "cpu" else "vmap"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether XLA says in `error` that a device has no memory left."""
+    return "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
+
+
+def halved(runs: int, devices: Sequence[Device]) -> int:
+    """Half of so many runs per chunk, at least one for each device."""
+    slots = layout(runs, devices).slots
+    return max(1, slots // 2) * len(devices)
 
 
 @functools.lru_cache(maxsize=32)
@@ -316,33 +340,6 @@ def _count(inputs: Any) -> int:
             f"found lengths {sorted(lengths)}."
         )
     return lengths.pop()
-
-
-def _probe(fn: Callable, inputs: Any, count: int, devices: tuple) -> str:
-    """`map` or `vmap`, timed on the first runs (two per device and more)."""
-    few = min(count, 4 * len(devices))
-    if few <= len(devices):
-        return "map"
-    place = layout(few, devices)
-    runs = place.place(jax.tree.map(lambda leaf: leaf[:few], inputs))
-    programs = {mode: _program(fn, mode, devices) for mode in ("map", "vmap")}
-    return faster(
-        {
-            mode: functools.partial(program, (), runs, (), place.counts())
-            for mode, program in programs.items()
-        }
-    )
-
-
-def faster(calls: dict[str, Callable[[], Any]]) -> str:
-    """The name of the call that takes less time, each warmed up first."""
-    seconds = {}
-    for name, call in calls.items():
-        jax.block_until_ready(call())
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        seconds[name] = time.perf_counter() - start
-    return min(seconds, key=lambda name: seconds[name])
 
 
 def predicted_bytes(compiled: Any) -> int:

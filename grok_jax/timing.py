@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grok_jax import build, programs, train
+from grok_jax import build, programs
 from grok_jax import config as config_lib
 from grok_jax.types import Dataset, Device, Split
 
@@ -61,17 +61,19 @@ def group_program(
     return kind(own, group, tuple(devices))
 
 
-def lot(settings: Settings, runs: int, devices: Sequence[Device]) -> Lot:
-    """`runs` seeds of these settings on these devices."""
+def lot(
+    settings: Settings, runs: int, devices: Sequence[Device], mode: str = "map"
+) -> Lot:
+    """`runs` seeds of these settings on these devices, begun as `mode` says."""
     program = group_program(settings, runs, devices)
-    return Lot(program, programs.Chunk(program, np.arange(runs), runs))
+    return Lot(program, programs.Chunk(program, np.arange(runs), runs, mode))
 
 
 def advance(own: Lot, steps: int, mode: str = "map") -> float:
     """Seconds in which all runs of a lot take so many steps."""
     compiled = own.program.compiled(mode, own.chunk.place)
     pieces = programs.make_pieces(np.asarray([steps]), 0, 0, steps)
-    pieces = train.Pieces(pieces.steps, np.full_like(pieces.index, -1))
+    pieces = pieces._replace(index=np.full_like(pieces.index, -1))
     arguments = own.chunk.arguments(pieces)
     started = time.perf_counter()
     own.chunk.state, new = compiled(*arguments)

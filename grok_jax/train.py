@@ -7,6 +7,10 @@
 
 A run ends by itself when it diverges or meets its stop rule: from the next record on
 everything it records is NaN. That depends on the run alone, never on its neighbours.
+
+Runs that are batched with `jax.vmap` share the step, the segment and the data, which
+are arguments and no part of a run's state: they stay unbatched, and so do all loops and
+conditionals (`batching.any_run`).
 """
 
 from collections.abc import Callable, Sequence
@@ -19,6 +23,7 @@ import optax
 from jax import Array
 
 from grok_jax import tree
+from grok_jax.batching import any_run
 from grok_jax.losses import Loss, weighted_mean
 from grok_jax.types import Apply, Dataset, Params, Scalar, Split, Stop
 
@@ -33,9 +38,8 @@ class Start(NamedTuple):
 
 
 class RunState(NamedTuple):
-    """All that one run carries from step to step."""
+    """State of one run. The step is not part of it: all runs of a batch share it."""
 
-    step: Array  # int32 []
     params: Params
     anchor: Params
     notes: Record
@@ -59,18 +63,23 @@ class Batches(NamedTuple):
         return jnp.arange(len(weight), dtype=jnp.int32)
 
     def take(self, order: Array, step: Array, weight: Array) -> tuple[Array, Array]:
-        """The order [n] at this step, and the rows [size] of its batch."""
+        """The order [n] at this step, and the rows [size] of its batch.
+
+        Under vmap the order is sorted only at steps at which an epoch of some run
+        begins.
+        """
         size = min(self.size, len(weight))
         count = jnp.sum(weight > 0, dtype=jnp.int32)
         per_epoch = jnp.maximum(count // size, 1)
         epoch, place = step // per_epoch, step % per_epoch
+        begins = place == 0
 
         def shuffle() -> Array:
             key = jax.random.fold_in(self.key, epoch)
             lot = jax.random.uniform(key, weight.shape) + (weight <= 0)
-            return jnp.argsort(lot).astype(jnp.int32)
+            return jnp.where(begins, jnp.argsort(lot).astype(jnp.int32), order)
 
-        order = jax.lax.cond(place == 0, shuffle, lambda: order)
+        order = jax.lax.cond(any_run(begins), shuffle, lambda: order)
         return order, jax.lax.dynamic_slice(order, (place * size,), (size,))
 
 
@@ -82,19 +91,22 @@ class Observable(NamedTuple):
 
 
 class Run(NamedTuple):
-    """The pure functions of one run: its first state, some steps more, and a
-    record of what it is now."""
+    """The pure functions of one run."""
 
     init: Callable[[Dataset], RunState]
-    advance: Callable[[RunState, Dataset, Array], RunState]
-    measure: Callable[[RunState, Dataset, Array], tuple[RunState, Record]]
+    advance: Callable[[RunState, Dataset, Scalar, Scalar], RunState]
+    """(state, data, step, count) -> the state `count` steps after `step`"""
+    measure: Callable[[RunState, Dataset, Scalar, Scalar], tuple[RunState, Record]]
+    """(state, data, step, index) -> the state, and record number `index` of it"""
 
 
 class Pieces(NamedTuple):
-    """A segment: advance `steps[k]`, then measure as record `index[k]` (-1: do not)."""
+    """A segment from step `start`: advance `steps[k]`, then measure as record
+    `index[k]` (-1: do not)."""
 
-    steps: np.ndarray
-    index: np.ndarray
+    start: Any  # int32 []
+    steps: Any  # int32 [K]
+    index: Any  # int32 [K]
 
 
 def record_steps(steps: int, records: int, spacing: str) -> np.ndarray:
@@ -142,7 +154,6 @@ def make_run(
         params, notes = init(data)
         never = jnp.full((), -1, jnp.int32)
         return RunState(
-            step=jnp.zeros((), jnp.int32),
             params=params,
             anchor=params,
             notes=notes,
@@ -153,7 +164,9 @@ def make_run(
             met_at=never,
         )
 
-    def advance(state: RunState, data: Dataset, steps: Array) -> RunState:
+    def advance(
+        state: RunState, data: Dataset, step: Scalar, count: Scalar
+    ) -> RunState:
         net = network(state.anchor)
 
         def train_loss(params: Params, batch: Split) -> Array:
@@ -161,11 +174,11 @@ def make_run(
                 loss.value(net(params, batch.x), batch.y), batch.weight
             )
 
-        def step(i, carry):
+        def one_step(i, carry):
             params, opt_state, order = carry
             batch = data.train
             if batches is not None:
-                order, rows = batches.take(order, state.step + i, batch.weight)
+                order, rows = batches.take(order, step + i, batch.weight)
                 batch = jax.tree.map(lambda leaf: leaf[rows], batch)
             if descend is not None:
                 return descend(params, batch.x, batch.y), opt_state, order
@@ -174,13 +187,11 @@ def make_run(
             return optax.apply_updates(params, updates), opt_state, order
 
         carry = (state.params, state.opt_state, state.order)
-        params, opt_state, order = jax.lax.fori_loop(0, steps, step, carry)
-        return state._replace(
-            step=state.step + steps, params=params, opt_state=opt_state, order=order
-        )
+        params, opt_state, order = jax.lax.fori_loop(0, count, one_step, carry)
+        return state._replace(params=params, opt_state=opt_state, order=order)
 
     def measure(
-        state: RunState, data: Dataset, index: Array
+        state: RunState, data: Dataset, step: Scalar, index: Scalar
     ) -> tuple[RunState, Record]:
         net, record = network(state.anchor), dict(state.notes)
         for name in ("train", "test"):
@@ -190,13 +201,13 @@ def make_run(
                 record[f"{name}_{kind}"] = weighted_mean(of(f, y), weight)
         for observable in observables:
             record |= _every(observable, index, state, data)
-        return _judge(state, record, stop)
+        return _judge(state, record, step, stop)
 
     return Run(start, advance, measure)
 
 
 def _every(
-    observable: Observable, index: Array, state: RunState, data: Dataset
+    observable: Observable, index: Scalar, state: RunState, data: Dataset
 ) -> Record:
     def take() -> Record:
         return observable.measure(state.params, state.anchor, data)
@@ -212,23 +223,23 @@ def _blank(record: Any) -> Any:
 
 
 def _judge(
-    state: RunState, record: Record, stop: Stop | None
+    state: RunState, record: Record, step: Scalar, stop: Stop | None
 ) -> tuple[RunState, Record]:
     """Ends a run that has diverged or met its stop rule; blanks a diverged record."""
     finite = jnp.isfinite(record["train_loss"])
     record = tree.select(finite, record, _blank(record))
     state = state._replace(
         alive=state.alive & finite,
-        diverged_at=jnp.where(finite, state.diverged_at, state.step),
+        diverged_at=jnp.where(finite, state.diverged_at, step),
     )
     if stop is None:
         return state, record
     value = record[stop.metric]
     holds = value >= stop.threshold if stop.above else value <= stop.threshold
-    since = jnp.where(state.met_at >= 0, state.met_at, state.step)
+    since = jnp.where(state.met_at >= 0, state.met_at, step)
     unmeasured = finite & jnp.isnan(value)  # at this record: what held still holds
     met_at = jnp.where(holds, since, jnp.where(unmeasured, state.met_at, -1))
-    done = holds & (state.step >= met_at * (1 + stop.patience))
+    done = holds & (step >= met_at * (1 + stop.patience))
     return state._replace(alive=state.alive & ~done, met_at=met_at), record
 
 
@@ -237,25 +248,34 @@ def segment(
 ) -> tuple[RunState, Record]:
     """Advances and measures piece by piece; records [K, ...], NaN where not measured.
 
-    Cutting a run into other pieces changes no bit of its records.
+    Cutting a run into other pieces changes no bit of its records. Under vmap over
+    `state` a piece is left out when every run has ended; a run that has ended beside
+    others is computed and its result thrown away.
     """
-    blank = _blank(jax.eval_shape(run.measure, state, data, jnp.int32(0))[1])
+    start, steps, index = (jnp.asarray(v, jnp.int32) for v in pieces)
+    blank = _blank(jax.eval_shape(run.measure, state, data, start, start)[1])
 
-    def piece(state: RunState, steps_and_index):
+    def piece(carry: tuple[Array, RunState], steps_and_index):
+        step, state = carry
         steps, index = steps_and_index
+        reached = step + steps
 
-        def live(state: RunState):
-            state = run.advance(state, data, steps)
-            return jax.lax.cond(
+        def live() -> tuple[RunState, Record]:
+            moved = run.advance(state, data, step, steps)
+            new = jax.lax.cond(
                 index >= 0,
-                lambda: run.measure(state, data, index),
-                lambda: (state, blank),
+                lambda: run.measure(moved, data, reached, index),
+                lambda: (moved, blank),
             )
+            return tree.select(state.alive, new, (state, blank))
 
-        return jax.lax.cond(state.alive, live, lambda state: (state, blank), state)
+        state, record = jax.lax.cond(
+            any_run(state.alive), live, lambda: (state, blank)
+        )
+        return (reached, state), record
 
-    steps, index = (jnp.asarray(v, jnp.int32) for v in pieces)
-    return jax.lax.scan(piece, state, (steps, index))
+    (_, state), records = jax.lax.scan(piece, (start, state), (steps, index))
+    return state, records
 
 
 class Trained(NamedTuple):
@@ -270,23 +290,31 @@ def train_until(
     run: Run, data: Dataset, *, steps: Scalar, accuracy: Scalar, every: int
 ) -> Trained:
     """Trains until the test accuracy is `accuracy` (looked at every `every` steps), and
-    at most `steps` steps; an `accuracy` above 1 is never reached.
+    at most `steps` steps.
 
-    Raises nothing: a network that diverged or never got there is what it is, and its
-    record says so.
+    An `accuracy` above 1 disables early stopping. Divergence is not an error: check
+    `record`. Under vmap all runs go on until the last has stopped.
     """
 
-    def measure(state: RunState) -> tuple[RunState, Record]:
-        return run.measure(state, data, jnp.int32(0))
+    def measure(state: RunState, step: Scalar) -> tuple[RunState, Record]:
+        return run.measure(state, data, step, 0)
 
-    def more(carry: tuple[RunState, Record]) -> Array:
-        state, record = carry
-        return state.alive & (state.step < steps) & (record["test_accuracy"] < accuracy)
+    def wanted(step: Array, state: RunState, record: Record) -> Array:
+        return state.alive & (step < steps) & (record["test_accuracy"] < accuracy)
 
-    def further(carry: tuple[RunState, Record]) -> tuple[RunState, Record]:
-        state, _ = carry
-        count = jnp.minimum(every, jnp.asarray(steps, jnp.int32) - state.step)
-        return measure(run.advance(state, data, count))
+    def more(carry: tuple[Array, RunState, Record, Array]) -> Array:
+        step, state, record, _ = carry
+        return any_run(wanted(step, state, record))
 
-    state, record = jax.lax.while_loop(more, further, measure(run.init(data)))
-    return Trained(state.params, state.step, record)
+    def further(carry: tuple[Array, RunState, Record, Array]):
+        step, state, record, taken = carry
+        count = jnp.minimum(every, jnp.asarray(steps, jnp.int32) - step)
+        new = measure(run.advance(state, data, step, count), step + count)
+        old = (state, record, taken)
+        go_on = wanted(step, state, record)
+        return step + every, *tree.select(go_on, (*new, step + count), old)
+
+    zero = jnp.zeros((), jnp.int32)
+    start = (zero, *measure(run.init(data), zero), zero)
+    _, state, record, taken = jax.lax.while_loop(more, further, start)
+    return Trained(state.params, taken, record)

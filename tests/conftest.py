@@ -126,7 +126,7 @@ def run_alone(resolved):
             settings["train.records"],
             settings["train.spacing"],
         )
-        pieces = train.Pieces(np.diff(steps, prepend=0), np.arange(len(steps)))
+        pieces = train.Pieces(0, np.diff(steps, prepend=0), np.arange(len(steps)))
 
         def whole(data):
             return train.segment(one, one.init(data), data, pieces)

@@ -168,8 +168,8 @@ def test_the_weak_network_is_the_run_that_its_settings_alone_make():
     settings, data, state = begin()
     keys = build.make_keys(settings)
     own = keys._replace(init=build.rng.named_key(keys.init, "transfer"))
-    weak = build.make(build._weak_settings(settings), own)
-    alone = jax.jit(lambda data: weak.advance(weak.init(data), data, jnp.int32(40)))(
+    weak = build.make(build.weak_settings(settings), own)
+    alone = jax.jit(lambda data: weak.advance(weak.init(data), data, 0, 40))(
         data
     )
     np.testing.assert_allclose(
@@ -186,7 +186,7 @@ def test_of_several_weak_networks_the_one_of_lowest_train_loss_is_taken():
     key = build.rng.named_key(keys.init, "transfer")
     alone = []
     for own in jax.random.split(key, 3):
-        weak = build.make(build._weak_settings(settings), keys._replace(init=own))
+        weak = build.make(build.weak_settings(settings), keys._replace(init=own))
         alone.append(train.train_until(weak, data, steps=40, accuracy=2.0, every=7))
     losses = [float(weak.record["train_loss"]) for weak in alone]
     assert len(set(losses)) == 3
@@ -275,17 +275,29 @@ def test_every_number_of_the_weak_network_changes_the_start():
     assert (loss[1:] != loss[0]).all()
 
 
-def test_flops_are_those_of_the_products():
-    plain = dict(transfer=dict(source="none"), train=dict(count_flops=True))
-    _, data, state = begin(plain)
-    n, width, classes = len(data.train.x), 8, 5
-    tables = 2 * 2 * 5 * 6 * width  # embed times each half of the first layer
-    products = 2 * n * (width * width + width * classes) + tables
-    assert 2.5 * products < float(state.notes["flops_per_step"]) < 5 * products
-    _, _, both = begin(dict(train=dict(count_flops=True)))
-    notes = both.notes
-    assert 0 < notes["weak_flops_per_step"] < notes["flops_per_step"]
-    assert notes["flops_per_step"] > state.notes["flops_per_step"]  # A B
+def operations(*layers):
+    plan = config.resolve(config.make_config(TWO_STAGES, *layers)).plan
+    return programs.GroupProgram(plan, plan.groups()[0], jax.local_devices()).operations()
+
+
+def test_operations_are_those_of_the_products():
+    plain = operations(dict(transfer=dict(source="none")))
+    _, data, _ = begin()
+    n, width, classes, tokens = len(data.train.x), 8, 5, 5
+    tables = 2 * 2 * tokens * 6 * width  # embed times each half of the first layer
+    forward = 2 * n * (width * width + width * classes) + tables
+    (flops,) = plain.values()
+    assert 2.5 * forward < flops < 4 * forward
+    both = operations()
+    assert 0 < both["weak_flops_per_step"] < both["flops_per_step"]
+    assert both["flops_per_step"] > flops  # A B
+
+
+def test_operations_are_results_of_every_run_that_counts_them():
+    results = sweep(dict(train=dict(count_flops=True)))
+    for name, value in operations().items():
+        assert "step" not in results[name].dims
+        assert (results[name] == value).all()
 
 
 def test_train_until_stops_at_its_last_step_even_between_two_looks():

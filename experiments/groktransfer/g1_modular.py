@@ -52,7 +52,6 @@ def get_config(preset: str = "cpu"):
         transfer=dict(weak_candidates=8, weak_steps=2000),
         train=dict(steps=1500, records=300, spacing="linear", count_flops=True),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
-        engine=dict(mode="map"),
         sweep={
             "operation": tuple(WEAK),
             "source": ("none", "weak"),
@@ -78,7 +77,6 @@ def get_config(preset: str = "cpu"):
     paper = dict(
         transfer=dict(weak_steps=10_000),
         train=dict(steps=10_000, records=2000),
-        engine=dict(mode="auto"),
         sweep=dict(seed=tuple(range(5))),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))
@@ -120,7 +118,7 @@ def faster(runs: xr.Dataset) -> Claim:
         operation
     ]
     gap = measures.delay(runs.t_train.values, runs.t_test.values)
-    cost = runs.t_test * runs.flops_per_step.isel(step=0) + weak_cost(runs)
+    cost = runs.t_test * runs.flops_per_step + weak_cost(runs)
     measured = {"gap": gap, "t_test": runs.t_test.values, "TFLOP": cost.values / 1e12}
     return Claim(
         f"G1{note}",
@@ -156,7 +154,7 @@ def computation(axis: Axes, runs: xr.Dataset) -> None:
     each seed."""
     for i, (arm, color) in enumerate(zip(ARMS, COLORS, strict=True)):
         run = runs.isel(source=i)
-        spent = run.step * run.flops_per_step.isel(step=0) + weak_cost(run)
+        spent = run.step * run.flops_per_step + weak_cost(run)
         for seed in run.seed:
             own = run.test_accuracy.sel(seed=seed)
             axis.plot(spent.sel(seed=seed), own, color=color, lw=1)

@@ -63,7 +63,6 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=3000, records=300),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.99, above=True, patience=0.5),
-        engine=dict(mode="map"),
         sweep={**arms(), "seed": (0, 1, 2)},
         zip=("+".join(SETTINGS),),
     )
@@ -76,7 +75,6 @@ def get_config(preset: str = "cpu"):
     paper = dict(
         task=dict(test_size=10_000),
         train=dict(steps=20_000),
-        engine=dict(mode="auto"),
         sweep=dict(seed=tuple(range(5))),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))

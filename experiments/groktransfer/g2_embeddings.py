@@ -46,7 +46,6 @@ def get_config(preset: str = "cpu"):
         observe=dict(kernel_snapshots=dict(every=2, points=32, kind="pseudo")),
         train=dict(steps=1200, records=300, spacing="linear"),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
-        engine=dict(mode="map"),
         sweep={
             "task.embedding": tuple(EMBEDDINGS),
             "model.init_scale": scales,
@@ -68,7 +67,6 @@ def get_config(preset: str = "cpu"):
     )
     paper = dict(
         train=dict(steps=10_000, records=2500),
-        engine=dict(mode="auto"),
         sweep=dict(seed=tuple(range(5))),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))

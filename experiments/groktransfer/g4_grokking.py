@@ -40,7 +40,7 @@ def get_config(preset: str = "cpu"):
         observe=dict(norms={}, xor_norms={}),
         train=dict(steps=200, records=100, spacing="linear"),
         grok=dict(kind="accuracy", train=0.99, test=0.95),
-        engine=dict(mode="map", runs_per_chunk=2),
+        engine=dict(runs_per_chunk=2),
         sweep={"optimizer.weight_decay": tuple(READINGS), "seed": (0, 1, 2)},
     )
     smoke = dict(
@@ -52,7 +52,6 @@ def get_config(preset: str = "cpu"):
     paper = dict(
         model=dict(width=2048),
         train=dict(steps=400, records=200),
-        engine=dict(mode="auto"),
         sweep={"seed": tuple(range(5))},
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))

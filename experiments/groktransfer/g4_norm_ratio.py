@@ -37,7 +37,6 @@ def get_config(preset: str = "cpu"):
         observe=dict(xor_norms={}),
         train=dict(steps=800, records=10, spacing="linear"),
         grok=dict(kind="accuracy", train=0.7, test=0.7),
-        engine=dict(mode="map"),
         sweep=dict(
             train_size=(400, 800, 1600),
             dimension=(20_000, 40_000),
@@ -57,7 +56,6 @@ def get_config(preset: str = "cpu"):
     )
     paper = dict(
         train=dict(steps=2000),
-        engine=dict(mode="auto"),
         sweep=dict(
             train_size=(400, 800, 1600, 3200),
             dimension=(40_000, 80_000, 160_000),

@@ -45,7 +45,6 @@ def get_config(preset: str = "cpu"):
         ),
         train=dict(steps=600, records=10, spacing="linear"),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
-        engine=dict(mode="map"),
         sweep=dict(
             train_size=(400, 800, 1600),
             seed=tuple(range(5)),
@@ -65,7 +64,6 @@ def get_config(preset: str = "cpu"):
     )
     paper = dict(
         train=dict(steps=2000, records=20),
-        engine=dict(mode="auto"),
         sweep=dict(
             train_size=(400, 800, 1600, 3200),
             seed=tuple(range(20)),

@@ -50,7 +50,6 @@ def get_config(preset: str = "cpu"):
         ),
         train=dict(steps=600, records=50, spacing="linear"),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
-        engine=dict(mode="map"),
         sweep=dict(
             model=dict(width=(1, 2, 3, 4)),
             seed=tuple(range(5)),
@@ -70,7 +69,6 @@ def get_config(preset: str = "cpu"):
     )
     paper = dict(
         train=dict(steps=2000, records=200),
-        engine=dict(mode="auto"),
         sweep=dict(
             seed=tuple(range(20)),
             observe=dict(xor_one_step=dict(draw=tuple(range(20)))),

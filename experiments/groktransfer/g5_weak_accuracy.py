@@ -43,7 +43,6 @@ def get_config(preset: str = "cpu"):
         ),
         train=dict(steps=600, records=60, spacing="linear"),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
-        engine=dict(mode="map"),
         sweep=dict(weak_steps=WEAK_STEPS, seed=(0, 1, 2)),
     )
     smoke = dict(
@@ -54,7 +53,6 @@ def get_config(preset: str = "cpu"):
     )
     paper = dict(
         train=dict(steps=5000, records=500),
-        engine=dict(mode="auto"),
         sweep=dict(seed=tuple(range(10))),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))

@@ -56,7 +56,6 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=4000, records=200, count_flops=True),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.97, above=True, patience=0.2),
-        engine=dict(mode="map"),
         sweep={
             "source": ("none", "weak", "none"),
             "gradient": ("plain", "plain", "grokfast_ema"),
@@ -80,7 +79,6 @@ def get_config(preset: str = "cpu"):
     paper = dict(
         model=dict(layers=8, width=512, head_width=128, mlp_width=512),
         train=dict(steps=20_000),
-        engine=dict(mode="auto"),
         sweep={
             "model.init_scale": (0.4, 0.7, 1.0),
             "optimizer.learning_rate": (5e-4, 1e-3, 1e-2),

@@ -70,7 +70,6 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=1500, records=300, spacing="linear"),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.99, above=True, patience=4.0),
-        engine=dict(mode="map"),
         sweep={**arms(), "seed": (0, 1, 2)},
         zip=("+".join(SETTINGS),),
     )
@@ -83,7 +82,6 @@ def get_config(preset: str = "cpu"):
     )
     paper = dict(
         train=dict(steps=10_000, records=2000),
-        engine=dict(mode="auto"),
         sweep=dict(seed=tuple(range(5))),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))

@@ -45,7 +45,6 @@ def get_config(preset: str = "cpu"):
         ),
         train=dict(steps=10_000, records=200),
         grok=dict(kind="accuracy", train=0.99, test=0.7),
-        engine=dict(mode="map"),
         sweep=dict(source=tuple(ARMS), seed=(0, 1, 2)),
     )
     smoke = dict(
@@ -57,7 +56,6 @@ def get_config(preset: str = "cpu"):
     )
     paper = dict(
         train=dict(steps=100_000),
-        engine=dict(mode="auto"),
         sweep=dict(seed=tuple(range(10))),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))

@@ -36,7 +36,6 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=700, records=70, spacing="linear"),
         grok=dict(kind="accuracy", train=0.95, test=0.9),
         stop=dict(metric="test_accuracy", threshold=0.9, above=True),
-        engine=dict(mode="map"),
         sweep={
             "source": tuple(ARMS),
             "model.init_scale": (0.3, 1.0),
@@ -56,7 +55,6 @@ def get_config(preset: str = "cpu"):
         task=dict(modulus=113, train_fraction=0.25),
         model=dict(vocabulary=113, outputs=113),
         train=dict(steps=10_000, records=500),
-        engine=dict(mode="auto"),
         sweep={
             "model.init_scale": (0.05, *(round(0.1 * i, 1) for i in range(1, 16))),
             "optimizer.learning_rate": (

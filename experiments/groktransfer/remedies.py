@@ -66,7 +66,6 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=4000, records=200, count_flops=True),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.97, above=True, patience=0.2),
-        engine=dict(mode="map"),
         sweep={**dict(zip(SETTINGS, values, strict=True)), "seed": (0, 1, 2)},
         zip=("+".join(SETTINGS),),
     )
@@ -81,7 +80,6 @@ def get_config(preset: str = "cpu"):
         task=dict(modulus=113, train_fraction=0.25),
         model=dict(vocabulary=113, outputs=113),
         train=dict(steps=20_000),
-        engine=dict(mode="auto"),
         sweep=dict(seed=tuple(range(5))),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))

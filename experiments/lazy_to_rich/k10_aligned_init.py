@@ -29,7 +29,6 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="gradient_descent", learning_rate=1.0, rule="lazy"),
         observe=dict(population_risk={}, kernel_alignment=dict(every=10, points=300)),
         train=dict(steps=6_000, records=80),
-        engine=dict(mode="map"),
         sweep=dict(aligned_share=(0.0, 0.02, 0.05, 0.1, 0.2, 0.4), seed=(0, 1, 2)),
     )
     smoke = dict(

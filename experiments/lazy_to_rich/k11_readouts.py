@@ -27,7 +27,6 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="gradient_descent", learning_rate=0.5, rule="lazy"),
         observe=dict(population_risk={}, norms={}),
         train=dict(steps=6_000, records=80),
-        engine=dict(mode="map"),
         sweep=dict(train_size=(60, 150, 600), seed=(0, 1, 2)),
     )
     smoke = dict(

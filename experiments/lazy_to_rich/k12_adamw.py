@@ -30,7 +30,6 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="adamw", learning_rate=0.01),
         observe=dict(population_risk={}, norms={}),
         train=dict(steps=6_000, records=80),
-        engine=dict(mode="map"),
         sweep=dict(weight_decay=DECAYS, linearized=(False, True), seed=(0, 1, 2)),
     )
     smoke = dict(

@@ -29,7 +29,6 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="gradient_descent", learning_rate=0.2, rule="lazy"),
         observe=dict(population_risk={}, norms={}),
         train=dict(steps=20_000, records=80),
-        engine=dict(mode="map"),
         sweep=dict(momentum=(0.0, 0.95), linearized=(False, True), seed=(0, 1, 2)),
     )
     smoke = dict(

@@ -31,7 +31,6 @@ def get_config(preset: str = "cpu"):
         observe=dict(norms={}),
         train=dict(steps=8000, records=100),
         grok=dict(kind="accuracy", train=0.99, test=0.95),
-        engine=dict(mode="map"),
         sweep=dict(linearized=(False, True), seed=(0, 1, 2)),
     )
     smoke = dict(
@@ -44,7 +43,6 @@ def get_config(preset: str = "cpu"):
         task=dict(modulus=113, train_fraction=0.3),
         model=dict(vocabulary=114),
         train=dict(steps=20_000),
-        engine=dict(mode="auto"),
         sweep=dict(seed=tuple(range(5))),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))

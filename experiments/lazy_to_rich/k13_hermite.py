@@ -31,7 +31,6 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="gradient_descent", rule="lazy"),
         observe=dict(norms={}),
         train=dict(steps=40_000, records=80),
-        engine=dict(mode="map"),
         sweep=dict(
             task=dict(degree=(2, 3, 4), train_size=(50, 600, 250)),
             model=dict(degree=(2, 3, 4), epsilon=(0.5, 1.0, 0.5)),

@@ -27,7 +27,6 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="gradient_descent", learning_rate=1.0, rule="lazy"),
         observe=dict(norms={}),
         train=dict(steps=10_000, records=80),
-        engine=dict(mode="map"),
         sweep=dict(directions=(1, 2, 3), train_size=(220, 300, 400), seed=(0, 1, 2)),
         zip=("directions+train_size",),
     )

@@ -31,7 +31,6 @@ def get_config(preset: str = "cpu"):
         ),
         reference=dict(lazy=True),
         train=dict(steps=20_000, records=120),
-        engine=dict(mode="map"),
         sweep=dict(linearized=(False, True), seed=(0, 1, 2)),
     )
     smoke = dict(

@@ -32,7 +32,6 @@ def get_config(preset: str = "cpu"):
         observe=dict(norms={}, kernel_snapshots=dict(every=4, points=48)),
         train=dict(steps=40_000, records=120),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
-        engine=dict(mode="map"),
         sweep=dict(output_scale=(0.25, 0.5, 1.0, 2.0, 4.0), seed=(0, 1, 2)),
     )
     smoke = dict(
@@ -44,7 +43,6 @@ def get_config(preset: str = "cpu"):
     )
     paper = dict(
         train=dict(steps=100_000),
-        engine=dict(mode="auto"),
         sweep=dict(
             output_scale=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0), seed=tuple(range(10))
         ),

@@ -31,7 +31,6 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="gradient_descent", learning_rate=0.5, rule="lazy"),
         observe=dict(population_risk={}),
         train=dict(steps=60_000, records=150),
-        engine=dict(mode="map"),
         sweep=dict(
             epsilon=(0.25, 0.5, 1.0, 2.0), output_scale=(0.25, 1.0), seed=(0, 1, 2)
         ),
@@ -42,7 +41,7 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=300, records=20),
         sweep=dict(epsilon=(0.25, 1.0), output_scale=(0.25, 1.0), seed=(0, 1)),
     )
-    paper = dict(engine=dict(mode="auto"), sweep=dict(seed=tuple(range(10))))
+    paper = dict(sweep=dict(seed=tuple(range(10))))
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))
 
 

@@ -34,7 +34,6 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="gradient_descent", learning_rate=0.5, rule="lazy"),
         observe=dict(population_risk={}),
         stop=dict(metric="population_risk", threshold=0.02),
-        engine=dict(mode="map"),
     )
     smoke = dict(
         task=dict(input_dim=12, train_size=70, test_size=50),
@@ -52,7 +51,6 @@ def get_config(preset: str = "cpu"):
     paper = dict(
         train=dict(steps=60_000, records=200),
         stop=dict(threshold=1e-4),
-        engine=dict(mode="auto"),
         sweep=dict(
             output_scale=tuple(2.0**k for k in range(-5, 6)),
             epsilon=(0.25, 0.5, 1.0, 2.0, 4.0),

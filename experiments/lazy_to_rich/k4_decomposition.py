@@ -30,7 +30,6 @@ def get_config(preset: str = "cpu"):
         observe=dict(population_risk={}),
         train=dict(steps=30_000, records=120),
         stop=dict(metric="population_risk", threshold=1e-3),
-        engine=dict(mode="map"),
         sweep=dict(input_dim=(25, 100), train_size=(50, 120, 500), seed=(0, 1, 2)),
     )
     smoke = dict(

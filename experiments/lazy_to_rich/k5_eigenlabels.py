@@ -30,7 +30,6 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="gradient_descent", learning_rate=0.25, rule="lazy"),
         observe=dict(norms={}),
         train=dict(steps=12_000, records=80),
-        engine=dict(mode="map"),
         sweep=dict(
             eigenvector=(1, 70, 400), train_size=(100, 300, 800), seed=(0, 1, 2)
         ),

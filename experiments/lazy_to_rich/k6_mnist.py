@@ -32,7 +32,6 @@ def get_config(preset: str = "cpu"):
         observe=dict(norms={}),
         train=dict(steps=20_000, records=100, batch_size=200),
         grok=dict(kind="accuracy", train=0.99, test=0.8),
-        engine=dict(mode="map"),
         sweep=dict(output_scale=(0.001, 0.01, 0.1, 1.0), seed=(0, 1, 2)),
     )
     smoke = dict(
@@ -46,7 +45,6 @@ def get_config(preset: str = "cpu"):
         model=dict(init_scale=8.0),
         optimizer=dict(weight_decay=0.01),
         train=dict(steps=250_000),
-        engine=dict(mode="auto"),
         sweep=dict(
             output_scale=(0.0001, 0.001, 0.01, 0.05, 0.5, 1.0), seed=tuple(range(5))
         ),

@@ -43,7 +43,6 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=10_000, records=120),
         grok=dict(kind="accuracy", train=0.99, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.97, above=True, patience=0.1),
-        engine=dict(mode="map"),
         sweep=dict(
             output_scale=tuple(alpha for alpha, _ in POINTS),
             weight_decay=tuple(decay for _, decay in POINTS),
@@ -62,7 +61,6 @@ def get_config(preset: str = "cpu"):
         task=dict(modulus=113, train_fraction=0.3),
         model=dict(vocabulary=114),
         train=dict(steps=50_000),
-        engine=dict(mode="auto"),
         sweep=dict(seed=tuple(range(5))),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))

@@ -32,7 +32,6 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="gradient_descent", rule="lazy"),
         observe=dict(norms={}, population_risk={}),
         train=dict(steps=10_000, records=80),
-        engine=dict(mode="map"),
         sweep=dict(
             init_scale=SIGMAS,
             learning_rate=tuple(1 / s**2 for s in SIGMAS),
@@ -52,7 +51,6 @@ def get_config(preset: str = "cpu"):
         task=dict(input_dim=100, train_size=550),
         model=dict(width=500),
         train=dict(steps=60_000),
-        engine=dict(mode="auto"),
         sweep=dict(
             init_scale=paper_sigmas,
             learning_rate=tuple(0.5 / s**2 for s in paper_sigmas),

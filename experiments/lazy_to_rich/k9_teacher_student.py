@@ -32,7 +32,6 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=100_000, records=150),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.97, above=True, patience=0.5),
-        engine=dict(mode="map"),
         sweep=dict(output_scale=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0), seed=(0, 1, 2)),
     )
     smoke = dict(
@@ -41,7 +40,7 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=100, records=10),
         sweep=dict(output_scale=(0.125, 1.0, 4.0), seed=(0, 1)),
     )
-    paper = dict(engine=dict(mode="auto"), sweep=dict(seed=tuple(range(10))))
+    paper = dict(sweep=dict(seed=tuple(range(10))))
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))
 
 

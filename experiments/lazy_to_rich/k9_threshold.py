@@ -29,7 +29,6 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="adamw", learning_rate=3e-4, weight_decay=0.03),
         train=dict(steps=100_000, records=150),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
-        engine=dict(mode="map"),
         sweep=dict(tolerance=(1e-3, 1e-2, 1e-1), seed=(0, 1, 2)),
     )
     smoke = dict(
@@ -39,7 +38,6 @@ def get_config(preset: str = "cpu"):
         sweep=dict(seed=(0, 1)),
     )
     paper = dict(
-        engine=dict(mode="auto"),
         sweep=dict(tolerance=(1e-4, 1e-3, 1e-2, 1e-1), seed=tuple(range(10))),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))

@@ -31,7 +31,6 @@ def get_config(preset: str = "cpu"):
         observe=dict(norms={}),
         train=dict(steps=10_000, records=40),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
-        engine=dict(mode="map"),
         sweep=dict(
             init_scale=logspace(0.1, 10, 11),
             seed=(0, 1, 2, 3),
@@ -43,7 +42,7 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=100, records=10),
         sweep=dict(init_scale=(0.1, 1.0, 10.0), seed=(0, 1)),
     )
-    paper = dict(engine=dict(mode="auto"), sweep=dict(seed=tuple(range(10))))
+    paper = dict(sweep=dict(seed=tuple(range(10))))
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))
 
 

@@ -33,7 +33,6 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=100_000, records=150),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.97, above=True, patience=0.5),
-        engine=dict(mode="map"),
         sweep=dict(
             init_scale=(0.5, 2.0),
             weight_decay=(0.0, 0.03, 0.1, 0.3, 1.0),
@@ -47,7 +46,6 @@ def get_config(preset: str = "cpu"):
         sweep=dict(weight_decay=(0.0, 0.03, 1.0), seed=(0, 1)),
     )
     paper = dict(
-        engine=dict(mode="auto"),
         sweep=dict(
             weight_decay=(0.0, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0),
             seed=tuple(range(10)),

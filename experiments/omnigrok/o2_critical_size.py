@@ -33,7 +33,6 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=12_000, records=100, batch_size=200),
         grok=dict(kind="accuracy", train=0.99, test=0.75),
         stop=dict(metric="test_accuracy", threshold=0.8, above=True, patience=0.1),
-        engine=dict(mode="map"),
         sweep=dict(train_size=(100, 200, 300, 500, 1000, 3000), seed=(0, 1, 2)),
     )
     smoke = dict(
@@ -45,7 +44,6 @@ def get_config(preset: str = "cpu"):
     paper = dict(
         task=dict(test_size=0),
         train=dict(steps=100_000),
-        engine=dict(mode="auto"),
         sweep=dict(
             train_size=(100, 200, 300, 500, 700, 1000, 2000, 5000, 10_000, 50_000),
             seed=tuple(range(5)),

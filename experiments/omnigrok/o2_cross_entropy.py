@@ -31,7 +31,6 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=30_000, records=120),
         grok=dict(kind="accuracy", train=0.99, test=0.7),
         stop=dict(metric="test_accuracy", threshold=0.75, above=True, patience=0.1),
-        engine=dict(mode="map"),
         sweep=dict(init_scale=(1.0, 100.0), seed=(0, 1, 2)),
     )
     smoke = dict(
@@ -42,7 +41,6 @@ def get_config(preset: str = "cpu"):
     )
     paper = dict(
         task=dict(test_size=0),
-        engine=dict(mode="auto"),
         sweep=dict(seed=tuple(range(5))),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))

@@ -32,7 +32,6 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=100_000, records=120, batch_size=200),
         grok=dict(kind="accuracy", train=0.99, test=0.8),
         stop=dict(metric="test_accuracy", threshold=0.86, above=True, patience=0.1),
-        engine=dict(mode="map"),
         sweep=dict(init_scale=(1.0, 8.0), seed=(0, 1, 2)),
     )
     smoke = dict(
@@ -43,7 +42,6 @@ def get_config(preset: str = "cpu"):
     )
     paper = dict(
         task=dict(test_size=0),
-        engine=dict(mode="auto"),
         sweep=dict(seed=tuple(range(5))),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))

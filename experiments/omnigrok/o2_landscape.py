@@ -32,7 +32,6 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="adamw", learning_rate=1e-3, norm="fixed"),
         train=dict(steps=2000, records=25, batch_size=100),
         grok=dict(kind="accuracy", train=0.99, test=0.8),
-        engine=dict(mode="map"),
         sweep=dict(
             error=("squared_error", "cross_entropy"),
             init_scale=logspace(0.1, 10, 9),
@@ -49,7 +48,6 @@ def get_config(preset: str = "cpu"):
     paper = dict(
         task=dict(test_size=0),
         train=dict(steps=10_000),
-        engine=dict(mode="auto"),
         sweep=dict(
             init_scale=logspace(0.1, 10, 21),
             train_size=(10, 100, 1000, 10_000, 50_000),

@@ -31,7 +31,6 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="adamw", learning_rate=1e-3, norm="fixed"),
         train=dict(steps=2000, records=20, batch_size=50),
         grok=dict(kind="accuracy", train=0.99, test=0.7),
-        engine=dict(mode="map"),
         sweep=dict(init_scale=logspace(0.1, 3, 7), seed=(0, 1, 2)),
     )
     smoke = dict(
@@ -44,7 +43,6 @@ def get_config(preset: str = "cpu"):
         task=dict(train_size=37_500, test_size=12_500, length=500),
         model=dict(embedding=64, hidden=128),
         train=dict(steps=10_000),
-        engine=dict(mode="auto"),
         sweep=dict(init_scale=logspace(0.1, 10, 21)),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))

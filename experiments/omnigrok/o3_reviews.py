@@ -32,7 +32,6 @@ def get_config(preset: str = "cpu"):
         observe=dict(norms={}),
         train=dict(steps=8000, records=60, batch_size=50),
         grok=dict(kind="accuracy", train=0.99, test=0.7),
-        engine=dict(mode="map"),
         sweep=dict(init_scale=(1.0, 6.0), weight_decay=(0.0, 1.0), seed=(0, 1, 2)),
         zip=("init_scale+weight_decay",),
     )
@@ -46,7 +45,6 @@ def get_config(preset: str = "cpu"):
         task=dict(length=500),
         model=dict(embedding=64, hidden=128),
         train=dict(steps=20_000),
-        engine=dict(mode="auto"),
         sweep=dict(seed=tuple(range(5))),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))

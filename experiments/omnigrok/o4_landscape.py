@@ -29,7 +29,6 @@ def get_config(preset: str = "cpu"):
         loss=dict(name="squared_error", tolerance=1.0),
         optimizer=dict(name="adamw", learning_rate=1e-3, norm="fixed"),
         train=dict(steps=2000, records=25, batch_size=30),
-        engine=dict(mode="map"),
         sweep=dict(
             init_scale=logspace(0.1, 10, 7), train_size=(30, 100, 300), seed=(0, 1, 2)
         ),
@@ -43,7 +42,6 @@ def get_config(preset: str = "cpu"):
     paper = dict(
         task=dict(molecules=20_000, test_size=1000),
         train=dict(steps=10_000),
-        engine=dict(mode="auto"),
         sweep=dict(
             init_scale=logspace(0.1, 10, 21), train_size=(10, 100, 1000, 10_000)
         ),

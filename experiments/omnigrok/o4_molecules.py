@@ -32,7 +32,6 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="adamw", learning_rate=1e-3),
         observe=dict(norms={}),
         train=dict(steps=50_000, records=100, batch_size=32),
-        engine=dict(mode="map"),
         sweep=dict(init_scale=(1.0, 3.0), seed=(0, 1, 2)),
     )
     smoke = dict(
@@ -44,7 +43,6 @@ def get_config(preset: str = "cpu"):
     paper = dict(
         task=dict(molecules=100_000),
         train=dict(steps=100_000),
-        engine=dict(mode="auto"),
         sweep=dict(seed=tuple(range(5))),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))

@@ -45,7 +45,6 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="adamw", b2=0.99, norm="fixed"),
         train=dict(steps=3000, records=20),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
-        engine=dict(mode="map"),
         sweep=dict(
             train_size=(25, 35, 45, 55),
             messiness=messinesses(5),
@@ -61,7 +60,6 @@ def get_config(preset: str = "cpu"):
     )
     paper = dict(
         train=dict(steps=10_000),
-        engine=dict(mode="auto"),
         sweep=dict(messiness=messinesses(21), seed=tuple(range(5)), **norms(21)),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))

@@ -59,7 +59,6 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="adamw", b2=0.99, norm="fixed"),
         train=dict(steps=3000, records=20),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
-        engine=dict(mode="map"),
         sweep=dict(
             spread=tuple(LINEAR), messiness=messinesses(9), seed=(0, 1, 2), **norms(9)
         ),
@@ -72,7 +71,6 @@ def get_config(preset: str = "cpu"):
     )
     paper = dict(
         train=dict(steps=10_000),
-        engine=dict(mode="auto"),
         sweep=dict(messiness=messinesses(21), seed=tuple(range(5)), **norms(21)),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))

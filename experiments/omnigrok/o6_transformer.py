@@ -39,7 +39,6 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=15_000, records=600, spacing="linear"),
         grok=dict(kind="accuracy", train=0.99, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.99, above=True, patience=0.5),
-        engine=dict(mode="map"),
         sweep=dict(
             norm=("free", "fixed"),
             init_scale=(1.0, 0.8),
@@ -56,7 +55,7 @@ def get_config(preset: str = "cpu"):
         ),
         train=dict(steps=40, records=10),
     )
-    paper = dict(engine=dict(mode="auto"), sweep=dict(seed=tuple(range(5))))
+    paper = dict(sweep=dict(seed=tuple(range(5))))
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))
 
 

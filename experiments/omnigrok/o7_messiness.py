@@ -30,7 +30,6 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="adamw", learning_rate=1e-3, norm="fixed"),
         train=dict(steps=1500, records=20, batch_size=100),
         grok=dict(kind="accuracy", train=0.99, test=0.8),
-        engine=dict(mode="map"),
         sweep=dict(
             init_scale=logspace(0.1, 10, 7),
             messiness=(0.2, 0.4, 0.6, 0.8, 1.0),
@@ -46,7 +45,6 @@ def get_config(preset: str = "cpu"):
     paper = dict(
         task=dict(test_size=0),
         train=dict(steps=10_000),
-        engine=dict(mode="auto"),
         sweep=dict(
             init_scale=logspace(0.1, 10, 21),
             messiness=tuple(float(f"{v:.2f}") for v in np.linspace(0, 1, 21)),

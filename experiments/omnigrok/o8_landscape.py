@@ -30,7 +30,6 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="adamw", learning_rate=1e-3, b2=0.98, norm="fixed"),
         train=dict(steps=2000, records=30),
         grok=dict(kind="accuracy", train=0.99, test=0.95),
-        engine=dict(mode="map"),
         sweep=dict(
             init_scale=(0.3, 0.5, 0.8, 1.3, 2.0, 3.0),
             train_fraction=(0.1, 0.2, 0.3, 0.5, 0.8),
@@ -49,7 +48,6 @@ def get_config(preset: str = "cpu"):
         task=dict(modulus=113),
         model=dict(vocabulary=114),
         train=dict(steps=10_000),
-        engine=dict(mode="auto"),
         sweep=dict(
             init_scale=logspace(0.1, 10, 21),
             train_fraction=(0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.6, 0.8),

@@ -32,7 +32,6 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=40_000, records=120, batch_size=200),
         grok=dict(kind="accuracy", train=0.99, test=0.8),
         stop=dict(metric="test_accuracy", threshold=0.85, above=True, patience=0.1),
-        engine=dict(mode="map"),
         sweep=dict(weight_decay=(0.1, 0.2, 0.5, 1.0), seed=(0, 1, 2)),
     )
     smoke = dict(
@@ -44,7 +43,6 @@ def get_config(preset: str = "cpu"):
     paper = dict(
         task=dict(test_size=0),
         train=dict(steps=100_000),
-        engine=dict(mode="auto"),
         sweep=dict(weight_decay=(0.1, 0.2, 0.3, 0.5, 0.7, 1.0), seed=tuple(range(5))),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))

@@ -35,7 +35,6 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=75_000, records=150),
         grok=dict(kind="accuracy", train=0.99, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.97, above=True, patience=0.1),
-        engine=dict(mode="map"),
         sweep=dict(weight_decay=(0.1, 0.3, 1.0, 3.0), seed=tuple(range(5))),
     )
     smoke = dict(
@@ -48,7 +47,6 @@ def get_config(preset: str = "cpu"):
         task=dict(modulus=113, train_fraction=0.3),
         model=dict(vocabulary=114),
         train=dict(steps=200_000),
-        engine=dict(mode="auto"),
         sweep=dict(
             weight_decay=(0.03, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0), seed=tuple(range(5))
         ),
