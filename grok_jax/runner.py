@@ -25,7 +25,6 @@ from grok_jax.planning import Engine, choose
 from grok_jax.programs import Chunk, GroupProgram, Plan, make_pieces
 from grok_jax.settings import SettingError
 
-
 COMPACTION = 16
 """Under vmap, ended runs leave at every so many records, wherever segments are cut:
 the shapes of a batch decide its rounding, so only the runs may decide the shapes."""

@@ -269,9 +269,7 @@ def segment(
             )
             return tree.select(state.alive, new, (state, blank))
 
-        state, record = jax.lax.cond(
-            any_run(state.alive), live, lambda: (state, blank)
-        )
+        state, record = jax.lax.cond(any_run(state.alive), live, lambda: (state, blank))
         return (reached, state), record
 
     (_, state), records = jax.lax.scan(piece, (start, state), (steps, index))

@@ -169,9 +169,7 @@ def test_the_weak_network_is_the_run_that_its_settings_alone_make():
     keys = build.make_keys(settings)
     own = keys._replace(init=build.rng.named_key(keys.init, "transfer"))
     weak = build.make(build.weak_settings(settings), own)
-    alone = jax.jit(lambda data: weak.advance(weak.init(data), data, 0, 40))(
-        data
-    )
+    alone = jax.jit(lambda data: weak.advance(weak.init(data), data, 0, 40))(data)
     np.testing.assert_allclose(
         state.params["embed"].a, alone.params["embed"], rtol=1e-4, atol=1e-5
     )
@@ -277,7 +275,9 @@ def test_every_number_of_the_weak_network_changes_the_start():
 
 def operations(*layers):
     plan = config.resolve(config.make_config(TWO_STAGES, *layers)).plan
-    return programs.GroupProgram(plan, plan.groups()[0], jax.local_devices()).operations()
+    return programs.GroupProgram(
+        plan, plan.groups()[0], jax.local_devices()
+    ).operations()
 
 
 def test_operations_are_those_of_the_products():
