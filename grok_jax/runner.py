@@ -9,7 +9,7 @@ how many devices it lies and how often it was resumed leave no trace in them.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from grok_jax.grid import Group
 from grok_jax.planning import Engine, choose
 from grok_jax.programs import Chunk, GroupProgram, Plan, make_pieces
 from grok_jax.settings import SettingError
+from grok_jax.types import Device
 
 COMPACTION = 16
 """Under vmap, ended runs leave at every so many records, wherever segments are cut:
@@ -320,7 +321,7 @@ class Sweeper:
             here.room = min(here.room or capacity, capacity)
             living = np.asarray(here.living)
             resumed, self._resumed = self._resumed, {}
-            if program.devices[0].platform != "cpu":
+            if keeps_host_copies(self.devices):
                 self._host_copy = HostCopy(here.at, here.index, here.living, resumed)
             fitted = partial(checkpoint.fit, resumed)
             return Chunk(program, living, here.room, mode, fitted)
@@ -445,16 +446,18 @@ class Sweeper:
             raise Interrupted
 
     def _save(self) -> None:
-        if self.folder is None:
+        keeps = keeps_host_copies(self.devices)
+        if self.folder is None and not keeps:
             return
         self.position.seconds = self._seconds()
         self._clock = self._saved_at = time.perf_counter()
-        self.position.saves += 1
         state = self._state() if self._state is not None else {}
-        if self.devices[0].platform != "cpu" and state:
-            here = self.position
-            leaves = tree.flat_names(state)
+        if state and keeps:
+            here, leaves = self.position, tree.flat_names(state)
             self._host_copy = HostCopy(here.at, here.index, here.living, leaves)
+        if self.folder is None:
+            return
+        self.position.saves += 1
         if not hosts.is_writer():
             return
         content = {
@@ -529,6 +532,12 @@ class Sweeper:
             seconds, amount = self.position.spent[str(number)][place : place + 2]
             shares[list(group.members)] = seconds / amount if amount else np.nan
         return shares
+
+
+def keeps_host_copies(devices: Sequence[Device]) -> bool:
+    """Whether saved states stay on the host, where a device whose memory has run out
+    can take them again. A CPU's memory is the host's."""
+    return devices[0].platform != "cpu"
 
 
 def _ends(state: train.RunState) -> dict[str, Any]:

@@ -179,19 +179,6 @@ def test_vmap_agrees_with_map_to_rounding_early_on(run_sweep, reference):
         )
 
 
-def test_auto_picks_map_or_vmap_and_says_which(run_sweep, reference):
-    chosen = run_sweep(GRID, mode="auto")
-    assert reference.attrs["modes"] == "map"
-    assert chosen.attrs["modes"] in ("map", "vmap")
-    np.testing.assert_allclose(chosen.train_loss, reference.train_loss, rtol=1e-4)
-
-
-def test_auto_is_map_where_each_device_has_one_run(resolved):
-    plan = resolved(dict(sweep=dict(seed=(0, 1)))).plan
-    program = programs.GroupProgram(plan, plan.groups()[0], tuple(DEVICES))
-    assert planning.choose(program, planning.Engine()) == ("map", 2)
-
-
 # --- compilations --------------------------------------------------------------------
 
 
@@ -263,7 +250,7 @@ def test_runs_on_the_same_data_hold_it_once(resolved, sweep_of, sets):
     assert len(program.owners) == sets
     assert sorted(set(program.data_of)) == list(range(sets))
     members = np.arange(len(group.members))
-    chunk = programs.Chunk(program, members, len(members))
+    chunk = programs.Chunk(program, members, len(members), "map")
     (data, _), *_ = chunk.arguments(programs.make_pieces(program.steps, 0, 0, 1))
     room = min(len(members) // len(DEVICES), sets)
     for leaf in jax.tree.leaves(data):

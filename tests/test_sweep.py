@@ -4,6 +4,7 @@ import functools
 import os
 import subprocess
 import sys
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -150,24 +151,13 @@ def test_vmap_keeps_a_run_that_diverges_to_itself():
     )
 
 
-def test_auto_is_one_of_the_two(monkeypatch):
-    chosen = []
-    probe = sweep._probe
-    monkeypatch.setattr(
-        sweep, "_probe", lambda *args: chosen.append(probe(*args)) or chosen[-1]
-    )
-    result = sweep.run_batched(train, runs(7), mode="auto")
-    assert_same(result, sweep.run_batched(train, runs(7), mode=chosen[0]))
+def test_auto_is_map_on_a_cpu_and_vmap_on_an_accelerator():
+    class Card(NamedTuple):
+        platform: str
 
-
-def test_faster_names_the_call_that_takes_less_time():
-    def loops(count):
-        program = jax.jit(
-            lambda x: jax.lax.fori_loop(0, count, lambda _, v: jnp.sin(v), x)
-        )
-        return lambda: program(jnp.ones(1000))
-
-    assert sweep.faster({"slow": loops(20_000), "fast": loops(10)}) == "fast"
+    assert sweep.mode_for(DEVICES) == "map"
+    assert sweep.mode_for([Card("gpu")]) == sweep.mode_for([Card("tpu")]) == "vmap"
+    assert_same(sweep.run_batched(train, runs(7), mode="auto"), reference())
 
 
 # --- keys, trees, padding ------------------------------------------------------------
