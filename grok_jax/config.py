@@ -12,6 +12,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -44,6 +45,8 @@ def _engine(
     platform: Literal["", "cpu", "gpu", "tpu"] = "",
     precision: Literal["highest", "high", "default"] = "highest",
     x64: bool = False,
+    deterministic: bool = True,
+    compilation_cache: bool = True,
     memory_gb: NonNegative = 0.0,
     segment_seconds: Positive = 2.0,
     checkpoint_seconds: Positive = 30.0,
@@ -60,6 +63,9 @@ def _grok(
 
 def _top(*, name: str = "", description: str = "") -> None: ...
 
+
+CACHE = Path("~/.cache/grok_jax/programs").expanduser()
+"""Where compiled programs are kept, unless JAX was told of another place."""
 
 _DEFAULT_NAMES = {
     "task": "polynomial",
@@ -255,7 +261,8 @@ def resolve(config: ConfigDict) -> Resolved:
     grid = make_grid(swept, _flatten(sweep), zips)
     for run in grid.runs():
         build.validate({**settings, **run})
-    exact = ("engine.precision", "engine.x64", "engine.mode")
+    names = ("precision", "x64", "mode", "deterministic")
+    exact = [f"engine.{name}" for name in names]
     return Resolved(
         name=values["name"],
         description=values["description"],
@@ -281,6 +288,7 @@ def set_up_jax(engine: Mapping[str, Any]) -> Engine:
     """
     jax.config.update("jax_default_matmul_precision", engine["precision"])
     jax.config.update("jax_enable_x64", engine["x64"])
+    _set_up_cache(engine["compilation_cache"])
     if engine["platform"]:
         jax.config.update("jax_platforms", engine["platform"].replace("gpu", "cuda"))
     wanted = engine["devices"]
@@ -304,8 +312,17 @@ def set_up_jax(engine: Mapping[str, Any]) -> Engine:
         segment_seconds=engine["segment_seconds"],
         checkpoint_seconds=engine["checkpoint_seconds"],
         memory_gb=engine["memory_gb"],
+        deterministic=engine["deterministic"],
         devices=chosen,
     )
+
+
+def _set_up_cache(wanted: bool) -> None:
+    """Programs that were compiled before are read back, from where JAX was told to keep
+    them (JAX_COMPILATION_CACHE_DIR) or else from ~/.cache/grok_jax/programs."""
+    folder = jax.config.jax_compilation_cache_dir or str(CACHE)
+    jax.config.update("jax_compilation_cache_dir", folder if wanted else None)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def device_text(devices: Sequence[Device]) -> str:

@@ -12,9 +12,7 @@ recognised; else --distributed asks the cluster, or each process is told its pla
 
 DIR may lie in an object store: gs://BUCKET/FOLDER, with pip install 'grok_jax[gcs]'.
 
---dry_run says what would run, what memory it needs and how long it takes here; with
---machine_devices=N --machine_tflops=PEAK_OF_ONE [--machine_efficiency=SHARE]
-[--machine_memory_gb=OF_ONE] on a machine that one does not sit at.
+--dry_run says what would run, what memory it needs and how long it takes here.
 
 Exit status: 0 done; 2 wrong usage; 75 stopped by SIGTERM or SIGINT: while it trains
 after saving, before and after that at once, since nothing is lost then.
@@ -100,7 +98,6 @@ def _run(
     """From the flags to the exit status."""
     with ExitStack() as held:
         with hosts.together():
-            machine = dry_run.machine_of(options)
             experiment, preset = load_experiment(options.config)
             resolved = config_lib.resolve(
                 config_lib.apply_overrides(get_config(experiment, preset), overrides)
@@ -121,7 +118,7 @@ def _run(
                 held.enter_context(workdir.locked(console.print))
         if options.dry_run:
             print_start(resolved, engine, workdir)
-            dry_run.show(console, resolved.plan, engine, machine)
+            dry_run.show(console, resolved.plan, engine)
             console.print(f"Nothing was written; results would go to {workdir.path}.")
             return DONE
         about = _about(resolved, engine, argv)
@@ -258,10 +255,6 @@ def _flags(argv: Sequence[str]) -> Any:
     )
     flags.DEFINE_integer("num_processes", None, "How many.", flag_values=values)
     flags.DEFINE_integer("process_id", None, "Which of them.", flag_values=values)
-    flags.DEFINE_integer("machine_devices", None, "How many.", flag_values=values)
-    flags.DEFINE_float("machine_tflops", None, "Peak of each.", flag_values=values)
-    flags.DEFINE_float("machine_efficiency", None, "Share of it.", flag_values=values)
-    flags.DEFINE_float("machine_memory_gb", None, "GiB of each.", flag_values=values)
     options, _ = command_line.parse(values, argv, __doc__)
     if not options.config:
         raise SettingError("Give --config=FILE.py[:PRESET].")

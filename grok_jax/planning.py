@@ -33,6 +33,7 @@ class Engine:
     segment_seconds: float = 2.0
     checkpoint_seconds: float = 30.0
     memory_gb: float = 0.0  # for each device; 0: what is free
+    deterministic: bool = True  # the same bits twice, on a GPU too
     devices: tuple[Device, ...] = ()
 
 
@@ -112,7 +113,7 @@ def estimate(plan: Plan, group: Group, engine: Engine, steps: int = 20) -> Estim
     """Compiles a group, begins a chunk of it (whose weak networks are trained) and
     times a few of its steps and measurements."""
     devices = engine.devices or tuple(jax.local_devices())
-    program = GroupProgram(plan, group, devices)
+    program = GroupProgram(plan, group, devices, engine.deterministic)
     mode, size = choose(program, engine)
     count = min(size, len(group.members))
     program.initial(mode, sweep.layout(count, devices, size))

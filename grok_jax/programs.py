@@ -54,7 +54,14 @@ def check_data(plan: Plan) -> None:
 class GroupProgram:
     """The compiled programs of one group, and the data sets of its runs."""
 
-    def __init__(self, plan: Plan, group: Group, devices: tuple[Device, ...]):
+    def __init__(
+        self,
+        plan: Plan,
+        group: Group,
+        devices: tuple[Device, ...],
+        deterministic: bool = True,
+    ):
+        self._deterministic = deterministic
         self.group, self.leaves, self.devices = group, plan.leaves, devices
         self.steps = train.record_steps(
             group.settings["train.steps"],
@@ -152,8 +159,15 @@ class GroupProgram:
         return self._batched_init(mode).lower(data, runs, (), counts)
 
     def _batched_init(self, mode: str) -> Any:
+        return self._batched(self._init, mode, sweep.LOCAL)
+
+    def _batched(self, function: Callable, mode: str, shared: Any) -> Any:
         return sweep.batch(
-            self._init, mode=mode, devices=self.devices, shared=sweep.LOCAL
+            function,
+            mode=mode,
+            devices=self.devices,
+            shared=shared,
+            deterministic=self._deterministic,
         )
 
     def compiled(self, mode: str, place: sweep.Layout) -> Any:
@@ -164,12 +178,8 @@ class GroupProgram:
         pieces = make_pieces(self.steps, 0, 0, 0)
         data, runs, counts = self._shapes(place)
         states = place.placed_shapes(self.state_shapes(place))
-        program = sweep.batch(
-            self._segment,
-            mode=mode,
-            devices=self.devices,
-            shared=(sweep.LOCAL, sweep.REPLICATED),
-        )
+        shared_as = (sweep.LOCAL, sweep.REPLICATED)
+        program = self._batched(self._segment, mode, shared_as)
         shared = (data, place.shared_shapes(pieces))
         return program.lower(shared, runs, states, counts)
 

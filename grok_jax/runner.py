@@ -10,7 +10,7 @@ how many devices it lies and how often it was resumed leave no trace in them.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -172,7 +172,9 @@ class Sweeper:
         return self._results() if hosts.is_writer() else xr.Dataset()
 
     def _run_group(self, group: Group) -> None:
-        program = GroupProgram(self.plan, group, self.devices)
+        program = GroupProgram(
+            self.plan, group, self.devices, self.engine.deterministic
+        )
         key = str(self.position.group)
         if key not in self.position.modes:
             (mode, chunk), _ = hosts.broadcast(choose(program, self.engine))
@@ -180,7 +182,7 @@ class Sweeper:
             self._hold(key, chunk)
         elif self._slots(self.position.chunks[key]) > self.position.slots[key]:
             mode, chunk = self.position.modes[key], self.position.chunks[key]
-            wanted = Engine(mode, chunk, memory_gb=self.engine.memory_gb)
+            wanted = replace(self.engine, mode=mode, runs_per_chunk=chunk)
             (_, chunk), _ = hosts.broadcast(choose(program, wanted))
             self._hold(key, chunk)
         if group.settings["train.count_flops"]:

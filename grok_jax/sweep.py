@@ -192,6 +192,7 @@ def batch(
     mode: str,
     devices: Sequence[Device],
     shared: Any = REPLICATED,
+    deterministic: bool = True,
 ) -> BatchedFn:
     """fn(shared, run, carry) -> (carry, out), over runs: jitted
     (shared, runs, carries, counts) -> (carries, outs).
@@ -200,7 +201,7 @@ def batch(
     or for its parts; it, `runs`, `carries` and `counts` come from a `Layout`. The
     memory of `carries` is given to the new ones. In `map` mode the loop's length is
     the device's number of real runs, so that padding costs nothing. Results in padded
-    slots mean nothing.
+    slots mean nothing. `deterministic`: see `compiler_options`.
     """
     mesh = Mesh(np.array(devices), (_AXIS,))
 
@@ -216,7 +217,27 @@ def batch(
         out_specs=_OVER_RUNS,
         check_vma=False,
     )
-    return jax.jit(sharded, donate_argnums=(2,))
+    options = compiler_options(devices, deterministic)
+    return jax.jit(sharded, donate_argnums=(2,), compiler_options=options)
+
+
+def compiler_options(
+    devices: Sequence[Device], deterministic: bool = True
+) -> dict[str, Any] | None:
+    """What XLA is to be told for these devices.
+
+    On a GPU, matrix products go to cuBLAS, which needs no search over Triton kernels,
+    and a `deterministic` program gives the same bits each time it is compiled and run:
+    no kernel is chosen by how long it took, and the sums of a scatter have one order.
+    That makes a scatter many times slower; the networks of `models` have none in
+    their gradients. CPUs and TPUs give the same bits anyway.
+    """
+    if devices[0].platform not in ("gpu", "cuda", "rocm"):
+        return None
+    return {
+        "xla_gpu_deterministic_ops": deterministic,
+        "xla_gpu_enable_triton_gemm": False,
+    }
 
 
 def _loop(fn: Callable, runs: Any, carries: Any, count: Array) -> tuple[Any, Any]:
