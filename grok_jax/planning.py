@@ -40,8 +40,7 @@ class Engine:
 def device_bytes(program: GroupProgram, mode: str, place: sweep.Layout) -> int:
     """Bytes on each device: the larger of what the compiler plans for making the
     states of a chunk and for a segment."""
-    compiled = (program.compiled(mode, place), program.initial(mode, place))
-    return max(map(sweep.predicted_bytes, compiled))
+    return max(map(sweep.predicted_bytes, program.compile(mode, place)))
 
 
 def needed(program: GroupProgram, mode: str, place: sweep.Layout) -> int:

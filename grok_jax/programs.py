@@ -7,6 +7,7 @@ A data set is held once on each device whose runs use it.
 """
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -148,6 +149,12 @@ class GroupProgram:
             place.placed_shapes(runs),
             place.counts(),
         )
+
+    def compile(self, mode: str, place: sweep.Layout) -> tuple[Any, Any]:
+        """(`initial`, `compiled`) of a layout, compiled side by side."""
+        with ThreadPoolExecutor(1) as beside:
+            segment = beside.submit(self.compiled, mode, place)
+            return self.initial(mode, place), segment.result()
 
     def initial(self, mode: str, place: sweep.Layout) -> Any:
         """(data, runs, (), counts) -> ((), states at step 0), compiled once."""

@@ -167,7 +167,7 @@ def test_runs_that_end_early_at_different_steps_spoil_no_other(
     assert not early.diverged.any()
 
 
-# --- vmap and auto -------------------------------------------------------------------
+# --- vmap ----------------------------------------------------------------------------
 
 
 def test_vmap_agrees_with_map_to_rounding_early_on(run_sweep, reference):
@@ -271,13 +271,21 @@ def test_segments_visit_every_record_once_within_their_budget(budget):
     while index < len(steps):
         pieces = programs.make_pieces(steps, at, index, budget)
         assert len(pieces.steps) == len(pieces.index) == programs.PIECES
-        assert pieces.steps.sum() <= budget
-        for length, number in zip(*pieces, strict=True):
+        assert pieces.start == at and pieces.steps.sum() <= budget
+        for length, number in zip(pieces.steps, pieces.index, strict=True):
             at += int(length)
             if number >= 0:
                 seen.append((int(number), at))
         index += int((pieces.index >= 0).sum())
     assert seen == list(enumerate(steps))
+
+
+@pytest.mark.parametrize("until", [0, 3, 39])
+def test_a_segment_stops_at_the_record_it_is_told(until):
+    steps = train.record_steps(500, 40, "log")
+    pieces = programs.make_pieces(steps, 0, 0, 10**6, until)
+    assert pieces.index.max() == min(until, programs.PIECES - 1)
+    assert pieces.steps.sum() == steps[pieces.index.max()]
 
 
 # --- the lazy reference --------------------------------------------------------------
