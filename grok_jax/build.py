@@ -332,9 +332,12 @@ def validate(settings: Mapping[str, Any]) -> None:
             f"{settings['optimizer.gradient']}."
         )
     if "softmax_collapse" in observed and (
-        settings.get("loss.error") != "cross_entropy"
+        settings.get("loss.error") not in ("cross_entropy", "naive_cross_entropy")
     ):
-        raise SettingError("observe.softmax_collapse needs loss.error cross_entropy.")
+        raise SettingError(
+            "observe.softmax_collapse needs loss.error cross_entropy or "
+            "naive_cross_entropy."
+        )
     metric = settings["stop.metric"]
     always = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
     if metric and metric not in (*always, "population_risk"):

@@ -6,6 +6,7 @@ Each maps (f, y) with f [n] or [n, C] to [n].
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
@@ -59,11 +60,48 @@ def same_class(f: Array, y: Array) -> Array:
     return (jnp.argmax(f, axis=-1) == label).astype(f.dtype)
 
 
-def softmax_cross_entropy(f: Array, y: Array) -> Array:
-    """-log softmax(f)_y for logits f [n, C] and y, [n] labels or [n, C] one-hot."""
+def naive_cross_entropy(f: Array, y: Array) -> Array:
+    """-log softmax(f)_y for logits f [n, C] and y, [n] labels or [n, C] one-hot, as the
+    difference logsumexp(f) - f_y, the form of most libraries.
+
+    In float32 it is exactly 0, and its derivative by f_y too, once the right logit
+    leads by some 17: softmax collapse (Prieto et al. 2025, arXiv 2501.04697).
+    """
     if y.ndim == 1:
         return optax.softmax_cross_entropy_with_integer_labels(f, y)
     return optax.softmax_cross_entropy(f, y)
+
+
+def cross_entropy(f: Array, y: Array) -> Array:
+    """-log softmax(f)_y for logits f [n, C] and y, [n] labels or [n, C] probabilities
+    (-sum_c y_c log softmax(f)_c), without softmax collapse.
+
+    It is softplus(logsumexp(f_c over c other than y) - f_y), so computed that nothing
+    cancels as p_y goes to 1, here and in the derivatives p_c and -(1 - p_y): in float32
+    both keep their relative precision until they underflow, f_y leading by some 87, and
+    the derivatives are finite for all finite f. Labels out of range give NaN.
+
+    Probabilities that are not one-hot add sum_c y_c (f_h - f_c), h the largest.
+    """
+    classes = f.shape[-1]
+    label = y if y.ndim < f.ndim else jnp.argmax(y, axis=-1)
+    # comparisons, not look-ups: the gradient of a look-up is a scatter, which is slow
+    # on a TPU and adds up in any order on a GPU
+    column = jax.lax.broadcasted_iota(jnp.int32, f.shape, f.ndim - 1)
+    at = label[..., None] == column
+    right = jnp.sum(jnp.where(at, f, 0), axis=-1)
+    # the shift cancels, so its derivative may be left out
+    top = jnp.max(jax.lax.stop_gradient(f), axis=-1)
+    mine = jnp.exp(right - top)
+    rest = jnp.sum(jnp.where(at, 0, jnp.exp(f - top[..., None])), axis=-1)
+    near = rest < mine
+    ratio = rest / jnp.where(near, mine, 1)
+    loss = jnp.where(near, jnp.log1p(ratio), (top - right) + jnp.log(mine + rest))
+    if y.ndim < f.ndim:
+        return jnp.where((label >= 0) & (label < classes), loss, jnp.nan)
+    # halves, which do not overflow; without h, so that one-hot y add zeros alone
+    lead = jnp.where(at, 0, y) * (right[..., None] / 2 - f / 2)
+    return jnp.sum(y, axis=-1) * loss + 2 * jnp.sum(lead, axis=-1)
 
 
 def stablemax_cross_entropy(f: Array, y: Array) -> Array:
@@ -71,22 +109,28 @@ def stablemax_cross_entropy(f: Array, y: Array) -> Array:
     the place of exp, for logits f [n, C] and y, [n] labels or [n, C] one-hot (Prieto et
     al. 2025, arXiv 2501.04697, StableMax).
 
-    s grows as x, so that in float32 the probability of the right class does not round
-    to 1, nor its gradient to 0, before logits of some 1e7.
+    s grows as x: in float32 the probability of the right class does not round to 1
+    before logits of some 1e7, where softmax's does from a lead of 17. It is what was
+    proposed against the collapse of `naive_cross_entropy`, and changes the loss;
+    `cross_entropy` does not.
     """
     up = f >= 0
     above, below = jnp.where(up, f, 0), jnp.where(up, 0, -f)
-    return softmax_cross_entropy(jnp.log1p(above) - jnp.log1p(below), y)
+    return cross_entropy(jnp.log1p(above) - jnp.log1p(below), y)
 
 
 def classification(
     *,
-    error: Literal["cross_entropy", "squared_error", "stablemax"] = "cross_entropy",
+    error: Literal[
+        "cross_entropy", "naive_cross_entropy", "squared_error", "stablemax"
+    ] = "cross_entropy",
 ) -> Loss:
-    """Softmax cross-entropy, the mean squared error on one-hot targets, or the
-    cross-entropy of StableMax; right where the largest output is the class."""
+    """Softmax cross-entropy, the same in the form that collapses in low precision, the
+    mean squared error on one-hot targets, or the cross-entropy of StableMax; right
+    where the largest output is the class."""
     values = {
-        "cross_entropy": softmax_cross_entropy,
+        "cross_entropy": cross_entropy,
+        "naive_cross_entropy": naive_cross_entropy,
         "stablemax": stablemax_cross_entropy,
         "squared_error": mean_squared_error,
     }

@@ -116,11 +116,13 @@ def parameter_snapshots(view: View, *, leaf: str = "embed") -> Record:
 
 
 def softmax_collapse(view: View) -> Record:
-    """softmax_collapse: share of the train examples whose cross-entropy is exactly 0 in
-    the working precision, so that nothing moves their right logit any more (Prieto et
-    al. 2025, arXiv 2501.04697). For logits [n, C], labels [n] or one-hot [n, C]."""
+    """softmax_collapse: share of the train examples whose right class has a probability
+    that rounds to 1 in the working precision: there `losses.naive_cross_entropy` is
+    exactly 0 and moves their right logit no more (Prieto et al. 2025, arXiv
+    2501.04697). With loss.error cross_entropy it is the share that the naive form would
+    have lost. For logits [n, C], labels [n] or one-hot [n, C]."""
     x, y, weight = view.data.train
-    zero = losses.softmax_cross_entropy(view.apply(view.params, x), y) == 0
+    zero = losses.naive_cross_entropy(view.apply(view.params, x), y) == 0
     return {"softmax_collapse": losses.weighted_mean(zero.astype(weight.dtype), weight)}
 
 

@@ -337,7 +337,7 @@ def test_a_bad_value_set_in_the_file_is_refused_as_one_on_the_command_line_is():
         ),
         (
             ["observe.softmax_collapse.every=1"],
-            "observe.softmax_collapse needs loss.error cross_entropy.",
+            "observe.softmax_collapse needs loss.error cross_entropy or naive",
         ),
         (
             ["stop.metric=loss"],
