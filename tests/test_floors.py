@@ -17,6 +17,7 @@ FLOORS = [
     ["rng"],
     ["tree"],
     ["hermite"],
+    ["look_up"],
     ["tasks.*"],
     ["models.*"],
     ["losses"],
