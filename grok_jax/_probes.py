@@ -24,6 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from grok_jax import look_up
+
 # Calls that mean the same when written out. Custom derivatives do not: they stay whole.
 _CALLS = {"jit", "pjit", "closed_call", "core_closed_call", "remat", "remat2"}
 _CALLS |= {"checkpoint"}
@@ -110,7 +112,7 @@ def flatten(closed: core.ClosedJaxpr) -> Program:
 
         for eqn in jaxpr.eqns:
             inputs = [read(atom) for atom in eqn.invars]
-            if eqn.primitive.name in _CALLS:
+            if eqn.primitive.name in _CALLS and not _is_look_up(eqn):
                 inner: Any = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
                 if isinstance(inner, core.ClosedJaxpr):
                     outputs = inline(inner.jaxpr, inner.consts, inputs)
@@ -138,6 +140,11 @@ def flatten(closed: core.ClosedJaxpr) -> Program:
 
 def _is_variable(atom: Any) -> bool:
     return not isinstance(atom, core.Literal)
+
+
+def _is_look_up(eqn: Any) -> bool:
+    """Whether this is a call of `look_up`: of a table and the rows that it reads."""
+    return eqn.params.get("name") == look_up.NAME
 
 
 def execute(
@@ -268,7 +275,8 @@ def _as_use(step: Step, index: int, place: int, view: View) -> Use | None:
         return None
     if step.eqn.primitive.name == "dot_general":
         return _as_product(step, index, place, view)
-    if step.eqn.primitive.name == "gather" and place == 0:
+    looks_up = _is_look_up(step.eqn) or step.eqn.primitive.name == "gather"
+    if looks_up and place == 0 and not view.scales:
         return _as_lookup(step, index, view)
     return None
 
@@ -304,35 +312,38 @@ def _as_product(step: Step, index: int, place: int, view: View) -> Use | None:
 
 def _as_lookup(step: Step, index: int, view: View) -> Use | None:
     """Whole rows of a table: a product with one-hot inputs that are never formed."""
-    table, indices = (v.aval for v in step.eqn.invars[:2])
-    out, params = step.eqn.outvars[0].aval, step.eqn.params
-    numbers = params["dimension_numbers"]
-    rows = numbers.start_index_map
-    whole = tuple(1 if axis in rows else size for axis, size in enumerate(table.shape))
-    if (
-        view.scales
-        or len(rows) != 1
-        or numbers.collapsed_slice_dims != rows
-        or numbers.operand_batching_dims
-        or params["slice_sizes"] != whole
-    ):
-        return None
-    positions = tuple(i for i in range(out.ndim) if i not in numbers.offset_dims)
+    table, rows = (v.aval for v in step.eqn.invars[:2])
+    out, axis, clip = step.eqn.outvars[0].aval, 0, False
+    of_rows = range(rows.ndim, out.ndim)  # the axes of the output that a row brings
+    if not _is_look_up(step.eqn):
+        numbers = step.eqn.params["dimension_numbers"]
+        axis, *more = numbers.start_index_map or (-1,)
+        whole = [1 if i == axis else size for i, size in enumerate(table.shape)]
+        clip = step.eqn.params["mode"] == jax.lax.GatherScatterMode.CLIP
+        of_rows = numbers.offset_dims
+        if (
+            more
+            or numbers.collapsed_slice_dims != (axis,)
+            or numbers.operand_batching_dims
+            or list(step.eqn.params["slice_sizes"]) != whole
+        ):
+            return None
+    positions = tuple(i for i in range(out.ndim) if i not in of_rows)
     return Use(
         step=index,
         other=step.inputs[1],
         scales=(),
-        layout=("look-up", view.path, rows),
-        input_axes=tuple(range(indices.ndim)),
+        layout=("look-up", view.path, axis),
+        input_axes=tuple(range(rows.ndim)),
         position_axes=positions,
-        output_axes=tuple(numbers.offset_dims),
+        output_axes=tuple(of_rows),
         sizes=(
             math.prod(out.shape[i] for i in positions),
             1,
-            math.prod(out.shape[i] for i in numbers.offset_dims),
+            math.prod(out.shape[i] for i in of_rows),
         ),
-        vocabulary=table.shape[rows[0]],
-        clip=params["mode"] == jax.lax.GatherScatterMode.CLIP,
+        vocabulary=table.shape[axis],
+        clip=clip,
     )
 
 

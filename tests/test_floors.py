@@ -18,6 +18,7 @@ FLOORS = [
     ["rng"],
     ["tree"],
     ["hermite"],
+    ["look_up"],
     ["tasks.*"],
     ["models.*"],
     ["losses"],

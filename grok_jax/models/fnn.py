@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from grok_jax.look_up import look_up
 from grok_jax.rng import linear_layer, named_key
 from grok_jax.settings import Count, Natural
 from grok_jax.types import Model
@@ -89,6 +90,6 @@ def _from_tokens(embed: Array | None, layer: Array, x: Array) -> Array:
     elif len(x) > len(embed):
         tables = [embed @ part for part in parts]
     else:
-        return embed[x].reshape(len(x), -1) @ layer
+        return look_up(embed, x).reshape(len(x), -1) @ layer
     pairs = zip(tables, x.T, strict=True)
-    return reduce(jnp.add, [rows[token] for rows, token in pairs])
+    return reduce(jnp.add, [look_up(rows, token) for rows, token in pairs])

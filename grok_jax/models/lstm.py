@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from grok_jax.look_up import look_up
 from grok_jax.rng import named_key
 from grok_jax.settings import Count
 from grok_jax.types import Model, Params
@@ -75,7 +76,7 @@ def lstm(
 
         zero = jnp.zeros((len(x), hidden), table.dtype)
         states = ((zero, zero),) * layers
-        states, _ = jax.lax.scan(step, states, jnp.take(table, x.T, axis=0))
+        states, _ = jax.lax.scan(step, states, look_up(table, x.T))
         last, _ = states[-1]
         readout = params["readout"]
         return (jnp.matmul(last, readout["w"]) + readout["b"][None])[:, 0]

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from grok_jax.look_up import look_up
 from grok_jax.rng import named_key
 from grok_jax.settings import Count
 from grok_jax.types import Model, Params
@@ -106,7 +107,7 @@ class _Stream(NamedTuple):
 
     def take(self, rows: Array) -> Array:
         """What a row-wise map made of `rows`, for each sample."""
-        return rows if self.token is None else rows[self.token]
+        return rows if self.token is None else look_up(rows, self.token)
 
 
 def _embedded(embed: Array, positions: Array, x: Array) -> list[_Stream]:
@@ -114,7 +115,7 @@ def _embedded(embed: Array, positions: Array, x: Array) -> list[_Stream]:
     pairs = list(zip(x.T, positions[:, None], strict=True))
     if len(x) > len(embed):
         return [_Stream(embed + position, token) for token, position in pairs]
-    return [_Stream(embed[token] + position) for token, position in pairs]
+    return [_Stream(look_up(embed, token) + position) for token, position in pairs]
 
 
 def _attention(
