@@ -320,7 +320,7 @@ def set_up_jax(engine: Mapping[str, Any]) -> Engine:
 def _set_up_cache(wanted: bool) -> None:
     """Programs that were compiled before are read back, from where JAX was told to keep
     them (JAX_COMPILATION_CACHE_DIR) or else from ~/.cache/grok_jax/programs."""
-    folder = jax.config.jax_compilation_cache_dir or str(CACHE)
+    folder = getattr(jax.config, "jax_compilation_cache_dir", None) or str(CACHE)
     jax.config.update("jax_compilation_cache_dir", folder if wanted else None)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 

@@ -22,7 +22,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from grok_jax import hosts
+from grok_jax import hosts, memory
 from grok_jax.types import Device
 
 Mode = Literal["auto", "map", "vmap"]
@@ -363,20 +363,6 @@ def _count(inputs: Any) -> int:
     return lengths.pop()
 
 
-def predicted_bytes(compiled: Any) -> int:
-    """Memory of one call of a compiled program on one device: arguments, results and
-    temporaries, as the compiler plans them."""
-    plan = compiled.memory_analysis()
-    if plan is None:
-        return 0
-    return (
-        plan.argument_size_in_bytes
-        + plan.output_size_in_bytes
-        + plan.temp_size_in_bytes
-        - plan.alias_size_in_bytes
-    )
-
-
 def memory_budget(devices: Sequence[Device]) -> int:
     """Bytes that a program may take on each device: nine tenths of what is free."""
     own = [d for d in devices if d.process_index == jax.process_index()]
@@ -403,11 +389,10 @@ def chunk_that_fits(
     In `map` mode temporaries are one run's; in `vmap` mode they grow with the runs.
     """
     budget = budget or memory_budget(place.devices)
-    needed = predicted_bytes(compiled)
-    if needed <= budget or place.slots == 1:
+    needed = memory.of_program(compiled)
+    if needed.total <= budget or place.slots == 1:
         return place.slots * len(place.devices)
-    plan = compiled.memory_analysis()
-    temporaries = plan.temp_size_in_bytes if mode == "map" else 0
-    per_slot = (needed - temporaries) / place.slots
+    temporaries = needed.temporaries if mode == "map" else 0
+    per_slot = (needed.total - temporaries) / place.slots
     slots = max(1, int((budget - temporaries) / per_slot))
     return min(slots, place.slots) * len(place.devices)

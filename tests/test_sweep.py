@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grok_jax import sweep
+from grok_jax import memory, sweep
 
 DEVICES = jax.local_devices()
 X = np.random.default_rng(0).standard_normal((11, 5)).astype(np.float32)
@@ -296,19 +296,19 @@ def compiled_large(mode, place):
 def test_a_chunk_shrinks_until_it_fits_the_budget(mode):
     place = sweep.layout(64, DEVICES)
     compiled = compiled_large(mode, place)
-    needed = sweep.predicted_bytes(compiled)
+    needed = memory.of_program(compiled).total
     assert sweep.chunk_that_fits(compiled, place, mode, needed) == 64
     chunk = sweep.chunk_that_fits(compiled, place, mode, int(0.75 * needed))
     assert 2 <= chunk <= 48 and chunk % len(DEVICES) == 0
     smaller = compiled_large(mode, sweep.layout(chunk, DEVICES))
-    assert sweep.predicted_bytes(smaller) <= 0.8 * needed
+    assert memory.of_program(smaller).total <= 0.8 * needed
     assert sweep.chunk_that_fits(compiled, place, mode, 1) == len(DEVICES)
 
 
 def test_memory_grows_with_the_runs_under_vmap_and_map_works_on_one_at_a_time():
     needed = {
         mode: [
-            sweep.predicted_bytes(compiled_large(mode, sweep.layout(n, DEVICES)))
+            memory.of_program(compiled_large(mode, sweep.layout(n, DEVICES))).total
             for n in (8, 64)
         ]
         for mode in ("map", "vmap")
@@ -353,7 +353,7 @@ EIGHT = """
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
 import numpy as np
-from grok_jax import sweep
+from grok_jax import memory, sweep
 
 def fn(run):
     def step(v, _):

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import jax
 
 from grok_jax import config as config_lib
-from grok_jax import sweep, timing
+from grok_jax import memory as memory_lib
+from grok_jax import timing
 from grok_jax.timing import Row, Settings, as_text
 
 
@@ -77,7 +78,7 @@ def answer(request: Request) -> Answer:
     return Answer(
         run_step=spent / steps / request.runs,
         compile=compiling,
-        predicted=sweep.predicted_bytes(compiled) * len(devices),
+        predicted=memory_lib.of_program(compiled).total * len(devices),
         before=before,
         peak=_peak(),
     )
