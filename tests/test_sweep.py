@@ -353,7 +353,7 @@ EIGHT = """
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
 import numpy as np
-from grok_jax import memory, sweep
+from grok_jax import sweep
 
 def fn(run):
     def step(v, _):
