@@ -120,7 +120,7 @@ def estimate(plan: Plan, group: Group, engine: Engine, steps: int = 20) -> Estim
     chunk = Chunk(program, np.arange(count), size, mode)
     jax.block_until_ready(chunk.state)
     beginning = time.perf_counter() - started  # data, weak networks
-    compiled = program.compiled(mode, chunk.place)
+    compiled = program.compiled(mode, chunk.place, chunk.order)
 
     def seconds(steps: int, records: int) -> float:
         fill = PIECES - records

@@ -124,21 +124,16 @@ class GroupProgram:
         many."""
         return min(place.slots, len(self.owners))
 
-    def _pick(self, data: Any, run: Mapping[str, Any]) -> Any:
-        """A run's data; a data set that all share stays unbatched under vmap."""
-        only = len(jax.tree.leaves(data)[0]) == 1
-        return jax.tree.map(lambda leaf: leaf[0 if only else run["data"]], data)
-
     def _run_of(self, run: Mapping[str, Any]) -> train.Run:
         return build.make({**self.group.settings, **run["settings"]})
 
-    def _init(self, data: Any, run: Mapping[str, Any], carry: Any) -> Any:
-        return carry, self._run_of(run).init(self._pick(data, run))
+    def _init(self, data: Dataset, _: Any, run: Mapping[str, Any], carry: Any) -> Any:
+        return carry, self._run_of(run).init(data)
 
-    def _segment(self, shared: Any, run: Mapping[str, Any], state: Any) -> Any:
-        data, pieces = shared
-        own = self._pick(data, run)
-        return train.segment(self._run_of(run), state, own, pieces)
+    def _segment(
+        self, data: Dataset, pieces: Any, run: Mapping[str, Any], state: Any
+    ) -> Any:
+        return train.segment(self._run_of(run), state, data, pieces)
 
     def _shapes(self, place: sweep.Layout) -> tuple[Any, Any, Any]:
         """(data, runs, counts) of a layout, as shapes."""
@@ -150,45 +145,68 @@ class GroupProgram:
             place.counts(),
         )
 
+    def order(self, mode: str, place: sweep.Layout, members: Any = None) -> sweep.Order:
+        """In which order the members of a chunk (default: the first ones) use their
+        data; it matters under vmap alone."""
+        if mode == "map":
+            return "any"
+        members = np.arange(place.count) if members is None else members
+        room = self.room(place)
+        _, places = place.deal(self.data_of[members], room)
+        return place.order_of(places, room)
+
     def compile(self, mode: str, place: sweep.Layout) -> tuple[Any, Any]:
         """(`initial`, `compiled`) of a layout, compiled side by side."""
         with ThreadPoolExecutor(1) as beside:
             segment = beside.submit(self.compiled, mode, place)
             return self.initial(mode, place), segment.result()
 
-    def initial(self, mode: str, place: sweep.Layout) -> Any:
-        """(data, runs, (), counts) -> ((), states at step 0), compiled once."""
-        key = ("init", mode, place.slots)
-        return self._once(key, lambda: self._lower_init(mode, place))
+    def initial(
+        self, mode: str, place: sweep.Layout, order: sweep.Order | None = None
+    ) -> Any:
+        """((data, ()), runs, (), counts) -> ((), states at step 0), compiled once."""
+        order = order or self.order(mode, place)
 
-    def _lower_init(self, mode: str, place: sweep.Layout) -> Any:
-        data, runs, counts = self._shapes(place)
-        return self._batched_init(mode).lower(data, runs, (), counts)
+        def lower() -> Any:
+            data, runs, counts = self._shapes(place)
+            program = self._batched(self._init, mode, order)
+            return program.lower((data, ()), runs, (), counts)
 
-    def _batched_init(self, mode: str) -> Any:
-        return self._batched(self._init, mode, sweep.LOCAL)
+        return self._once(("init", mode, place.slots, order), lower)
 
-    def _batched(self, function: Callable, mode: str, shared: Any) -> Any:
+    def compiled(
+        self, mode: str, place: sweep.Layout, order: sweep.Order | None = None
+    ) -> Any:
+        """((data, pieces), runs, states, counts) -> (states, records): the segment
+        program for this many slots, compiled once."""
+        order = order or self.order(mode, place)
+
+        def lower() -> Any:
+            pieces = place.shared_shapes(make_pieces(self.steps, 0, 0, 0))
+            data, runs, counts = self._shapes(place)
+            states = place.placed_shapes(self.state_shapes(place))
+            program = self._batched(self._segment, mode, order)
+            return program.lower((data, pieces), runs, states, counts)
+
+        return self._once((mode, place.slots, order), lower)
+
+    def _batched(self, function: Callable, mode: str, order: sweep.Order) -> Any:
+        """`function(data, common, run, carry)` over runs; see `sweep.batch`."""
+
+        def one(shared: Any, run: Mapping[str, Any], carry: Any) -> Any:
+            data, common = shared
+            only = len(jax.tree.leaves(data)[0]) == 1  # stays unbatched under vmap
+            own = jax.tree.map(lambda leaf: leaf[0 if only else run["data"]], data)
+            return function(own, common, run, carry)
+
         return sweep.batch(
-            function,
+            one,
             mode=mode,
             devices=self.devices,
-            shared=shared,
+            shared=(sweep.LOCAL, sweep.REPLICATED),
             deterministic=self._deterministic,
+            over_runs=None if order == "any" else sweep.grouped(function, order),
         )
-
-    def compiled(self, mode: str, place: sweep.Layout) -> Any:
-        """The segment program for this many slots, compiled once."""
-        return self._once((mode, place.slots), lambda: self._lower(mode, place))
-
-    def _lower(self, mode: str, place: sweep.Layout) -> Any:
-        pieces = make_pieces(self.steps, 0, 0, 0)
-        data, runs, counts = self._shapes(place)
-        states = place.placed_shapes(self.state_shapes(place))
-        shared_as = (sweep.LOCAL, sweep.REPLICATED)
-        program = self._batched(self._segment, mode, shared_as)
-        shared = (data, place.shared_shapes(pieces))
-        return program.lower(shared, runs, states, counts)
 
     def _once(self, key: Any, lower: Callable[[], Any]) -> Any:
         if key not in self._compiled:
@@ -198,7 +216,8 @@ class GroupProgram:
     def state_shapes(self, place: sweep.Layout) -> Any:
         """The states of all slots of a layout, as shapes."""
         data, runs, counts = self._shapes(place)
-        return jax.eval_shape(self._batched_init("map"), data, runs, (), counts)[1]
+        program = self._batched(self._init, "map", "any")
+        return jax.eval_shape(program, (data, ()), runs, (), counts)[1]
 
     def operations(self) -> dict[str, float]:
         """Floating-point operations of the matrix products of a step of one run, and of
@@ -240,13 +259,17 @@ class Chunk:
         self.place = sweep.layout(len(members), program.devices, capacity)
         self._counts = self.place.counts()
         which = program.data_of[members]
-        numbers, local = self.place.deal(which, program.room(self.place))
+        room = program.room(self.place)
+        numbers, local = self.place.deal(which, room)
+        self.order: sweep.Order = "any"
+        if mode != "map":
+            self.order = self.place.order_of(local, room)
         held = program.datasets(numbers)
         self._data = self.place.local([[held[n] for n in own] for own in numbers])
         self._runs = self.place.place(program.inputs(members, local))
         if state is None:
-            start = (self._data, self._runs, (), self._counts)
-            _, self.state = program.initial(mode, self.place)(*start)
+            start = ((self._data, ()), self._runs, (), self._counts)
+            _, self.state = program.initial(mode, self.place, self.order)(*start)
         else:
             shapes = self.place.shapes(program.state_shapes(self.place))
             self.state = self.place.place(state(shapes))

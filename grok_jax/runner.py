@@ -258,7 +258,7 @@ class Sweeper:
         budget, working = 8, len(chunk.members)
         while self.position.index < len(program.steps):
             pieces = self._pieces(program, mode, budget)
-            compiled = program.compiled(mode, chunk.place)
+            compiled = program.compiled(mode, chunk.place, chunk.order)
             started = time.perf_counter()
             chunk.state, new = compiled(*chunk.arguments(pieces))
             new = chunk.place.collect(new)  # waits

@@ -26,6 +26,8 @@ from grok_jax import hosts, memory
 from grok_jax.types import Device
 
 Mode = Literal["auto", "map", "vmap"]
+Order = Literal["in turns", "in rows", "any"]
+"""Of the things a, b that runs share: a b a b, or a a b b, or otherwise."""
 BatchedFn = Any  # a jitted (shared, runs, carries, counts) -> (carries, outs)
 
 _AXIS = "run"
@@ -85,10 +87,26 @@ class Layout:
         numbers = np.full((size, room), which[0])
         places = np.zeros(len(which), np.int32)
         for device in range(min(size, len(which))):
-            own, back = np.unique(which[device::size], return_inverse=True)
-            numbers[device, : len(own)] = own
-            places[device::size] = back
+            own, first, back = np.unique(
+                which[device::size], return_index=True, return_inverse=True
+            )
+            order = np.argsort(first)  # in the order of the runs that use them
+            numbers[device, : len(own)] = own[order]
+            places[device::size] = np.argsort(order)[back]
         return numbers, places
+
+    def order_of(self, places: np.ndarray, room: int) -> Order:
+        """In which order the runs of every device use its `room` things, whose place
+        among them `places` says for each run."""
+        slot, (turns, rest) = (
+            np.arange(len(places)) // len(self.devices),
+            divmod(self.slots, room),
+        )
+        if rest == 0 and (places == slot % room).all():
+            return "in turns"
+        if rest == 0 and (places == slot // turns).all():
+            return "in rows"
+        return "any"
 
     def local(self, things: Sequence[Sequence[Any]]) -> Any:
         """Trees for each device, [devices][room] -> arrays [devices * room, ...] of
@@ -193,6 +211,7 @@ def batch(
     devices: Sequence[Device],
     shared: Any = REPLICATED,
     deterministic: bool = True,
+    over_runs: Callable[[Any, Any, Any], tuple[Any, Any]] | None = None,
 ) -> BatchedFn:
     """fn(shared, run, carry) -> (carry, out), over runs: jitted
     (shared, runs, carries, counts) -> (carries, outs).
@@ -201,13 +220,15 @@ def batch(
     or for its parts; it, `runs`, `carries` and `counts` come from a `Layout`. The
     memory of `carries` is given to the new ones. In `map` mode the loop's length is
     the device's number of real runs, so that padding costs nothing. Results in padded
-    slots mean nothing. `deterministic`: see `compiler_options`.
+    slots mean nothing. `deterministic`: see `compiler_options`. `over_runs` is what
+    `vmap` mode does with the runs of a device; default: `jax.vmap(fn)` over them.
     """
     mesh = Mesh(np.array(devices), (_AXIS,))
 
     def on_device(common: Any, runs: Any, carries: Any, count: Array) -> Any:
         if mode == "vmap":
-            return jax.vmap(fn, in_axes=(None, 0, 0))(common, runs, carries)
+            together = over_runs or jax.vmap(fn, in_axes=(None, 0, 0))
+            return together(common, runs, carries)
         return _loop(functools.partial(fn, common), runs, carries, count[0])
 
     sharded = jax.shard_map(
@@ -238,6 +259,35 @@ def compiler_options(
         "xla_gpu_deterministic_ops": deterministic,
         "xla_gpu_enable_triton_gemm": False,
     }
+
+
+def grouped(
+    fn: Callable[[Any, Any, Any, Any], tuple[Any, Any]], order: Order
+) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """fn(thing, common, run, carry) over runs that share things in this order:
+    ((things, common), runs, carries) -> (carries, outs). No thing is copied for the
+    runs that share it: vmap over the things, and over the runs of each."""
+    over_things, over_runs = (0, None, 0, 0), (None, None, 0, 0)
+    axes = (over_runs, over_things) if order == "in turns" else (over_things, over_runs)
+    together = jax.vmap(jax.vmap(fn, in_axes=axes[1]), in_axes=axes[0])
+
+    def batched(shared: Any, runs: Any, carries: Any) -> tuple[Any, Any]:
+        things, common = shared
+        slots = jax.tree.leaves(runs)[0].shape[0]
+        room = jax.tree.leaves(things)[0].shape[0]
+        sizes = (-1, room) if order == "in turns" else (room, slots // room)
+
+        def split(leaf: Array) -> Array:
+            return leaf.reshape(*sizes, *leaf.shape[1:])
+
+        def merged(leaf: Array) -> Array:
+            return leaf.reshape(slots, *leaf.shape[2:])
+
+        split_runs, split_carries = jax.tree.map(split, (runs, carries))
+        outs = together(things, common, split_runs, split_carries)
+        return jax.tree.map(merged, outs)
+
+    return batched
 
 
 def _loop(fn: Callable, runs: Any, carries: Any, count: Array) -> tuple[Any, Any]:

@@ -1,11 +1,14 @@
 """Batched means batched: what runs share stays one thing under vmap."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grok_jax import batching, census, programs, runner, sweep, timing, train
+from grok_jax import batching, census, planning, programs, runner, sweep, timing, train
+from grok_jax.grid import Axis, Grid
 
 DEVICE = tuple(jax.local_devices()[:1])
 RUNS = 4
@@ -70,15 +73,15 @@ def segment_of(name):
 @pytest.mark.parametrize("name", PAGES)
 def test_no_conditional_of_a_segment_asks_a_run_of_its_own(name):
     program, _ = segment_of(name)
-    data, runs, _ = program._shapes(sweep.layout(RUNS, DEVICE))
-    states = program.state_shapes(sweep.layout(RUNS, DEVICE))
+    place = sweep.layout(RUNS, DEVICE)
+    _, runs, _ = program._shapes(place)
+    data = jax.tree.map(jnp.asarray, program.dataset(0))
     pieces = programs.make_pieces(program.steps, 0, 0, 5)
-
-    def segment(run, state):
-        return program._segment((data_, pieces), run, state)
-
-    data_ = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), data)
-    assert census.batched_conditionals(segment, (0, 0), runs, states) == 0
+    segment = functools.partial(program._segment, data, pieces)
+    asks = census.batched_conditionals(
+        segment, (0, 0), runs, program.state_shapes(place)
+    )
+    assert asks == 0
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -100,6 +103,45 @@ def test_data_that_all_runs_share_is_not_copied_for_each():
     x = program.dataset(0).train.x
     assert len(program.owners) == 1
     assert not text.copies_of(census.Shape("f32", x.shape), RUNS)
+
+
+RATES = Axis("rate", ("optimizer.learning_rate",), ((0.01,), (0.02,), (0.03,)))
+SEEDS = Axis("seed", ("seed",), ((0,), (1,)))
+ODD = Axis("seed", ("seed",), ((0,), (1,), (0,)))
+
+
+@pytest.mark.parametrize(
+    ("axes", "order"),
+    [
+        ((RATES, SEEDS), "in turns"),
+        ((SEEDS, RATES), "in rows"),
+        ((SEEDS,), "in turns"),
+        ((RATES,), "in turns"),
+        ((ODD, RATES), "any"),
+    ],
+)
+def test_data_that_some_runs_share_is_copied_for_none_of_them(resolved, axes, order):
+    layer = dict(PAGES["own data"], train=dict(steps=30, records=2))
+    plan = resolved(layer).plan
+    plan = programs.Plan(plan.settings, plan.leaves, Grid(axes))
+    program = programs.GroupProgram(plan, plan.groups()[0], DEVICE)
+    runs = len(plan.grid)
+    place = sweep.layout(runs, DEVICE)
+    assert program.order("vmap", place) == order
+    text = census.read(program.compiled("vmap", place).as_text())
+    x = program.dataset(0).train.x
+    copies = text.copies_of(census.Shape("f32", x.shape), runs)
+    assert bool(copies) == (order == "any")
+
+    def sweep_by(mode):
+        engine = planning.Engine(mode=mode, devices=DEVICE)
+        return runner.Sweeper(plan, engine, say=lambda _: None).run()
+
+    by_map, by_vmap = sweep_by("map"), sweep_by("vmap")
+    for name in ("train_loss", "test_loss"):
+        np.testing.assert_allclose(by_vmap[name], by_map[name], rtol=1e-4)
+    start = by_vmap.train_loss.isel(step=0).values
+    assert len(np.unique(start)) == len(program.owners)
 
 
 def test_the_order_is_sorted_when_an_epoch_begins():
@@ -160,9 +202,9 @@ def rooms(run_sweep, seen=None, **options):
     seen = [] if seen is None else seen
     whole = programs.GroupProgram.compiled
 
-    def compiled(self, mode, place):
+    def compiled(self, mode, place, *order):
         seen.append(place.slots)
-        return whole(self, mode, place)
+        return whole(self, mode, place, *order)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(programs.GroupProgram, "compiled", compiled)

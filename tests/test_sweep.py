@@ -347,6 +347,35 @@ def test_each_kind_of_bad_input_has_its_own_sentence(inputs, options, sentence):
     assert sentence in str(error.value)
 
 
+@pytest.mark.parametrize("devices", [1, 2, 3, 4])
+@pytest.mark.parametrize("things", [1, 2, 3])
+def test_the_order_in_which_runs_use_what_they_share(devices, things):
+    """Twelve runs for each device use `things` data sets, each device as the others."""
+    place = sweep.Layout(12 * devices, 12, tuple(range(devices)))
+    in_turns = np.arange(12 * devices) // devices % things
+    in_rows = np.arange(12 * devices) // devices // (12 // things)
+    for which, order in ((in_turns, "in turns"), (in_rows, "in rows")):
+        numbers, places = place.deal(which, things)
+        expected = "in turns" if things == 1 else order
+        assert place.order_of(places, things) == expected
+        device = np.arange(len(which)) % devices
+        np.testing.assert_array_equal(numbers[device, places], which)
+    mixed = in_turns.copy()
+    mixed[: 2 * devices] = mixed[: 2 * devices][::-1]
+    mixed[-1] = mixed[0]
+    if things > 1:
+        _, places = place.deal(mixed, things)
+        assert place.order_of(places, things) == "any"
+
+
+def test_runs_that_begin_anywhere_in_their_turns_are_still_in_turns():
+    place = sweep.Layout(8, 4, (0, 1))
+    which = np.array([2, 0, 1, 2, 0, 1, 2, 0])  # on either device 2 1 0 2 and 0 2 1 0
+    numbers, places = place.deal(which, 3)
+    assert numbers.tolist() == [[2, 1, 0], [0, 2, 1]]
+    assert places.tolist() == [0, 0, 1, 1, 2, 2, 0, 0]
+
+
 # --- more devices than cores ---------------------------------------------------------
 
 EIGHT = """
