@@ -23,6 +23,12 @@ class Shape(NamedTuple):
     dtype: str
     dims: tuple[int, ...]
 
+    @property
+    def bytes(self) -> int:
+        bits = _SIZE.search(self.dtype)
+        width = int(bits[0]) if bits else 8 * (self.dtype == "pred")
+        return -(-math.prod(self.dims) * width // 8)
+
 
 class Instruction(NamedTuple):
     """One line of a computation."""

@@ -14,6 +14,7 @@ ROOT = Path(grok_jax.__file__).parent
 FLOORS = [
     ["types"],
     ["census"],
+    ["memory"],
     ["settings"],
     ["rng"],
     ["tree"],

@@ -1,0 +1,194 @@
+"""How much memory a program takes on a device, before and after it is compiled.
+
+    function and shapes -> its jaxpr, walked  -> what it takes at most; nothing compiled
+    compiled program    -> the compiler's plan, and what that leaves out
+
+Arguments and results are known from their shapes. The compiler's plan
+(`memory_analysis`) has the temporaries too, except for those that a library works with
+inside one instruction: on a CPU a chain of matrix products is one call of YNNPACK,
+whose intermediate results are in no plan. From JAX 0.12 on whole functions become such
+calls, and their plan then says that they need nothing. What is inside is counted in
+the program's text and added.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.extend import core
+
+from grok_jax import census
+
+
+class Bytes(NamedTuple):
+    """What a program takes on one device."""
+
+    arguments: int
+    outputs: int  # those that do not take over an argument's memory
+    temporaries: int
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+def size_of(tree: Any) -> int:
+    """Bytes of arrays or shapes on one device: of sharded ones a device's part."""
+
+    def one(leaf: Any) -> int:
+        shape, sharding = np.shape(leaf), getattr(leaf, "sharding", None)
+        return _bytes(
+            sharding.shard_shape(shape) if sharding is not None else shape,
+            jax.numpy.result_type(leaf) if np.isscalar(leaf) else leaf.dtype,
+        )
+
+    return sum(map(one, jax.tree.leaves(tree)))
+
+
+def of_program(compiled: Any, arguments: Any = ()) -> Bytes:
+    """What a compiled program takes on one device.
+
+    Args:
+      compiled: what `jax.jit(...).lower(...).compile()` returns.
+      arguments: what it is called with (arrays or shapes). The compiler drops what it
+        does not read and a TPU pads the rest; the larger of both accounts counts.
+    """
+    plan = compiled.memory_analysis()
+    program = census.read(compiled.as_text())
+    known = size_of(arguments)
+    if plan is None:  # not every platform has one
+        outputs, walked = size_of(compiled.out_info), _peak_of(program, program.entry)
+        inside = _in_libraries(program)
+        return Bytes(known, outputs, max(0, walked - outputs) + inside)
+    return Bytes(
+        arguments=max(known, plan.argument_size_in_bytes),
+        outputs=max(0, plan.output_size_in_bytes - plan.alias_size_in_bytes),
+        temporaries=plan.temp_size_in_bytes + _in_libraries(program),
+    )
+
+
+def of_function(fn: Callable, *arguments: Any) -> Bytes:
+    """What `fn` takes at most on one device, from its traced program.
+
+    Every array lives from the operation that makes it to its last reader, as if nothing
+    were fused, and no result takes over an argument's memory. A compiler does better by
+    up to 5 times, with segments of training by up to 2.3 in all. What is not foretold:
+    the work space of a GPU's libraries (32 MiB for cuBLAS), a TPU's padding, and
+    cumulative sums, which are made in more steps than one. For many runs trace the
+    batched function (`jax.vmap(fn)`).
+
+    >>> double = of_function(lambda x: (2 * x).sum(), np.ones(1000, np.float32))
+    >>> double.arguments, double.outputs, double.temporaries
+    (4000, 4, 4000)
+    """
+    traced = jax.make_jaxpr(fn)(*arguments)
+    outputs = sum(_bytes(one.shape, one.dtype) for one in traced.out_avals)
+    peak = _peak_of_jaxpr(traced.jaxpr)
+    return Bytes(size_of(arguments), outputs, max(0, peak - outputs))
+
+
+class _Step(NamedTuple):
+    """One operation: the arrays that it makes, those that it reads, and the bytes that
+    it works with meanwhile. As an `alias` it only gives what it reads other names."""
+
+    makes: Mapping[Any, int]  # name -> bytes
+    reads: Sequence[Any]
+    inside: int
+    alias: bool
+
+
+def _peak(steps: Sequence[_Step], results: Sequence[Any]) -> int:
+    """The most bytes alive at once of what the steps make, one after the other; an
+    array dies with its last reader, and `results` live on."""
+    behind: dict[Any, set[Any]] = {}  # name -> the arrays that it stands for
+    last: dict[Any, int] = {}
+    for place, step in enumerate(steps):
+        read = set().union(*(behind.get(name, ()) for name in step.reads))
+        for name in step.makes:
+            behind[name] = read if step.alias else {name}
+        for array in (*read, *step.makes):
+            last[array] = place
+    for name in results:
+        last |= dict.fromkeys(behind.get(name, ()), len(steps))
+    alive: dict[Any, int] = {}
+    most = 0
+    for place, step in enumerate(steps):
+        if not step.alias:
+            alive |= step.makes
+        most = max(most, sum(alive.values()) + step.inside)
+        for array in [array for array in alive if last[array] == place]:
+            del alive[array]
+    return most
+
+
+def _peak_of_jaxpr(jaxpr: Any) -> int:
+    """The most bytes alive at once beside the inputs of a jaxpr."""
+    steps = []
+    for equation in jaxpr.eqns:
+        makes = {v: _bytes(v.aval.shape, v.aval.dtype) for v in equation.outvars}
+        inside = max(map(_peak_of_jaxpr, census.inner_jaxprs(equation)), default=0)
+        name = equation.primitive.name
+        if name == "scan":
+            inside += _slices(equation)
+        elif name != "while":  # the results of a call are those inside it
+            inside = max(0, inside - sum(makes.values()))
+        reads = [v for v in equation.invars if not isinstance(v, core.Literal)]
+        steps.append(_Step(makes, reads, inside, name in _VIEWS))
+    results = [v for v in jaxpr.outvars if not isinstance(v, core.Literal)]
+    return _peak(steps, results)
+
+
+def _slices(scan: Any) -> int:
+    """What one turn of a scan reads of the arrays that it goes along."""
+    inner = scan.params["jaxpr"].in_avals
+    return sum(
+        _bytes(own.shape, own.dtype)
+        for whole, own in zip(scan.invars, inner, strict=True)
+        if whole.aval.shape != own.shape
+    )
+
+
+def _peak_of(program: census.Program, name: str) -> int:
+    """The most bytes alive at once beside the parameters of a computation whose
+    instructions run in the order of the text; a loop keeps its state where it is."""
+    own = program.computations[name]
+    steps = [
+        _Step(
+            {each.name: 0 if each.opcode in _NOTHING else _size(each)},
+            each.operands,
+            max((_peak_of(program, one) for one in each.calls), default=0)
+            if each.opcode in _CONTROL
+            else 0,
+            each.opcode in _ALIASES,
+        )
+        for each in own
+    ]
+    return _peak(steps, [own[-1].name])
+
+
+def _in_libraries(program: census.Program) -> int:
+    """The most bytes that one library's call works with beside what it is given and
+    what it returns; calls come one after the other."""
+    most = 0
+    for call in program.instructions(fused=False):
+        if _LIBRARY.search(call.text):
+            inside = sum(_peak_of(program, name) for name in call.calls)
+            most = max(most, inside - _size(call))
+    return most
+
+
+def _bytes(shape: Sequence[int], dtype: Any) -> int:
+    return int(np.prod(shape)) * dtype.itemsize
+
+
+def _size(instruction: census.Instruction) -> int:
+    return sum(shape.bytes for shape in instruction.shapes)
+
+
+_VIEWS = {"reshape", "squeeze", "expand_dims"}
+_ALIASES = {"tuple", "get-tuple-element", "bitcast", "while", "opt-barrier"}
+_NOTHING = {"parameter", "constant", "after-all", "partition-id", "replica-id"}
+_CONTROL = {"while", "conditional", "call"}
+_LIBRARY = re.compile(r'"kind":"__(ynn|xnn|onednn)_fusion"')
