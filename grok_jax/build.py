@@ -8,7 +8,7 @@ everything here also happens inside a compiled sweep.
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -639,28 +639,6 @@ def _lowest_loss(trained: Trained) -> Trained:
     best = jnp.argmin(jnp.where(jnp.isfinite(loss), loss, jnp.inf))
     chosen = jax.tree.map(lambda leaf: leaf[best], trained)
     return chosen._replace(steps=trained.steps.sum())
-
-
-class Cost(NamedTuple):
-    """Floating-point operations of one run, as XLA counts them before it optimises."""
-
-    step: float
-    record: float
-    weak: float  # of all weak networks' training together
-    bytes: float  # that a step reads and writes
-
-
-def cost(settings: Mapping[str, Any], data: Dataset) -> Cost:
-    """What the run of these plain settings costs on `data` (arrays or shapes)."""
-    bare = {**settings, "train.count_flops": False}
-    step = _count(bare, data, "step")
-    weak = 0.0
-    if settings["transfer.source"] == "weak":
-        own = section_of(settings, "transfer")
-        steps = own["weak_steps"] * own["weak_candidates"]
-        weak = steps * _count(_weak_settings(bare), data, "step")["flops"]
-    record = _count(bare, data, "record")["flops"]
-    return Cost(step["flops"], record, weak, step["bytes accessed"])
 
 
 def _flops(settings: Mapping[str, Any], data: Dataset) -> Array:

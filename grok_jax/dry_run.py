@@ -1,62 +1,45 @@
-"""What --dry_run prints: memory and time of a plan, here or on another machine."""
+"""What --dry_run prints: memory and time of a plan, here or for another machine."""
 
-import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 from rich.console import Console
 from rich.table import Table
 
-from grok_jax import planning, programs
+from grok_jax import planning, programs, targets, timing
 from grok_jax.config import device_text
 from grok_jax.settings import SettingError
+from grok_jax.timing import as_text
 from grok_jax.watch import clock
 
-EFFICIENCY = 0.3
-"""Share of the peak that is reckoned with where none is given."""
 
-
-def machine_of(options: Any) -> planning.Machine | None:
-    """The machine that --machine_... describe; None where there are none.
+def target_of(options: Any) -> targets.Target | None:
+    """The machine that --target names; None without it. Nothing else then runs on this
+    process's own accelerators.
 
     Raises:
-      SettingError: one is missing or out of range, or there is no --dry_run.
+      SettingError: there is no such target, or no --dry_run.
     """
-    devices, tflops = options.machine_devices, options.machine_tflops
-    memory_gb, efficiency = options.machine_memory_gb, options.machine_efficiency
-    if all(value is None for value in (devices, tflops, memory_gb, efficiency)):
+    if options.target is None:
         return None
-    efficiency = EFFICIENCY if efficiency is None else efficiency
-    memory_gb = memory_gb or 0.0
     if not options.dry_run:
-        raise SettingError("--machine_devices and its like go with --dry_run.")
-    if devices is None or tflops is None:
-        raise SettingError(
-            "A machine needs --machine_devices=N and --machine_tflops=PEAK of one."
-        )
-    if not (
-        devices >= 1
-        and 0 < tflops < math.inf
-        and 0 < efficiency <= 1
-        and 0 <= memory_gb < math.inf
-    ):
-        raise SettingError(
-            "--machine_devices must be 1 or more, --machine_tflops above 0, "
-            "--machine_efficiency in (0, 1] and --machine_memory_gb 0 or more."
-        )
-    return planning.Machine(devices, tflops, efficiency, memory_gb)
+        raise SettingError("--target goes with --dry_run: nothing is run there.")
+    jax.config.update("jax_platforms", "cpu")
+    return targets.parse(options.target)
 
 
 def show(
     console: Console,
     plan: programs.Plan,
     engine: planning.Engine,
-    machine: planning.Machine | None,
+    target: targets.Target | None,
 ) -> None:
-    """Prints what each compile group takes here, or on another `machine`."""
-    if machine is None:
+    """Prints what each compile group takes here, or on a `target`."""
+    if target is None:
         _here(console, plan, engine)
     else:
-        _there(console, plan, machine)
+        _there(console, plan, engine, target)
 
 
 def _here(console: Console, plan: programs.Plan, engine: planning.Engine) -> None:
@@ -81,27 +64,56 @@ def _here(console: Console, plan: programs.Plan, engine: planning.Engine) -> Non
     )
 
 
-def _there(console: Console, plan: programs.Plan, machine: planning.Machine) -> None:
-    columns = ("group", "runs", "a step of a run", "reads and writes", "memory of")
-    table = Table(*columns, "at once on a device", "time at most")
-    total = 0.0
-    for number, group in enumerate(plan.groups()):
-        far = planning.far_estimate(plan, group, machine)
-        total += far.seconds
+def _there(
+    console: Console,
+    plan: programs.Plan,
+    engine: planning.Engine,
+    target: targets.Target,
+) -> None:
+    columns = ("group", "runs", "compiles in", "on each device", "at once")
+    table = Table(*columns, "kernels a step", "a step of a run", "steps alone")
+    totals: list[float | None] = []
+    refused: list[str] = []
+    budget = int(engine.memory_gb * planning.GIB) or None
+    for number, group in enumerate(plan.groups(), 1):
+        program = timing.program_of(plan, group, target.devices)
+        name, count = str(number), str(len(group.members))
+        try:
+            report = targets.of_group(program, target, memory_budget=budget)
+        except jax.errors.JaxRuntimeError as error:
+            reason = str(error).splitlines()[0]
+            refused.append(f"Group {name} does not compile: {reason}")
+            table.add_row(name, count, "no", *5 * ["-"])
+            continue
+        totals.append(report.steps_alone(len(program.group.members), program.steps[-1]))
         table.add_row(
-            str(number + 1),
-            str(len(group.members)),
-            f"{far.flops_per_step / 1e9:,.3g} Gflop",
-            _bytes(far.bytes_per_step),
-            f"a run {_bytes(far.run_bytes)}, all {_bytes(far.fixed_bytes)}",
-            str(far.slots),
-            clock(far.seconds),
+            name,
+            count,
+            f"{report.seconds:.0f} s",
+            _bytes(report.bytes),
+            str(report.segment.at_once),
+            str(targets.findings(program, report.segment).kernels),
+            _or_dash(as_text, report.run_step),
+            _or_dash(clock, totals[-1]),
         )
     console.print(table)
-    console.print(
-        f"At most {clock(total)} in all on {machine.devices} devices of "
-        f"{machine.tflops:g} TFLOP/s at {machine.efficiency:.0%} of their peak. "
-        "Operations, bytes and memory are the compiler's of this machine; nothing ran."
+    for line in refused:
+        console.print(line)
+    console.print(f"Compiled for {target.name}, not run. {_about_time(totals)}")
+
+
+def _or_dash(say: Callable[[float], str], value: float | None) -> str:
+    return "-" if value is None else say(value)
+
+
+def _about_time(totals: Sequence[float | None]) -> str:
+    known = [total for total in totals if total is not None]
+    if not known:
+        return "Its compiler tells nothing of time."
+    return (
+        f"At least {clock(sum(known))} in all if no run ends early: the compiler's own "
+        "account, every operation at its best rate; beginning, measuring and saving "
+        "come on top."
     )
 
 

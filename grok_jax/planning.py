@@ -3,19 +3,17 @@
 compiled programs of a layout -> bytes on each device (`Need`)
 what one slot and all slots need, and what is free -> runs per chunk
 short timed probe            -> `map` or `vmap`; seconds on this machine
-operations of one step       -> seconds on a machine that one does not sit at
 """
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from grok_jax import build, sweep, train
+from grok_jax import sweep, train
 from grok_jax.grid import Group
 from grok_jax.programs import PIECES, Chunk, GroupProgram, Plan, make_pieces
 from grok_jax.settings import SettingError
@@ -159,73 +157,4 @@ def estimate(plan: Plan, group: Group, engine: Engine, steps: int = 20) -> Estim
     total = chunks * (beginning + training)
     return Estimate(
         mode, size, needed(program, mode, chunk.place), a_step / count, total
-    )
-
-
-def _weak_steps(settings: Mapping[str, Any]) -> int:
-    """Of all weak networks of a run together."""
-    return settings["transfer.weak_steps"] * settings["transfer.weak_candidates"]
-
-
-@dataclass(frozen=True)
-class Machine:
-    """A machine that one does not sit at."""
-
-    devices: int
-    tflops: float  # peak of one device, in the precision of the run
-    efficiency: float  # share of the peak that this workload reaches
-    memory_gb: float  # of one device; 0: not asked
-
-
-class FarEstimate(NamedTuple):
-    """What a group would take on a `Machine`, in `map` mode."""
-
-    flops_per_step: float  # of one run
-    bytes_per_step: float  # read and written, if nothing stayed in a cache
-    run_bytes: int  # on a device, of one more run
-    fixed_bytes: int  # on a device, whatever the number of runs
-    slots: int  # runs that a device holds at once
-    seconds: float  # in all, if no run ends early
-
-
-def far_estimate(plan: Plan, group: Group, machine: Machine) -> FarEstimate:
-    """Compiles a group here, runs nothing, and reckons with what the compiler says.
-
-    Operations are those of every step, record and weak network, over devices x peak x
-    efficiency; a device has its runs one after the other. Memory is that of the program
-    of one run; one more adds its state, its records and its data. Another compiler's
-    temporaries may differ.
-
-    Raises:
-      SettingError: one run is more than the machine has room for.
-    """
-    here = (jax.local_devices()[0],)
-    program = GroupProgram(plan, group, here)
-    place, count = sweep.layout(1, here), len(group.members)
-    one = device_bytes(program, "map", place)
-    run_bytes = sum(
-        leaf.size * leaf.dtype.itemsize
-        for leaf in jax.tree.leaves(program.own_shapes(place))
-    )
-    slots = -(-count // machine.devices)
-    if machine.memory_gb:
-        room = machine.memory_gb * GIB
-        if one > room:
-            raise SettingError(
-                f"One run needs {one / GIB:.3g} GiB, and a device of that machine has "
-                f"{machine.memory_gb:g}."
-            )
-        slots = min(slots, 1 + int((room - one) / run_bytes))
-    most = max(range(count), key=lambda n: _weak_steps(program.settings_of(n)))
-    cost = build.cost(program.settings_of(most), program.dataset(most))
-    work = cost.step * int(program.steps[-1]) + cost.record * len(program.steps)
-    rounds = -(-count // machine.devices)
-    rate = machine.tflops * 1e12 * machine.efficiency
-    return FarEstimate(
-        flops_per_step=cost.step,
-        bytes_per_step=cost.bytes,
-        run_bytes=run_bytes,
-        fixed_bytes=one - run_bytes,
-        slots=slots,
-        seconds=rounds * (work + cost.weak) / rate,
     )

@@ -12,9 +12,10 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from grok_jax import build, sweep, train
+from grok_jax import build, census, sweep, train
 from grok_jax.grid import Grid, Group, group_runs
 from grok_jax.settings import Leaf, SettingError
 from grok_jax.types import Dataset, Device
@@ -135,12 +136,52 @@ class GroupProgram:
 
     def _shapes(self, place: sweep.Layout) -> tuple[Any, Any, Any]:
         """(data, runs, counts) of a layout, as shapes."""
-        one = jax.eval_shape(self._make, self._own(0), self._files)
         runs = {"settings": self._own(slice(None)), "data": self.data_of}
         return (
-            place.local_shapes(one, self.room(place)),
+            place.local_shapes(self.data_shapes(), self.room(place)),
             place.placed_shapes(runs),
-            place.counts(),
+            place.count_shapes(),
+        )
+
+    def data_shapes(self) -> Any:
+        """A data set, as shapes."""
+        return jax.eval_shape(self._make, self._own(0), self._files)
+
+    # What follows lowers for devices that need not be here: nothing is made. Each
+    # returns what is lowered and the arguments that it takes, as shapes.
+
+    def lowered_initial(self, place: sweep.Layout) -> tuple[Any, Any]:
+        data, runs, counts = self._shapes(place)
+        return self._batched_init().lower(data, runs, (), counts), (data, runs)
+
+    def lowered_segment(self, place: sweep.Layout) -> tuple[Any, Any]:
+        data, runs, _ = self._shapes(place)
+        states = self.state_shapes(place)
+        return self._lower("vmap", place), (data, runs, place.placed_shapes(states))
+
+    def lowered_step(self, place: sweep.Layout) -> tuple[Any, Any]:
+        """One step of all runs."""
+        data, runs, counts = self._shapes(place)
+        states = place.placed_shapes(self.state_shapes(place))
+
+        def step(data: Any, run: Mapping[str, Any], state: Any) -> Any:
+            own = self._pick(data, run)
+            return self._run_of(run).advance(state, own, jnp.int32(1)), ()
+
+        batched = sweep.batch(
+            step, mode="vmap", devices=self.devices, shared=sweep.LOCAL
+        )
+        return batched.lower(data, runs, states, counts), (data, runs, states)
+
+    def batched_conditionals(self) -> int:
+        """How many conditionals of a segment ask for a run's own state."""
+        place = sweep.layout(2, jax.devices("cpu")[:1])
+        data, runs, _ = self._shapes(place)
+        pieces = train.Pieces(*(np.zeros(PIECES, np.int32) for _ in range(2)))
+        init = jax.vmap(self._init, (None, 0, None))
+        states = jax.eval_shape(init, data, runs, ())[1]
+        return census.batched_conditionals(
+            self._segment, (None, 0, 0), (data, pieces), runs, states
         )
 
     def initial(self, place: sweep.Layout) -> Any:

@@ -46,6 +46,8 @@ FLOORS = [
     ["planning"],
     ["runner"],
     ["config"],
+    ["timing"],
+    ["targets"],
     ["watch"],
     ["dry_run"],
     ["command_line"],
@@ -53,7 +55,6 @@ FLOORS = [
     ["page"],
     ["report"],
     ["products"],
-    ["timing"],
     ["benchmarks.*"],
     ["benchmark"],
 ]

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from grok_jax import build, config, launch, planning, programs, runner, sweep
+from grok_jax import build, launch, planning, programs, runner, sweep
 from grok_jax.settings import SettingError
 
 DEVICES = tuple(jax.local_devices()[:2])
@@ -158,103 +158,3 @@ def test_the_predicted_peak_is_the_measured_one_within_a_fifth(name, mode):
     said = subprocess.check_output(line, text=True, env=os.environ)
     predicted, measured = json.loads(said.splitlines()[-1])
     assert 0.8 <= predicted / measured <= 1.2, (predicted / 2**20, measured / 2**20)
-
-
-# --- machines that one does not sit at -----------------------------------------------
-
-
-def test_the_cost_of_a_step_is_that_of_its_products_and_little_more(resolved):
-    plan = resolved(TINY, dict(model=dict(width=128))).plan
-    cost = build.cost(plan.settings, build.make_dataset(plan.settings))
-    examples, layers = 20, (5 * 128, 128 * 128, 128 * 5)
-    forward = 2 * examples * sum(layers)
-    products = 3 * forward - 2 * examples * layers[0]  # no gradient of the inputs
-    assert products <= cost.step <= 1.5 * products
-    assert 4 * 3 * sum(layers) <= cost.bytes
-    assert cost.weak == 0 and cost.record > 0
-
-
-def test_the_weak_networks_are_in_the_cost():
-    layer = dict(
-        task=dict(name="modular_tokens", modulus=5, equals=False),
-        model=dict(name="fnn", vocabulary=5, embedding=6, width=8, outputs=5),
-        loss=dict(name="classification"),
-        optimizer=dict(name="adamw"),
-        transfer=dict(source="weak", weak_steps=10, weak_candidates=3),
-    )
-    costs = []
-    for steps in (10, 20):
-        own = config.make_config(layer, dict(transfer=dict(weak_steps=steps)))
-        settings = config.resolve(own).plan.settings
-        costs.append(build.cost(settings, build.make_dataset(settings)).weak)
-    assert costs[0] > 0 and costs[1] == pytest.approx(2 * costs[0])
-
-
-def test_time_goes_as_the_work_and_against_devices_peak_and_efficiency(resolved):
-    plan = resolved(TINY).plan
-    (group,) = plan.groups()
-
-    def seconds(devices=2, tflops=1.0, efficiency=0.5):
-        machine = planning.Machine(devices, tflops, efficiency, 0.0)
-        return planning.far_estimate(plan, group, machine).seconds
-
-    cost = build.cost(plan.settings, build.make_dataset(plan.settings))
-    work = 6 * cost.step + len(programs.train.record_steps(6, 3, "log")) * cost.record
-    assert seconds() == pytest.approx(6 * work / 0.5e12)
-    assert seconds(devices=4) == pytest.approx(seconds() / 2)
-    assert seconds(tflops=4.0) == pytest.approx(seconds() / 4)
-    assert seconds(efficiency=0.25) == pytest.approx(2 * seconds())
-    assert seconds(devices=64) == pytest.approx(seconds() / 6)  # one run for each
-
-
-def test_a_far_device_holds_what_its_memory_has_room_for(resolved):
-    plan = resolved(TINY).plan
-    (group,) = plan.groups()
-
-    def on(memory):
-        machine = planning.Machine(2, 1.0, 0.5, memory / planning.GIB)
-        return planning.far_estimate(plan, group, machine)
-
-    free = on(0)
-    assert free.slots == 6
-    three = on(free.fixed_bytes + 3.5 * free.run_bytes)
-    assert three.slots == 3 and three.seconds == free.seconds
-    with pytest.raises(SettingError, match=r"One run needs .* GiB, and a device of"):
-        on(free.fixed_bytes)
-    here = sweep.layout(6, DEVICES[:1])
-    program = programs.GroupProgram(plan, group, DEVICES[:1])
-    six = planning.device_bytes(program, "map", here)
-    assert free.fixed_bytes + 6 * free.run_bytes == pytest.approx(six, rel=0.2)
-
-
-def test_a_dry_run_for_another_machine_prints_it_and_writes_nothing(tmp_path, capsys):
-    line = [f"--config={K3}:smoke", f"--workdir={tmp_path / 'run'}", "--dry_run"]
-    machine = ["--machine_devices=8", "--machine_tflops=2", "--machine_efficiency=0.4"]
-    assert launch.main(["launch", *line, *machine]) == launch.DONE
-    said = capsys.readouterr().out
-    assert "on 8 devices of 2 TFLOP/s at 40% of their peak" in said
-    assert "Gflop" in said and not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        (["--machine_devices=8", "--machine_tflops=1"], "go with --dry_run"),
-        (["--dry_run", "--machine_devices=8"], "and --machine_tflops=PEAK of one"),
-        (["--dry_run", "--machine_devices=0", "--machine_tflops=1"], "be 1 or more"),
-        (
-            [
-                *("--dry_run", "--machine_devices=1", "--machine_tflops=1"),
-                "--machine_efficiency=2",
-            ],
-            "--machine_efficiency in (0, 1]",
-        ),
-        (["--dry_run", "--machine_devices=1", "--machine_tflops=nan"], "be 1 or more"),
-        (["--dry_run", "--machine_efficiency=0.5"], "A machine needs"),
-    ],
-)
-def test_half_a_machine_is_a_sentence(flags, said, tmp_path, capsys):
-    line = [f"--config={K3}:smoke", f"--workdir={tmp_path / 'run'}", *flags]
-    assert launch.main(["launch", *line]) == launch.WRONG_USAGE
-    assert said in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
