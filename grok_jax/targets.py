@@ -10,6 +10,7 @@ best; a GPU's does not.
 """
 
 import importlib.util
+import logging
 import os
 import re
 import time
@@ -191,11 +192,16 @@ def _missing(text: str, what: str, extra: str) -> SettingError:
 
 
 def _devices(text: str, **about: Any) -> tuple[Device, ...]:
+    logger = logging.getLogger("jax._src.xla_bridge")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)  # which tells that there is no such device
     try:
         return tuple(topologies.get_topology_desc(**about).devices)
     except (jax.errors.JaxRuntimeError, RuntimeError, NotImplementedError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise SettingError(f"--target={text} is refused: {reason}.") from error
+    finally:
+        logger.setLevel(before)
 
 
 class Report(NamedTuple):
