@@ -1,15 +1,48 @@
-"""What --dry_run prints: memory and time of a plan, here or on another machine."""
+"""What --dry_run prints: memory and time of a plan, here or for another machine."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
 from rich.console import Console
 from rich.table import Table
 
-from grok_jax import planning, programs
+from grok_jax import planning, programs, targets, timing
 from grok_jax.config import device_text
+from grok_jax.settings import SettingError
+from grok_jax.timing import as_text
 from grok_jax.watch import clock
 
 
-def show(console: Console, plan: programs.Plan, engine: planning.Engine) -> None:
-    """Prints what each compile group takes here."""
+def target_of(options: Any) -> targets.Target | None:
+    """The machine that --target names; None without it. Nothing else then runs on this
+    process's own accelerators.
+
+    Raises:
+      SettingError: there is no such target, or no --dry_run.
+    """
+    if options.target is None:
+        return None
+    if not options.dry_run:
+        raise SettingError("--target goes with --dry_run: nothing is run there.")
+    jax.config.update("jax_platforms", "cpu")
+    return targets.parse(options.target)
+
+
+def show(
+    console: Console,
+    plan: programs.Plan,
+    engine: planning.Engine,
+    target: targets.Target | None,
+) -> None:
+    """Prints what each compile group takes here, or on a `target`."""
+    if target is None:
+        _here(console, plan, engine)
+    else:
+        _there(console, plan, engine, target)
+
+
+def _here(console: Console, plan: programs.Plan, engine: planning.Engine) -> None:
     table = Table("group", "runs", "mode", "chunk", "memory", "step", "time at most")
     total = 0.0
     for number, group in enumerate(plan.groups()):
@@ -28,6 +61,59 @@ def show(console: Console, plan: programs.Plan, engine: planning.Engine) -> None
     console.print(
         f"At most {clock(total)} in all on {device_text(engine.devices)} (from a short "
         "timed probe; runs that end early take less). Memory is that of a device."
+    )
+
+
+def _there(
+    console: Console,
+    plan: programs.Plan,
+    engine: planning.Engine,
+    target: targets.Target,
+) -> None:
+    columns = ("group", "runs", "compiles in", "on each device", "at once")
+    table = Table(*columns, "kernels a step", "a step of a run", "steps alone")
+    totals: list[float | None] = []
+    refused: list[str] = []
+    budget = int(engine.memory_gb * planning.GIB) or None
+    for number, group in enumerate(plan.groups(), 1):
+        program = timing.program_of(plan, group, target.devices)
+        name, count = str(number), str(len(group.members))
+        try:
+            report = targets.of_group(program, target, memory_budget=budget)
+        except jax.errors.JaxRuntimeError as error:
+            reason = str(error).splitlines()[0]
+            refused.append(f"Group {name} does not compile: {reason}")
+            table.add_row(name, count, "no", *5 * ["-"])
+            continue
+        totals.append(report.steps_alone(len(program.group.members), program.steps[-1]))
+        table.add_row(
+            name,
+            count,
+            f"{report.seconds:.0f} s",
+            _bytes(report.bytes),
+            str(report.segment.at_once),
+            str(targets.findings(program, report.segment).kernels),
+            _or_dash(as_text, report.run_step),
+            _or_dash(clock, totals[-1]),
+        )
+    console.print(table)
+    for line in refused:
+        console.print(line)
+    console.print(f"Compiled for {target.name}, not run. {_about_time(totals)}")
+
+
+def _or_dash(say: Callable[[float], str], value: float | None) -> str:
+    return "-" if value is None else say(value)
+
+
+def _about_time(totals: Sequence[float | None]) -> str:
+    known = [total for total in totals if total is not None]
+    if not known:
+        return "Its compiler tells nothing of time."
+    return (
+        f"At least {clock(sum(known))} in all if no run ends early: the compiler's own "
+        "account, every operation at its best rate; beginning, measuring and saving "
+        "come on top."
     )
 
 

@@ -12,7 +12,10 @@ recognised; else --distributed asks the cluster, or each process is told its pla
 
 DIR may lie in an object store: gs://BUCKET/FOLDER, with pip install 'grok_jax[gcs]'.
 
---dry_run says what would run, what memory it needs and how long it takes here.
+--dry_run says what would run, what memory it needs and how long it takes here; with
+--target=tpu:v5e:2x4, gpu:h100, gpu:h100:8 or the like, what that machine's own compiler
+says of it: it compiles every group, needs pip install 'grok_jax[tpu]' or '[cuda12]' but
+no such machine, and no data files either.
 
 Exit status: 0 done; 2 wrong usage; 75 stopped by SIGTERM or SIGINT: while it trains
 after saving, before and after that at once, since nothing is lost then.
@@ -26,6 +29,7 @@ if __name__ == "__main__":  # the imports below take seconds; a stop then is one
     for _number in (signal.SIGTERM, signal.SIGINT):  # no library's set-up is unwound
         signal.signal(_number, lambda *_: os._exit(75))
 
+import dataclasses
 import importlib.metadata
 import importlib.util
 import io
@@ -98,6 +102,7 @@ def _run(
     """From the flags to the exit status."""
     with ExitStack() as held:
         with hosts.together():
+            target = dry_run.target_of(options)
             experiment, preset = load_experiment(options.config)
             resolved = config_lib.resolve(
                 config_lib.apply_overrides(get_config(experiment, preset), overrides)
@@ -111,14 +116,16 @@ def _run(
             logs = (
                 watch_lib.check(options.log, workdir.path) if hosts.is_writer() else []
             )
-            if not workdir.results.exists():
+            if not (target or workdir.results.exists()):
                 programs.check_data(resolved.plan)
             if not options.dry_run and hosts.is_writer():
                 workdir.create()
                 held.enter_context(workdir.locked(console.print))
         if options.dry_run:
+            if target:
+                engine = dataclasses.replace(engine, devices=target.devices)
             print_start(resolved, engine, workdir)
-            dry_run.show(console, resolved.plan, engine)
+            dry_run.show(console, resolved.plan, engine, target)
             console.print(f"Nothing was written; results would go to {workdir.path}.")
             return DONE
         about = _about(resolved, engine, argv)
@@ -255,6 +262,9 @@ def _flags(argv: Sequence[str]) -> Any:
     )
     flags.DEFINE_integer("num_processes", None, "How many.", flag_values=values)
     flags.DEFINE_integer("process_id", None, "Which of them.", flag_values=values)
+    flags.DEFINE_string(
+        "target", None, "tpu:v5e:2x4, gpu:h100: with --dry_run.", flag_values=values
+    )
     options, _ = command_line.parse(values, argv, __doc__)
     if not options.config:
         raise SettingError("Give --config=FILE.py[:PRESET].")

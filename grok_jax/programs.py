@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from grok_jax import build, products, sweep, train
+from grok_jax import build, census, products, sweep, train
 from grok_jax.grid import Grid, Group, group_runs
 from grok_jax.settings import Leaf, SettingError
 from grok_jax.types import Dataset, Device
@@ -137,13 +137,16 @@ class GroupProgram:
 
     def _shapes(self, place: sweep.Layout) -> tuple[Any, Any, Any]:
         """(data, runs, counts) of a layout, as shapes."""
-        one = jax.eval_shape(self._make, self._own(0), self._files)
         runs = {"settings": self._own(slice(None)), "data": self.data_of}
         return (
-            place.local_shapes(one, self.room(place)),
+            place.local_shapes(self.data_shapes(), self.room(place)),
             place.placed_shapes(runs),
-            place.counts(),
+            place.count_shapes(),
         )
+
+    def data_shapes(self) -> Any:
+        """A data set, as shapes."""
+        return jax.eval_shape(self._make, self._own(0), self._files)
 
     def order(self, mode: str, place: sweep.Layout, members: Any = None) -> sweep.Order:
         """In which order the members of a chunk (default: the first ones) use their
@@ -166,13 +169,8 @@ class GroupProgram:
     ) -> Any:
         """((data, ()), runs, (), counts) -> ((), states at step 0), compiled once."""
         order = order or self.order(mode, place)
-
-        def lower() -> Any:
-            data, runs, counts = self._shapes(place)
-            program = self._batched(self._init, mode, order)
-            return program.lower((data, ()), runs, (), counts)
-
-        return self._once(("init", mode, place.slots, order), lower)
+        key = ("init", mode, place.slots, order)
+        return self._once(key, lambda: self.lowered_initial(mode, order, place)[0])
 
     def compiled(
         self, mode: str, place: sweep.Layout, order: sweep.Order | None = None
@@ -180,15 +178,63 @@ class GroupProgram:
         """((data, pieces), runs, states, counts) -> (states, records): the segment
         program for this many slots, compiled once."""
         order = order or self.order(mode, place)
+        key = (mode, place.slots, order)
+        return self._once(key, lambda: self.lowered_segment(mode, order, place)[0])
 
-        def lower() -> Any:
-            pieces = place.shared_shapes(make_pieces(self.steps, 0, 0, 0))
-            data, runs, counts = self._shapes(place)
-            states = place.placed_shapes(self.state_shapes(place))
-            program = self._batched(self._segment, mode, order)
-            return program.lower((data, pieces), runs, states, counts)
+    # What follows lowers for devices that need not be here: nothing is made. Each
+    # returns what is lowered and the arguments that it takes, as shapes.
 
-        return self._once((mode, place.slots, order), lower)
+    def lowered_initial(
+        self, mode: str, order: sweep.Order, place: sweep.Layout
+    ) -> tuple[Any, Any]:
+        """See `initial`."""
+        data, runs, counts = self._shapes(place)
+        program = self._batched(self._init, mode, order)
+        return program.lower((data, ()), runs, (), counts), (data, runs)
+
+    def lowered_segment(
+        self, mode: str, order: sweep.Order, place: sweep.Layout
+    ) -> tuple[Any, Any]:
+        """See `compiled`."""
+        pieces = place.shared_shapes(make_pieces(self.steps, 0, 0, 0))
+        return self._lower_on_states(self._segment, pieces, mode, order, place)
+
+    def lowered_step(
+        self, mode: str, order: sweep.Order, place: sweep.Layout
+    ) -> tuple[Any, Any]:
+        """One step of all runs."""
+
+        def step(data: Dataset, at: Any, run: Mapping[str, Any], state: Any) -> Any:
+            return self._run_of(run).advance(state, data, at, 1), ()
+
+        at = place.shared_shapes(np.zeros((), np.int32))
+        return self._lower_on_states(step, at, mode, order, place)
+
+    def _lower_on_states(
+        self,
+        function: Callable,
+        common: Any,
+        mode: str,
+        order: sweep.Order,
+        place: sweep.Layout,
+    ) -> tuple[Any, Any]:
+        data, runs, counts = self._shapes(place)
+        states = place.placed_shapes(self.state_shapes(place))
+        program = self._batched(function, mode, order)
+        lowered = program.lower((data, common), runs, states, counts)
+        return lowered, (data, runs, states)
+
+    def batched_conditionals(self) -> int:
+        """How many conditionals of a segment ask for a run's own state."""
+        one = {"settings": self._own(0), "data": self.data_of[0]}
+        runs = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), one)
+        data, pieces = self.data_shapes(), make_pieces(self.steps, 0, 0, 0)
+        init = jax.vmap(self._init, (None, None, 0, None))
+        states = jax.eval_shape(init, data, (), runs, ())[1]
+        axes = (None, None, 0, 0)
+        return census.batched_conditionals(
+            self._segment, axes, data, pieces, runs, states
+        )
 
     def _batched(self, function: Callable, mode: str, order: sweep.Order) -> Any:
         """`function(data, common, run, carry)` over runs; see `sweep.batch`."""
@@ -226,7 +272,7 @@ class GroupProgram:
         runs = {"flops_per_step": settings}
         if settings["transfer.source"] != "none":
             runs["weak_flops_per_step"] = build.weak_settings(settings)
-        data = jax.eval_shape(self._make, self._own(0), self._files)
+        data = self.data_shapes()
         number = jax.ShapeDtypeStruct((), np.int32)
 
         def of(settings: Mapping[str, Any]) -> float:

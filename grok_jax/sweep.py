@@ -63,6 +63,12 @@ class Layout:
         counts = [(self.count - d + size - 1) // size for d in range(size)]
         return self._put(np.asarray(counts, np.int32))
 
+    def count_shapes(self) -> jax.ShapeDtypeStruct:
+        """What `counts` returns, as shapes; the devices need not be here."""
+        return jax.ShapeDtypeStruct(
+            (len(self.devices),), np.int32, sharding=self._sharding(_OVER_RUNS)
+        )
+
     def place(self, runs: Any) -> Any:
         """Arrays [count, ...] -> sharded arrays [devices * slots, ...]."""
         order = self._order()

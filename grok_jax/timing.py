@@ -12,6 +12,7 @@ import numpy as np
 
 from grok_jax import build, programs
 from grok_jax import config as config_lib
+from grok_jax.grid import Group
 from grok_jax.types import Dataset, Device, Split
 
 Settings = Mapping[str, Any]
@@ -52,10 +53,17 @@ def plan(settings: Settings, runs: int) -> programs.Plan:
 def group_program(
     settings: Settings, runs: int, devices: Sequence[Device]
 ) -> programs.GroupProgram:
-    """The program of `runs` seeds of settings that change no shape. A task that reads
-    files has a stand-in of the same shapes, so that nothing has to be fetched."""
+    """The program of `runs` seeds of settings that change no shape."""
     own = plan(settings, runs)
     (group,) = own.groups()
+    return program_of(own, group, devices)
+
+
+def program_of(
+    own: programs.Plan, group: Group, devices: Sequence[Device]
+) -> programs.GroupProgram:
+    """The program of a group. A task that reads files has a stand-in of the same
+    shapes, so that nothing has to be fetched."""
     make = STAND_INS.get(group.settings["task.name"])
     kind = programs.GroupProgram if make is None else _OnStandIn
     return kind(own, group, tuple(devices))

@@ -1,7 +1,5 @@
 """Batched means batched: what runs share stays one thing under vmap."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,15 +71,7 @@ def segment_of(name):
 @pytest.mark.parametrize("name", PAGES)
 def test_no_conditional_of_a_segment_asks_a_run_of_its_own(name):
     program, _ = segment_of(name)
-    place = sweep.layout(RUNS, DEVICE)
-    _, runs, _ = program._shapes(place)
-    data = jax.tree.map(jnp.asarray, program.dataset(0))
-    pieces = programs.make_pieces(program.steps, 0, 0, 5)
-    segment = functools.partial(program._segment, data, pieces)
-    asks = census.batched_conditionals(
-        segment, (0, 0), runs, program.state_shapes(place)
-    )
-    assert asks == 0
+    assert program.batched_conditionals() == 0
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -1,0 +1,421 @@
+"""Compiling for a machine that is not here, by its own compiler.
+
+    "tpu:v5e:2x4", "gpu:h100", "gpu:h100:8" -> Target: devices to compile for
+    any swept function, or a group of a page -> Report: whether it compiles, how long
+    that took, bytes on each device, how many runs fit at once, what stands in it
+
+The compilers come with `pip install 'grok_jax[tpu]'` and `'grok_jax[cuda12]'` and work
+on any Linux machine; nothing is run. A TPU's compiler tells how long a program takes at
+best; a GPU's does not.
+"""
+
+import importlib.util
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+from jax.experimental import topologies
+
+from grok_jax import census, memory, sweep, train
+from grok_jax.memory import Bytes
+from grok_jax.programs import GroupProgram
+from grok_jax.settings import SettingError
+from grok_jax.types import Device
+
+GIB = 2**30
+ROOM = 0.9
+"""The share of the memory that is planned with, as on devices that are here."""
+
+
+class Gpu(NamedTuple):
+    """What a GPU's compiler has to know of a card."""
+
+    name: str
+    capability: int  # the major CUDA compute capability
+    cores: int  # streaming multiprocessors
+    lanes: int  # float32 units of each
+    clock_ghz: float
+    bandwidth: int  # bytes per second
+    l2: int  # bytes
+    memory: int  # bytes
+    shared: int  # bytes of shared memory of each core
+    shared_block: int  # of which one block may have
+
+
+GPUS: Mapping[str, Gpu] = {
+    "a100": Gpu(
+        *("NVIDIA A100-SXM4-80GB", 8, 108, 64, 1.41, 2_039_040_000_000),
+        *(41_943_040, 85_100_068_864, 167_936, 166_912),
+    ),
+    "h100": Gpu(
+        *("NVIDIA H100 80GB HBM3", 9, 132, 128, 1.98, 3_352_320_000_000),
+        *(52_428_800, 84_942_979_072, 233_472, 232_448),
+    ),
+    "h200": Gpu(
+        *("NVIDIA H200 141GB HBM3e", 9, 132, 128, 1.98, 4_800_000_000_000),
+        *(52_428_800, 151_397_597_184, 233_472, 232_448),
+    ),
+    "b200": Gpu(
+        *("NVIDIA B200", 10, 148, 128, 1.965, 7_672_320_000_000),
+        *(132_644_864, 191_514_411_008, 233_472, 232_448),
+    ),
+}
+"""What the driver tells of each, as in XLA's own descriptions of them
+(github.com/openxla/xla, xla/backends/gpu/target_config/specs)."""
+
+GPU_SHARE = 0.75
+"""What JAX takes of a card's memory at the start (XLA_PYTHON_CLIENT_MEM_FRACTION)."""
+
+
+class Tpu(NamedTuple):
+    """A generation of TPUs."""
+
+    accelerator: str  # a TPU_ACCELERATOR_TYPE of it
+    memory_gib: float  # of each chip, of which the compiler says that it is available
+
+
+TPUS: Mapping[str, Tpu] = {
+    "v5e": Tpu("v5litepod-4", 15.75),
+    "v5p": Tpu("v5p-8", 95.74),
+    "v6e": Tpu("v6e-4", 31.25),
+}
+
+_GPU_DESCRIPTION = """
+gpu_device_info {{
+  threads_per_block_limit: 1024
+  threads_per_warp: 32
+  shared_memory_per_block: 49152
+  shared_memory_per_core: {shared}
+  threads_per_core_limit: 2048
+  core_count: {cores}
+  fpus_per_core: {lanes}
+  block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535
+  block_dim_limit_z: 65535
+  memory_bandwidth: {bandwidth}
+  l2_cache_size: {l2}
+  clock_rate_ghz: {clock_ghz}
+  device_memory_size: {memory}
+  shared_memory_per_block_optin: {shared_block}
+  cuda_compute_capability {{ major: {capability} }}
+  registers_per_core_limit: 65536
+  registers_per_block_limit: 65536
+}}
+platform_name: "CUDA"
+dnn_version_info {{ major: 9 minor: 7 }}
+runtime_version {{ major: 12 minor: 8 patch: 0 }}
+device_description_str: "{name}"
+"""
+
+
+class Target(NamedTuple):
+    """Devices that are not here, and what compiling for them needs."""
+
+    name: str
+    devices: tuple[Device, ...]
+    memory: int  # bytes that programs may have on each device
+
+
+def parse(text: str) -> Target:
+    """The machine that `tpu:CHIP:TOPOLOGY` or `gpu:CHIP[:COUNT]` names.
+
+    Raises:
+      SettingError: an unknown chip, a compiler that is not installed, or a topology
+        that it refuses.
+    """
+    platform, _, rest = text.partition(":")
+    chip, _, shape = rest.partition(":")
+    chips = {"tpu": TPUS, "gpu": GPUS}.get(platform)
+    if chips is None:
+        raise SettingError(
+            f"--target={text} is neither tpu:CHIP:TOPOLOGY nor gpu:CHIP[:COUNT]."
+        )
+    if chip not in chips:
+        raise SettingError(
+            f"--target={text} names no chip that is known; {platform} has "
+            f"{', '.join(chips)}."
+        )
+    return _tpu(text, chip, shape) if platform == "tpu" else _gpu(text, chip, shape)
+
+
+def _tpu(text: str, chip: str, topology: str) -> Target:
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)+", topology):
+        raise SettingError(
+            f"--target={text} needs the topology of its chips: tpu:{chip}:2x2"
+            f"{'x1' if chip == 'v5p' else ''}, for example."
+        )
+    if importlib.util.find_spec("libtpu") is None:
+        raise _missing(text, "TPUs", "tpu")
+    os.environ.update(  # libtpu reads them when it is loaded; there is no TPU to ask
+        TPU_SKIP_MDS_QUERY="1",
+        TPU_ACCELERATOR_TYPE=TPUS[chip].accelerator,
+        TPU_WORKER_HOSTNAMES="localhost",
+    )
+    devices = _devices(text, platform="tpu", topology_name=f"{chip}:{topology}")
+    return Target(text, devices, int(TPUS[chip].memory_gib * GIB))
+
+
+def _gpu(text: str, chip: str, count: str) -> Target:
+    if not re.fullmatch(r"[1-9]\d*", count or "1"):
+        raise SettingError(f"--target={text}: {count!r} is no number of GPUs.")
+    plugins = ("jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13")
+    if not any(map(_is_installed, plugins)):
+        raise _missing(text, "CUDA", "cuda12")
+    devices = _devices(
+        text,
+        platform="cuda",
+        target_config=_GPU_DESCRIPTION.format(**GPUS[chip]._asdict()),
+        topology=f"1x1x{count or 1}",
+    )
+    return Target(text, devices, int(GPU_SHARE * GPUS[chip].memory))
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # its parent
+        return False
+
+
+def _missing(text: str, what: str, extra: str) -> SettingError:
+    return SettingError(
+        f"--target={text} needs the compiler for {what}: "
+        f"pip install 'grok_jax[{extra}]'."
+    )
+
+
+def _devices(text: str, **about: Any) -> tuple[Device, ...]:
+    logger = logging.getLogger("jax._src.xla_bridge")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)  # which tells that there is no such device
+    try:
+        return tuple(topologies.get_topology_desc(**about).devices)
+    except (jax.errors.JaxRuntimeError, RuntimeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise SettingError(f"--target={text} is refused: {reason}.") from error
+    finally:
+        logger.setLevel(before)
+
+
+class Report(NamedTuple):
+    """What compiling a batch of runs for a target has told."""
+
+    runs: int  # that were asked for
+    slots: int  # on each device at once
+    at_once: int  # over all devices
+    seconds: float  # that compiling took
+    bytes: Bytes  # on each device
+    at_best: float | None  # seconds for a call, as the compiler reckons; or None
+    program: census.Program
+    doubles: int  # types float64 or complex128 in the program before it is compiled
+
+
+Lowered = Any  # what `jax.jit(...).lower(...)` returns
+Lower = Callable[[sweep.Layout], tuple[Lowered, Any]]
+
+
+def of_function(
+    fn: Callable[[Any], Any],
+    inputs: Any,
+    target: Target,
+    *,
+    memory_budget: int | None = None,
+) -> Report:
+    """Compiles `fn` over the leading axis of `inputs` in `vmap` for a target, as
+    `sweep.run_batched` would; nothing is computed.
+
+    Args:
+      fn: maps one tree of scalars, arrays or keys to a tree of arrays; pure.
+      inputs: the same tree, arrays or shapes, with a leading run axis [n, ...].
+      memory_budget: bytes for programs on each device (default: nine tenths of what
+        the target has).
+
+    Raises:
+      SettingError: one run alone needs more memory than there is.
+      jax.errors.JaxRuntimeError: the compiler refuses the program.
+    """
+    batched = sweep.batch(
+        lambda _, run, carry: (carry, fn(run)), mode="vmap", devices=target.devices
+    )
+
+    def lower(place: sweep.Layout) -> tuple[Lowered, Any]:
+        runs = place.placed_shapes(inputs)
+        return batched.lower((), runs, (), place.count_shapes()), runs
+
+    count = len(jax.tree.leaves(inputs)[0])
+    return _report(lower, count, target, memory_budget)
+
+
+def _report(lower: Lower, runs: int, target: Target, budget: int | None) -> Report:
+    """Compiles for all runs at once or, where they do not fit, for as many as do."""
+    budget = budget or int(ROOM * target.memory)
+    slots = -(-runs // len(target.devices))
+    while True:
+        place = sweep.layout(min(runs, slots * len(target.devices)), target.devices)
+        needed, made = None, _compile(lower, place, target)
+        if made is not None:
+            seconds, compiled, arguments, doubles = made
+            took = memory.of_program(compiled, arguments)
+            needed = took.total
+            if needed <= budget:
+                break
+        if slots == 1:
+            raise SettingError(
+                f"One run needs {_gib(needed)} GiB on each device of {target.name}, "
+                f"and there are {_gib(budget)}."
+            )
+        fitting = slots // 2 if needed is None else int(slots * budget / needed)
+        slots = max(1, min(fitting, slots - 1))
+    return Report(
+        runs=runs,
+        slots=place.slots,
+        at_once=place.count,
+        seconds=seconds,
+        bytes=took,
+        at_best=(compiled.cost_analysis() or {}).get("optimal_seconds"),
+        program=census.read(compiled.as_text()),
+        doubles=doubles,
+    )
+
+
+def _gib(size: int | None) -> str:
+    return "more" if size is None else f"{size / GIB:.3g}"
+
+
+def _compile(lower: Lower, place: sweep.Layout, target: Target) -> Any:
+    """(seconds, program, its arguments, float64 types in it); None where the compiler
+    finds that it does not fit."""
+    lowered, arguments = lower(place)
+    started = time.perf_counter()
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            return None
+        raise
+    seconds = time.perf_counter() - started
+    doubles = len(re.findall(r"xf64>|<f64>|xcomplex<f64>", lowered.as_text()))
+    return seconds, compiled, arguments, doubles
+
+
+class GroupReport(NamedTuple):
+    """What compiling a group of a page has told."""
+
+    initial: Report  # making the states
+    segment: Report  # training and measuring
+    step: Report | None  # one step alone, where the compiler reckons with time
+
+    @property
+    def run_step(self) -> float | None:
+        """Seconds of a step of one run at best, on the whole machine."""
+        if self.step is None or self.step.at_best is None:
+            return None
+        return self.step.at_best / self.step.at_once
+
+    def steps_alone(self, runs: int, steps: int) -> float | None:
+        """Seconds of so many steps of so many runs at best, in chunks."""
+        if self.step is None or self.step.at_best is None:
+            return None
+        return -(-runs // self.step.at_once) * int(steps) * self.step.at_best
+
+    @property
+    def bytes(self) -> int:
+        """On each device, of the program that takes most."""
+        return max(self.initial.bytes.total, self.segment.bytes.total)
+
+    @property
+    def seconds(self) -> float:
+        """That compiling what would run took."""
+        return self.initial.seconds + self.segment.seconds
+
+
+def of_group(
+    program: GroupProgram, target: Target, *, memory_budget: int | None = None
+) -> GroupReport:
+    """Compiles the programs of a group, whose devices are the target's, in `vmap`.
+
+    Where the compiler reckons with time, a step of all runs that fit is compiled by
+    itself: in the whole program every loop counts as one turn. What happens now and
+    then, as a shuffle, counts as if it did at every step. So does what does not last:
+    operations at their best rate, one after the other.
+
+    Raises: as `of_function`.
+    """
+    count = len(program.group.members)
+
+    def report(lowered: Callable, runs: int) -> Report:
+        def lower(place: sweep.Layout) -> tuple[Lowered, Any]:
+            return lowered("vmap", program.order("vmap", place), place)
+
+        return _report(lower, runs, target, memory_budget)
+
+    segment = report(program.lowered_segment, count)
+    step = None
+    if segment.at_best is not None:
+        step = report(program.lowered_step, segment.at_once)
+    initial = report(program.lowered_initial, segment.at_once)
+    return GroupReport(initial, segment, step)
+
+
+class Findings(NamedTuple):
+    """What stands in the training loop of a segment, for each of its steps; all but
+    `kernels` and `products` is better 0."""
+
+    loops: int  # training loops that were found: 1
+    kernels: int
+    products: int
+    sorts: int  # that no conditional decides about
+    scatters: int
+    gradient_scatters: int  # of which the gradient makes
+    collectives: int
+    host: int  # calls of the host
+    asks_of_runs: int  # whether the loop's end is asked of all runs
+    in_branch: int  # whether a conditional decides about the loop
+    batched_conditionals: int  # in the whole segment: on a run's own state
+    copies: int  # in the whole segment: of data that all runs share, for each run
+    doubles: int  # in the whole segment
+
+
+def findings(program: GroupProgram, report: Report) -> Findings:
+    """What `report`, of the segment of a group, says of its training loop."""
+    compiled = report.program
+    loops = compiled.loops(train.TRAIN_STEPS)
+    loop = loops[0] if loops else None
+    inside = compiled.census(loop)
+    scatters = [i for i in compiled.within(loop) if i.opcode == "scatter"]
+    return Findings(
+        loops=len(loops),
+        kernels=inside["kernel"],
+        products=inside["product"],
+        sorts=compiled.census(loop, branches=False)["sort"],
+        scatters=inside["scatter"],
+        gradient_scatters=sum("transpose(" in i.op_name for i in scatters),
+        collectives=inside["collective"],
+        host=inside["host"],
+        asks_of_runs=int(loop is not None and compiled.asks_of_runs(loop)),
+        in_branch=int(loop is not None and loop.in_branch),
+        batched_conditionals=program.batched_conditionals(),
+        copies=_copies(program, report),
+        doubles=report.doubles,
+    )
+
+
+_HLO_TYPES = {"float32": "f32", "float64": "f64", "int32": "s32", "uint8": "u8"}
+
+
+def _copies(program: GroupProgram, report: Report) -> int:
+    """Copies of the shared data in a segment, one for each run. What is no larger than
+    a number for each example may be made anew for good reasons."""
+    if len(program.owners) >= report.slots:  # as many as runs
+        return 0
+    found = 0
+    for leaf in jax.tree.leaves(program.data_shapes()):
+        kind = _HLO_TYPES.get(leaf.dtype.name)
+        if kind and len(leaf.shape) > 1:
+            shape = census.Shape(kind, leaf.shape)
+            found += len(report.program.copies_of(shape, report.slots))
+    return found
