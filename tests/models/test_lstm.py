@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grok_jax import ntk, tree
+from grok_jax import look_up, ntk, tree
 from grok_jax.models.lstm import lstm
 
 SMALL = dict(vocabulary=11, embedding=3, hidden=4)
@@ -49,7 +49,16 @@ def by_hand(params, x, layers):
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_values_and_gradients_are_those_of_the_equations(layers):
+@pytest.mark.parametrize("device", ["a CPU", "another"])
+def test_values_and_gradients_are_those_of_the_equations(layers, device, monkeypatch):
+    """In the form that a CPU runs, and in that of every other device."""
+    if device == "another":
+        monkeypatch.setattr(
+            jax.lax,
+            "platform_dependent",
+            lambda *operands, default, cpu: default(*operands),
+        )
+        monkeypatch.setattr(look_up, "_look_up", look_up._rule)
     model, x = lstm(layers=layers, **SMALL), X[:2, :3]
     params = any_params(model)
 
@@ -59,7 +68,8 @@ def test_values_and_gradients_are_those_of_the_equations(layers):
             return logits[0] - 2 * logits[1], logits
 
         (_, logits), grads = jax.jit(jax.value_and_grad(weighted, has_aux=True))(params)
-        return {"logits": logits, **grads}
+        along = jax.jit(lambda p: jax.jvp(f, (p,), (any_params(model),))[1])(params)
+        return {"logits": logits, "forward": along, **grads}
 
     with jax.enable_x64(True):
         actual = value_and_gradient(lambda p: model.apply(p, x))
