@@ -1,6 +1,7 @@
 """Machines that are not here: what is refused, without any compiler but the CPU's.
 What the compilers themselves say is in tests/targets/."""
 
+import functools
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -106,10 +107,10 @@ class _Refusing:
     def __init__(self, lowered, refuses):
         self._lowered, self._refuses = lowered, refuses
 
-    def compile(self, compiler_options=None):
+    def compile(self):
         if self._refuses:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: too much")
-        return self._lowered.compile(compiler_options=compiler_options)
+        return self._lowered.compile()
 
     def as_text(self):
         return self._lowered.as_text()
@@ -166,7 +167,8 @@ def test_a_groups_report_has_its_programs_and_its_training_loop(group):
 
 
 def test_time_is_that_of_one_step_alone_where_the_compiler_reckons(group):
-    step = targets._report(group.lowered_step, 3, HERE, None)
+    lower = functools.partial(group.lowered_step, "vmap", "in turns")
+    step = targets._report(lower, 3, HERE, None)
     report = targets.of_group(group, HERE)._replace(step=step._replace(at_best=6.0))
     assert report.run_step == 2.0
     assert report.steps_alone(7, 10) == 3 * 10 * 6.0  # three chunks of at most 3 runs
@@ -176,7 +178,7 @@ def test_time_is_that_of_one_step_alone_where_the_compiler_reckons(group):
 def test_nothing_is_made_of_what_is_only_lowered(group):
     place = sweep.layout(3, HERE.devices)
     for lower in (group.lowered_initial, group.lowered_segment, group.lowered_step):
-        _, arguments = lower(place)
+        _, arguments = lower("vmap", group.order("vmap", place), place)
         leaves = jax.tree.leaves(arguments)
         assert leaves and all(isinstance(a, jax.ShapeDtypeStruct) for a in leaves)
     assert isinstance(place.count_shapes(), jax.ShapeDtypeStruct)
