@@ -30,7 +30,7 @@ def get_config(preset: str = "cpu"):
         name="K3 laziness",
         description="delay against output scale and epsilon, exact dynamics",
         task=dict(name="polynomial", input_dim=100, train_size=550),
-        model=dict(name="committee_dynamics", width=0, epsilon=0.25),
+        model=dict(name="committee_flow", width=0, epsilon=0.25),
         optimizer=dict(name="gradient_descent", learning_rate=0.5, rule="lazy"),
         observe=dict(population_risk={}),
         stop=dict(metric="population_risk", threshold=0.02),
@@ -57,7 +57,11 @@ def get_config(preset: str = "cpu"):
             seed=tuple(range(5)),
         ),
     )
-    return make_config(base, choose_preset(preset, smoke=smoke, cpu=cpu, paper=paper))
+    descent = dict(cpu, model=dict(name="committee_dynamics"))
+    return make_config(
+        base,
+        choose_preset(preset, smoke=smoke, cpu=cpu, descent=descent, paper=paper),
+    )
 
 
 def times(results: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
