@@ -145,19 +145,25 @@ def flow(
         until, state = control.init(
             term, zero, zero, params, None, None, solver.func, solver.error_order(term)
         )
-        return Reached(zero, zero, until, params, v, params, v, state)
+        return Reached(zero, zero, jnp.asarray(until), params, v, params, v, state)
 
     def step(now: Reached) -> Reached:
         y, error, _, v, _ = solver.step(
             term, now.end, now.until, now.y1, None, now.v1, False
         )
+        # A trial that left the range of floats is refused like one that is far off.
+        error = jax.tree.map(
+            lambda leaf: jnp.where(jnp.isnan(leaf), jnp.inf, leaf), error
+        )
         keep, end, until, _, state, _ = control.adapt_step_size(
             now.end, now.until, now.y1, y, None, error, 3, now.control
         )
+        until = jnp.asarray(until)
         taken = Reached(now.end, now.until, until, now.y1, now.v1, y, v, state)
         refused = now._replace(until=until, control=state)
-        new = tree.select(keep, taken, refused)
-        stuck = ~(until > end)
+        new = tree.select(jnp.asarray(keep), taken, refused)
+        shorter = jnp.where(keep, True, until < now.until)  # else refused for ever
+        stuck = ~((until > end) & jnp.isfinite(until) & shorter)
         return new._replace(
             end=jnp.where(stuck, jnp.inf, new.end),
             y1=jax.tree.map(lambda leaf: jnp.where(stuck, jnp.nan, leaf), new.y1),
