@@ -51,7 +51,7 @@ from grok_jax.tasks.qm9 import qm9
 from grok_jax.tasks.teacher_student import teacher_student
 from grok_jax.tasks.toy_addition import toy_addition
 from grok_jax.tasks.xor import xor_clusters
-from grok_jax.theory.committee import exact_dynamics
+from grok_jax.theory.committee import exact_dynamics, exact_flow
 from grok_jax.train import (
     Batches,
     Observable,
@@ -61,7 +61,7 @@ from grok_jax.train import (
     make_run,
     train_until,
 )
-from grok_jax.types import Apply, Dataset, Model, Params, Stop, Task
+from grok_jax.types import Apply, Dataset, Dynamics, Model, Params, Split, Stop, Task
 
 TASKS: dict[str, Task] = {
     "polynomial": Task(polynomial),
@@ -80,6 +80,7 @@ TASKS: dict[str, Task] = {
 MODELS: dict[str, Callable[..., Model]] = {
     "committee": committee,
     "committee_dynamics": exact_dynamics,
+    "committee_flow": exact_flow,
     "quadratic": quadratic,
     "mlp": mlp,
     "fnn": fnn,
@@ -111,6 +112,7 @@ OBSERVABLES: dict[str, Callable[..., dict[str, Array]]] = {
     "xor_one_step": observables.xor_one_step,
 }
 
+EXACT = ("committee_dynamics", "committee_flow")  # dynamics of the statistics
 ONE_OUTPUT = ("polynomial", "eigenlabels")  # and every example with the same weight
 
 # What every section has beside the settings of the part that its `name` chooses.
@@ -263,7 +265,7 @@ def validate(settings: Mapping[str, Any]) -> None:
     """Raises SettingError where parts do not go together."""
     model, optimizer = settings["model.name"], settings["optimizer.name"]
     observed = observed_names(settings)
-    is_committee = model in ("committee", "committee_dynamics")
+    is_committee = model in ("committee", *EXACT)
     is_polynomial = settings["task.name"] == "polynomial"
     single_square = is_polynomial and (
         settings["task.degree"] == 0 and settings["task.directions"] == 1
@@ -299,19 +301,18 @@ def validate(settings: Mapping[str, Any]) -> None:
         if name in observed and model != "cluster_net":
             raise SettingError(f"observe.{name} needs model.name cluster_net.")
     _validate_transfer(settings)
-    if model == "committee_dynamics":
+    if model in EXACT:
         exact = (
             optimizer == "gradient_descent"
             and settings["optimizer.rule"] == "lazy"
             and settings["optimizer.momentum"] == 0
         )
         exact &= _is_plain(settings)
-        if not exact or settings["model.centered"] or settings["model.linearized"]:
+        if not exact or settings["model.linearized"]:
             raise SettingError(
-                "model.name committee_dynamics is exact for optimizer.name "
-                "gradient_descent with rule lazy, momentum 0, weight_decay 0, norm "
-                "free and gradient plain on full batches, neither centred nor "
-                "linearised."
+                f"model.name {model} is exact for optimizer.name gradient_descent "
+                "with rule lazy, momentum 0, weight_decay 0, norm free and gradient "
+                "plain on full batches, not linearised."
             )
     if settings["reference.lazy"] and (
         optimizer != "gradient_descent"
@@ -345,7 +346,7 @@ def validate(settings: Mapping[str, Any]) -> None:
             f"stop.metric is {metric!r}; it must be one of {', '.join(always)}, "
             "population_risk or empty."
         )
-    if "output_alignment" in observed and model == "committee_dynamics":
+    if "output_alignment" in observed and model in EXACT:
         raise SettingError("observe.output_alignment needs a network with outputs.")
     if metric == "population_risk" and metric not in observed:
         raise SettingError("stop.metric population_risk needs observe.population_risk.")
@@ -457,7 +458,7 @@ class Parts:
         self.output_scale = wrap["output_scale"]
         self.linearized, self.centered = wrap["linearized"], wrap["centered"]
         rate = settings["optimizer.learning_rate"]
-        if settings["optimizer.rule"] == "lazy" and self.model.descend is None:
+        if settings["optimizer.rule"] == "lazy" and self.model.dynamics is None:
             rate = optim.lazy_learning_rate(rate, self.output_scale, self.model.width)
         self.learning_rate = rate
 
@@ -506,11 +507,13 @@ def make(settings: Mapping[str, Any], keys: rng.Keys | None = None) -> Run:
             params = parts.model.prepare(params, data)
         return _transferred(settings, keys, params, data)
 
-    def descend(params: Params, x: Array, y: Array) -> Params:
-        assert parts.model.descend is not None
-        return parts.model.descend(
-            params,
-            x,
+    def dynamics(anchor: Params, train: Split) -> Dynamics:
+        assert parts.model.dynamics is not None
+        y = train.y
+        if parts.centered:  # f - f0 - y: as uncentred, with other targets
+            y = y + parts.output_scale * parts.model.apply(anchor, train.x)
+        return parts.model.dynamics(
+            train.x,
             y,
             learning_rate=parts.learning_rate,
             output_scale=parts.output_scale,
@@ -521,7 +524,7 @@ def make(settings: Mapping[str, Any], keys: rng.Keys | None = None) -> Run:
         network=parts.network,
         loss=loss,
         tx=tx,
-        descend=None if parts.model.descend is None else descend,
+        dynamics=None if parts.model.dynamics is None else dynamics,
         batches=Batches(size, keys.batches) if size else None,
         observables=[_observable(parts, name) for name in observed_names(settings)],
         stop=_make_stop(settings),
@@ -677,7 +680,7 @@ def lazy_reference(
     f0, f0_test = _host(net(anchor, x)), _host(net(anchor, x_test))
     y, y_test = _host(data.train.y), _host(data.test.y)
     rate = float(np.asarray(parts.learning_rate))
-    if parts.model.descend is None:
+    if parts.model.dynamics is None:
         rate *= float(np.asarray(parts.output_scale)) ** 2
     f, f_test = ntk.lazy_dynamics(
         k_train, y, k_test, rate, steps, f0_train=f0, f0_eval=f0_test

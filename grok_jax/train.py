@@ -25,7 +25,7 @@ from jax import Array
 from grok_jax import tree
 from grok_jax.batching import any_run
 from grok_jax.losses import Loss, weighted_mean
-from grok_jax.types import Apply, Dataset, Params, Scalar, Split, Stop
+from grok_jax.types import Apply, Dataset, Dynamics, Params, Scalar, Split, Stop
 
 Record = dict[str, Array]
 
@@ -136,7 +136,7 @@ def make_run(
     network: Callable[[Params], Apply],
     loss: Loss,
     tx: optax.GradientTransformation,
-    descend: Callable[[Params, Array, Array], Params] | None = None,
+    dynamics: Callable[[Params, Split], Dynamics] | None = None,
     batches: Batches | None = None,
     observables: Sequence[Observable] = (),
     stop: Stop | None = None,
@@ -146,8 +146,8 @@ def make_run(
     Args:
       init: data -> the parameters at step 0 and what is to be noted of them.
       network: anchor -> the network that is trained and measured.
-      descend: (params, x, y) -> params after one step, in the place of the gradient
-        and `tx`, for a model with exact dynamics of its own.
+      dynamics: (anchor, train examples) -> how the parameters move, in the place of
+        the gradient and `tx`, for a model with exact dynamics of its own.
       batches: minibatches for the gradient; None is full batch. Losses are always
         recorded over all examples.
       observables: what is recorded beside losses and accuracies.
@@ -155,12 +155,13 @@ def make_run(
 
     def start(data: Dataset) -> RunState:
         params, notes = init(data)
+        own = dynamics(params, data.train) if dynamics else tx
         never = jnp.full((), -1, jnp.int32)
         return RunState(
             params=params,
             anchor=params,
             notes=notes,
-            opt_state=tx.init(params),
+            opt_state=own.init(params),
             order=batches.first(data.train.weight) if batches else (),
             alive=jnp.full((), True),
             diverged_at=never,
@@ -183,12 +184,17 @@ def make_run(
             if batches is not None:
                 order, rows = batches.take(order, step + i, batch.weight)
                 batch = jax.tree.map(lambda leaf: leaf[rows], batch)
-            if descend is not None:
-                return descend(params, batch.x, batch.y), opt_state, order
             grads = jax.grad(train_loss)(params, batch)
             updates, opt_state = tx.update(grads, opt_state, params)
             return optax.apply_updates(params, updates), opt_state, order
 
+        if dynamics is not None:
+            own = dynamics(state.anchor, data.train)
+            with jax.named_scope(TRAIN_STEPS):
+                params, carried = own.advance(
+                    state.params, state.opt_state, step, count
+                )
+            return state._replace(params=params, opt_state=carried)
         carry = (state.params, state.opt_state, state.order)
         with jax.named_scope(TRAIN_STEPS):
             params, opt_state, order = jax.lax.fori_loop(0, count, one_step, carry)

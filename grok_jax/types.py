@@ -43,6 +43,15 @@ class Task(NamedTuple):
     load: Callable[..., dict[str, Any]] | None = None
 
 
+class Dynamics(NamedTuple):
+    """How parameters move, in the place of a gradient and an optimiser."""
+
+    init: Callable[[Params], Any]
+    """params at step 0 -> what is carried beside the parameters"""
+    advance: Callable[[Params, Any, Scalar, Scalar], tuple[Params, Any]]
+    """(params, carried, step, count) -> both, `count` steps after `step`"""
+
+
 class Model(NamedTuple):
     """What learns: two pure functions, and what is special about the model."""
 
@@ -52,9 +61,9 @@ class Model(NamedTuple):
     kernel: Callable[[Params, Array, Array], Array] | None = None
     """(params, x1, x2) -> NTK [n1, n2], where the gradient of `apply` is not the
     gradient of the network (statistics of a network instead of its weights)."""
-    descend: Callable[..., Params] | None = None
-    """(params, x, y, learning_rate=, output_scale=) -> params after one exact step,
-    for a model that carries its own dynamics."""
+    dynamics: Callable[..., Dynamics] | None = None
+    """(x, y, learning_rate=, output_scale=) -> Dynamics on all examples, for a model
+    that carries its own."""
     prepare: Callable[[Params, Dataset], Params] | None = None
     """What the initial parameters become once the data are known."""
 

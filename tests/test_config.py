@@ -277,8 +277,12 @@ def test_a_bad_value_set_in_the_file_is_refused_as_one_on_the_command_line_is():
             "model.name committee_dynamics is exact for optimizer.name gradient_desc",
         ),
         (
-            ["model.name=committee_dynamics", "rule=lazy", "centered=true"],
+            ["model.name=committee_dynamics", "rule=lazy", "linearized=true"],
             "model.name committee_dynamics is exact for optimizer.name gradient_desc",
+        ),
+        (
+            ["model.name=committee_flow", "rule=lazy", "momentum=0.5"],
+            "model.name committee_flow is exact for optimizer.name gradient_descent",
         ),
         (
             ["reference.lazy=true", "momentum=0.5"],

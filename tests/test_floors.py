@@ -28,6 +28,7 @@ FLOORS = [
     ["ntk"],
     ["alignment"],
     ["spectra"],
+    ["flow"],
     ["theory.*"],
     ["transfer"],
     ["measures"],
@@ -183,6 +184,7 @@ def is_in_memory(opened):
 @pytest.mark.parametrize(
     ("libraries", "allowed"),
     [
+        (("diffrax", "equinox"), {"flow"}),
         (("matplotlib",), {"plot", "launch", "report"}),
         (("orbax",), {"checkpoint"}),
         (("upath", "fsspec", "gcsfs", "etils"), {"remote"}),

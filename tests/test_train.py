@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from grok_jax import losses, train
-from grok_jax.types import Dataset, Split, Stop
+from grok_jax.types import Dataset, Dynamics, Split, Stop
 
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.standard_normal((8, 3)), jnp.float32)
@@ -39,6 +39,16 @@ def pieces(steps, cuts=()):
     ends = sorted({*steps, *cuts})
     index = [list(steps).index(end) if end in steps else -1 for end in ends]
     return train.Pieces(0, np.diff(ends, prepend=0), np.array(index))
+
+
+def moving(step):
+    """Dynamics whose every step is `step`."""
+
+    def advance(params, carried, start, count):
+        moved = jax.lax.fori_loop(start, start + count, lambda _, p: step(p), params)
+        return moved, carried
+
+    return lambda anchor, examples: Dynamics(lambda params: (), advance)
 
 
 def go(run, steps, data=DATA):
@@ -109,7 +119,7 @@ def test_an_example_of_weight_zero_changes_nothing():
 
 def test_a_descent_of_its_own_stands_in_for_the_optimiser():
     target = jnp.array([5.0, 5.0, 5.0])
-    run = make(rate=1e9, descend=lambda params, x, y: params + 0.5 * (target - params))
+    run = make(rate=1e9, dynamics=moving(lambda p: p + 0.5 * (target - p)))
     state, _ = go(run, [0, 3])
     np.testing.assert_allclose(state.params, target * (1 - 0.5**3), rtol=1e-6)
 
@@ -221,7 +231,7 @@ def counting(stop, values, every=1):
         network=lambda anchor: linear,
         loss=losses.regression(),
         tx=optax.sgd(0.0),
-        descend=lambda params, x, y: params + 1,
+        dynamics=moving(lambda params: params + 1),
         observables=[train.Observable(wave(values), every)],
         stop=stop,
     )

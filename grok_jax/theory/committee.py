@@ -8,15 +8,15 @@ is y(x) = (beta . x)^2 / 2. Test loss, NTK and the whole course of full-batch gr
 descent are functions of (wbar, M) alone, so that a phase diagram needs no network.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from grok_jax.settings import Natural, NonNegative
-from grok_jax.types import Model, Scalar
+from grok_jax.settings import Natural, NonNegative, Positive
+from grok_jax.types import Dynamics, Model, Scalar
 
 
 class Risk(NamedTuple):
@@ -246,17 +246,79 @@ def exact_dynamics(*, width: Natural = 0, epsilon: NonNegative = 0.25) -> Model:
     def kernel(params: dict[str, Array], x1: Array, x2: Array) -> Array:
         return ntk(*statistics_of(params), x1, x2, epsilon=epsilon)
 
-    def descend(
-        params: dict[str, Array],
-        x: Array,
-        y: Array,
-        *,
-        learning_rate: Scalar,
-        output_scale: Scalar,
-    ) -> dict[str, Array]:
-        wbar, factor = factored_step(
-            params["wbar"], params["factor"], x, y, output_scale, epsilon, learning_rate
-        )
-        return {"wbar": wbar, "factor": factor}
+    def dynamics(
+        x: Array, y: Array, *, learning_rate: Scalar, output_scale: Scalar
+    ) -> Dynamics:
+        def step(params: dict[str, Array]) -> dict[str, Array]:
+            wbar, factor = factored_step(
+                params["wbar"],
+                params["factor"],
+                x,
+                y,
+                output_scale,
+                epsilon,
+                learning_rate,
+            )
+            return {"wbar": wbar, "factor": factor}
 
-    return Model(init, apply, kernel=kernel, descend=descend)
+        def advance(params: dict[str, Array], carried: Any, at: Scalar, count: Scalar):
+            del at
+            return jax.lax.fori_loop(0, count, lambda _, p: step(p), params), carried
+
+        return Dynamics(lambda params: (), advance)
+
+    return Model(init, apply, kernel=kernel, dynamics=dynamics)
+
+
+def velocity(
+    params: dict[str, Array],
+    x: Array,
+    y: Array,
+    alpha: Scalar,
+    epsilon: Scalar,
+    eta0: Scalar,
+) -> dict[str, Array]:
+    """d params / dt of gradient flow, where a step of descent takes the time 1.
+
+    In the terms of `gradient_step`: dwbar / dt = -c (epsilon G wbar + g) and
+    dF / dt = -c epsilon G F. Descent is its Euler method: params + velocity is
+    `factored_step`.
+    """
+    wbar, factor = params["wbar"], params["factor"]
+    g, g_matrix = _moments(x, _predict_factored(wbar, factor, x, alpha, epsilon) - y)
+    c = 2 * eta0 / (alpha * x.shape[0])
+    pull = jnp.matmul(g_matrix, wbar, precision="highest")
+    turn = jnp.matmul(g_matrix, factor, precision="highest")
+    return {"wbar": -c * (epsilon * pull + g), "factor": -c * epsilon * turn}
+
+
+def exact_flow(
+    *,
+    width: Natural = 0,
+    epsilon: NonNegative = 0.25,
+    rtol: Positive = 1e-3,
+    atol: Positive = 1e-4,
+) -> Model:
+    """`exact_dynamics` as the gradient flow that its descent discretises.
+
+    The same parameters, predictions, records and unit of time (a step of descent), so
+    that both have the same step axis; rates and cost are those of the flow: it has no
+    largest stable learning rate, and takes as many evaluations of `velocity` as its
+    tolerances ask for, not `steps` (`flow.flow`).
+
+    Args:
+      rtol, atol: the error that a step of the integration may make in an entry of the
+        parameters is atol + rtol |entry|, in the root mean square over the entries.
+    """
+
+    def dynamics(
+        x: Array, y: Array, *, learning_rate: Scalar, output_scale: Scalar
+    ) -> Dynamics:
+        from grok_jax.flow import flow  # diffrax takes a second to import
+
+        def move(params: dict[str, Array]) -> dict[str, Array]:
+            return velocity(params, x, y, output_scale, epsilon, learning_rate)
+
+        return flow(move, rtol=rtol, atol=atol)
+
+    return exact_dynamics(width=width, epsilon=epsilon)._replace(dynamics=dynamics)
