@@ -24,6 +24,9 @@ from grok_jax.types import Apply, Dataset, Params, Scalar, Split, Stop
 
 Record = dict[str, Array]
 
+TRAIN_STEPS = "train_steps"
+"""The scope of the training loop, by which a compiled program's text names it."""
+
 
 class Start(NamedTuple):
     """What a run begins with."""
@@ -174,7 +177,8 @@ def make_run(
             return optax.apply_updates(params, updates), opt_state, order
 
         carry = (state.params, state.opt_state, state.order)
-        params, opt_state, order = jax.lax.fori_loop(0, steps, step, carry)
+        with jax.named_scope(TRAIN_STEPS):
+            params, opt_state, order = jax.lax.fori_loop(0, steps, step, carry)
         return state._replace(
             step=state.step + steps, params=params, opt_state=opt_state, order=order
         )

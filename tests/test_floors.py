@@ -13,6 +13,7 @@ import grok_jax
 ROOT = Path(grok_jax.__file__).parent
 FLOORS = [
     ["types"],
+    ["census"],
     ["settings"],
     ["rng"],
     ["tree"],
