@@ -1,148 +1,175 @@
-"""python -m grok_jax.benchmark [--only=NAME,...] [--quick] [--out=FILE.json]
-                             [--summary=FILE.md] [--figure=FILE.png]
+"""python -m grok_jax.benchmark [--only=NAME,...] [--models=NAME,...] [--runs=N,...]
+                             [--mode=auto|map|vmap|both] [--quick] [--budget=SECONDS]
+                             [--out=FILE.json] [--summary=FILE.md] [--figure=FILE.png]
 
-Measures what the design promises, in a quarter of an hour on two quiet cores; `--quick`
-takes less time for each number, and `--only` some of the benchmarks. What is compared
-is timed in turns in this process, so that a ratio means the same on any machine; on a
-busy one, repeat it. Nothing here is asserted: goals are for reading.
+Measures what the design promises on the devices there are, CPU, GPU or TPU. What is
+compared is timed in turns in this process, so that a ratio means the same on any
+machine; on a busy one, repeat it. Nothing is asserted: goals are for reading.
 
-`--out` writes the numbers as JSON and `--summary` as Markdown; the figure goes beside
-that, to figures/, or else beside the JSON, unless `--figure` says where. The GEMM peak
-is the larger of two rates: one product on each device at once, as a sweep works, and
-one product with all threads. The steps of tasks that read files run on drawn stand-ins
-of the same shapes. `pytorch` needs `pip install 'grok_jax[bench]'`, and
-is left out without it unless it is asked for.
+  launch         process start; a page's first progress, persistent cache cold and warm
+  peak           the rate of square matrix products, in each precision
+  steps          time of a run-step as a slope over step counts, beside its products at
+                 that rate and in their own shapes; start of a segment, compile time and
+                 memory; each model in `--mode` (auto: map on a CPU, vmap elsewhere) for
+                 each number of `--runs` (1, 16, 128, 1024 as time and memory allow)
+  pytorch        the same steps in PyTorch on the same device: eager, compiled, stacked
+                 (`pip install 'grok_jax[bench]'`; left out without it unless asked for)
+  devices        a run-step on one, two, four ... and all devices
+  compile        seconds to compile for 1 and for 64 runs
+  ntk, ntk_inputs, host_overhead, checkpoint
+                 empirical kernels; what a sweep costs beside its steps
+  census         what the compiled training loop does, counted: sorts, gathers, kernels,
+                 of 1 and 32 runs in both modes; nothing runs; only when asked
+
+`--quick` takes less time for each number, and `--budget` ends the benchmark after so
+many seconds. `--out` writes the numbers as JSON, anew after each, so that a benchmark
+that is killed keeps what it measured; `--summary` writes them as Markdown in the end.
+The figure goes beside that, to figures/, or else beside the JSON, unless `--figure`
+says where. Tasks that read files run on drawn stand-ins of the same shapes.
+
+Programs are compiled anew, unless JAX_COMPILATION_CACHE_DIR names a persistent cache.
 
 Exit status: 0 measured, whether goals are met or not; 2 wrong usage.
 """
 
+import contextlib
 import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 from absl import flags
-from rich.console import Console
-from rich.table import Column, Table
+from jax.experimental.compilation_cache import compilation_cache
 
 from grok_jax import command_line, plot, record, report
 from grok_jax import config as config_lib
 from grok_jax.benchmarks import (
-    alone,
+    census,
     host,
     kernels,
     picture,
     pytorch,
-    scaling,
     steps,
     workloads,
 )
 from grok_jax.settings import SettingError, lookup
-from grok_jax.timing import Row
+from grok_jax.timing import Row, Setup, as_text
 
 DONE, WRONG_USAGE = 0, 2
 
-_FEW = {
-    name: workloads.STEPS[name]
-    for name in ("committee_dynamics", "committee", "teacher_student")
-}
-_RANGES = {
-    "teacher_student": scaling.Range(
-        workloads.TEACHER_STUDENT, tuple(2**i for i in range(9)), ("map", "vmap")
+Measure = Callable[[Setup], Iterator[Row]]
+
+
+def compile_time(setup: Setup) -> Iterator[Row]:
+    """Of the models that compile fastest and slowest, if they are asked for."""
+    two = {
+        n: s for n, s in setup.workloads.items() if n in ("committee", "transformer")
+    }
+    return host.compile_time(setup, two or setup.workloads)
+
+
+BENCHMARKS: dict[str, Measure] = {
+    "launch": host.launch,
+    "peak": steps.peak,
+    "steps": partial(
+        steps.steps,
+        goals=steps.Goals(
+            workloads.SHARE_OF_GEMM, workloads.AMONG_MANY, workloads.RUN_STEP
+        ),
     ),
-    "mnist": scaling.Range(workloads.DIGITS, (1, 4, 16, 64)),
-    "transformer": scaling.Range(workloads.TRANSFORMER, (1, 2, 4, 8)),
-}
-_ON_DEVICES = {name: workloads.STEPS[name] for name in ("teacher_student", "mnist")}
-
-
-def compare_with_pytorch(**how: Any) -> list[Row]:
-    """The steps against PyTorch; see `steps.pytorch`.
-
-    Raises:
-      SettingError: PyTorch is not installed.
-    """
-    pytorch.need()
-    goals = workloads.FASTER_THAN_PYTORCH
-    return steps.pytorch(workloads.STEPS, goals, pytorch.make_step, **how)
-
-
-BENCHMARKS: dict[str, Callable[..., list[Row]]] = {
-    "gemm": partial(steps.gemm_bound, workloads.STEPS, workloads.SHARE_OF_GEMM),
-    "pytorch": compare_with_pytorch,
-    "many_runs": partial(scaling.many_runs, _FEW),
-    "runs": partial(scaling.runs, _RANGES),
-    "devices": partial(alone.devices, _ON_DEVICES),
-    "memory": partial(alone.memory, workloads.STEPS),
-    "compile": partial(host.compile_time, workloads.COMMITTEE),
+    "pytorch": partial(pytorch.compare, goals=workloads.FASTER_THAN_PYTORCH),
+    "devices": steps.devices,
+    "compile": compile_time,
     "ntk": kernels.ntk,
     "ntk_inputs": kernels.inputs,
     "host_overhead": host.overhead,
-    "checkpoint": partial(host.checkpoints, workloads.COMMITTEE),
-    "start_up": host.start_up,
+    "checkpoint": partial(host.checkpoints, settings=workloads.COMMITTEE),
+    "census": census.count,
 }
-"""What can be measured."""
-QUICK: Mapping[str, Mapping[str, Any]] = {
-    "gemm": dict(repeats=2, seconds=0.1),
-    "pytorch": dict(repeats=2, seconds=0.2),
-    "many_runs": dict(repeats=2, seconds=0.02),
-    "runs": dict(repeats=1, seconds=0.05),
-    "devices": dict(counts=(1, 2), seconds=0.05),
-    "compile": dict(repeats=1),
-    "ntk": dict(repeats=2),
-    "ntk_inputs": dict(repeats=1),
-    "host_overhead": dict(steps=500),
-    "checkpoint": dict(repeats=1),
-    "start_up": dict(repeats=1),
-}
-"""And how with `--quick`."""
-
+"""What can be measured, in the order in which it is."""
+QUICK: Mapping[str, Any] = dict(seconds=0.1, repeats=2, most=10.0)
+"""How with `--quick`."""
 
 HEAD = ("name", "measured", "goal", "met", "note")
+STEPS_HEAD = (
+    *("workload", "mode", "runs", "run-step", "products at the peak"),
+    *("products in their own shapes", "PyTorch eager", "PyTorch compiled"),
+    *("PyTorch stacked", "segment beside its steps", "compilation", "MiB planned"),
+)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     sign = ">=" if row.at_least else "<="
     goal = "-" if row.goal is None else f"{sign} {row.goal:g} {row.unit}"
-    return row.name, f"{row.measured:.3g} {row.unit}", goal, row.met, row.note
-
-
-def as_table(rows: Sequence[Row]) -> Table:
-    """The measurements for the terminal."""
-    table = Table(*(Column(name, overflow="fold") for name in HEAD))
-    for row in rows:
-        table.add_row(*_cells(row))
-    return table
+    measured = "-" if row.measured is None else f"{row.measured:.3g} {row.unit}"
+    return row.name, measured, goal, row.met, row.note
 
 
 def as_markdown(rows: Sequence[Row], about: Mapping[str, Any], figure: str) -> str:
-    """The measurements as a page, those with a goal first; `about` says what and where
-    it was, `figure` where its figure is ("" for none)."""
+    """The measurements as a page: those with a goal, the steps as a table of their own,
+    and the others; `about` says what and where it was, `figure` where its figure is
+    ("" for none)."""
     with_goal = [row for row in rows if row.goal is not None]
     met = sum(row.met == "yes" for row in with_goal)
     lines = [f"# Benchmark: {met} of {len(with_goal)} goals met", ""]
     lines += [f"- {key}: {value}" for key, value in about.items()]
     lines += ["", *([f"![the measurements]({figure})", ""] if figure else [])]
-    for title, own in {
-        "Goals": with_goal,
-        "The other measurements": [row for row in rows if row.goal is None],
-    }.items():
+    table = _steps_table(rows)
+    if table:
+        lines += [
+            "## Time of a run-step",
+            "",
+            *report.markdown_table(STEPS_HEAD, table),
+        ]
+        lines += [""]
+    shown = "steps/", "pytorch/"
+    rest = [
+        row
+        for row in rows
+        if row.goal is None and not (row.numbers and row.name.startswith(shown))
+    ]
+    for title, own in {"Goals": with_goal, "The other measurements": rest}.items():
         cells = [[*map(report.as_markdown, _cells(row))] for row in own]
-        lines += [f"## {title}", "", *report.markdown_table(HEAD, cells)]
-    return "\n".join(lines)
+        lines += [f"## {title}", "", *report.markdown_table(HEAD, cells), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _steps_table(rows: Sequence[Row]) -> list[list[str]]:
+    """The cells of each workload, mode and number of runs that was timed."""
+    theirs = {}
+    for row in rows:
+        if row.name.startswith("pytorch/") and row.numbers:
+            own = row.numbers
+            form = {"captured": "stacked"}.get(own["form"], own["form"])
+            words = " (not compiled)" if form != own["form"] else ""
+            key = row.name.split("/")[1], own["mode"], own["runs"], form
+            theirs[key] = as_text(own["theirs_s"]) + words
+    cells = []
+    for row in rows:
+        if not (row.name.startswith("steps/") and row.numbers):
+            continue
+        own, name = row.numbers, row.name.split("/")[1]
+        place = name, own["mode"], own["runs"]
+        times = [own[key] for key in ("run_step_s", "bound_s", "products_s")]
+        forms = [theirs.get((*place, f), "-") for f in ("eager", "compiled", "stacked")]
+        ends = [as_text(own[key]) for key in ("segment_s", "compile_s")]
+        planned = own["planned_bytes"]
+        memory = "-" if planned is None else f"{planned / 2**20:.0f}"
+        row_cells = [*map(str, place), *map(as_text, times), *forms, *ends, memory]
+        cells.append([*map(report.as_markdown, row_cells)])
+    return cells
 
 
 def _about(argv: Sequence[str]) -> dict[str, str]:
-    """What is run, on which machine, and when."""
+    """What is run, with what, and when."""
     line = shlex.join(["python", "-m", "grok_jax.benchmark", *argv[1:]])
     return {
         "command": line,
-        "device": config_lib.device_text(jax.local_devices()),
         "version": f"jax {jax.__version__}",
         "git commit": record.git_commit(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -155,18 +182,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         argv = list(sys.argv if argv is None else argv)
         options = _flags(argv)
-        chosen = _chosen(options.only)
+        chosen, setup = _chosen(options.only), _setup(options)
         out, summary, figure = _paths(options)
-        config_lib.set_up_jax(config_lib.resolve(config_lib.make_config()).engine)
-        about = _about(argv)
-        console, rows = Console(soft_wrap=True), []
-        for name, measure in chosen.items():
-            new = measure(**(QUICK.get(name, {}) if options.quick else {}))
-            console.print(as_table(new))  # a sign of life after each
-            rows += new
-        if out:
-            held = [{**row._asdict(), "met": row.met} for row in rows]
-            record.write_json(out, {**about, "rows": held})
+        about, rows = _about(argv), []
+        with _compiling_anew():
+            for row in _measured(chosen, setup, options.budget, about):
+                print("  ".join(_cells(row)), flush=True)
+                rows.append(row)
+                _store(out, about, rows)
+        _store(out, about, rows)  # what was left out, too
         there = ""
         if figure and (drawing := picture.draw(rows)):
             figure.parent.mkdir(exist_ok=True)
@@ -180,10 +204,83 @@ def main(argv: Sequence[str] | None = None) -> int:
     return DONE
 
 
-def _chosen(only: Sequence[str] | None) -> dict[str, Callable[..., list[Row]]]:
-    """The benchmarks to run: those asked for, else all that can run here."""
-    names = only or [n for n in BENCHMARKS if n != "pytorch" or pytorch.available()]
-    return {name: lookup(BENCHMARKS, name, "benchmark") for name in names}
+def _store(out: Path | None, about: Mapping[str, Any], rows: Sequence[Row]) -> None:
+    """The JSON as far as it goes."""
+    if out:
+        held = [{**row._asdict(), "met": row.met} for row in rows]
+        record.write_json(out, {**about, "rows": held})
+
+
+def _measured(
+    chosen: Mapping[str, Measure], setup: Setup, budget: float, about: dict[str, str]
+) -> Iterator[Row]:
+    """The rows, one by one, until `budget` seconds are over; `about` learns the device
+    as soon as it is taken, and in the end what the budget left out."""
+    started = time.monotonic()
+    for place, (name, measure) in enumerate(chosen.items()):
+        if name != "launch":  # which comes before the devices are taken
+            about["device"] = config_lib.device_text(setup.devices)
+        for row in measure(setup):
+            yield row
+            if time.monotonic() - started > budget:
+                left = ", ".join([f"some of {name}", *[*chosen][place + 1 :]])
+                about["left out"] = f"{left}, as {budget:g} s were over"
+                print(f"Left out: {about['left out']}", flush=True)
+                return
+
+
+@contextlib.contextmanager
+def _compiling_anew() -> Iterator[None]:
+    """Without the persistent cache, unless the environment names one."""
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        yield
+        return
+    before = jax.config.values["jax_enable_compilation_cache"]
+    try:
+        jax.config.update("jax_enable_compilation_cache", False)
+        compilation_cache.reset_cache()
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
+
+
+def _chosen(only: Sequence[str] | None) -> dict[str, Measure]:
+    """The benchmarks to run: those asked for, else all that can run here; what they
+    need is known before anything is measured."""
+    names = {*(only or BENCHMARKS)} - (set() if only else {"census"})
+    for name in names:
+        lookup(BENCHMARKS, name, "benchmark")
+    if "pytorch" in names:
+        if only:
+            pytorch.need()
+        if pytorch.available():  # leave it some of the memory of a GPU
+            os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", ".6")
+        else:
+            names.remove("pytorch")
+    return {name: own for name, own in BENCHMARKS.items() if name in names}
+
+
+def _setup(options: Any) -> Setup:
+    own: dict[str, Any] = dict(QUICK) if options.quick else {}
+    known = dict(workloads.STEPS)
+    for name in options.models or ():
+        lookup(known, name, "model")
+    if options.runs:
+        own["runs"] = tuple(map(_positive, options.runs))
+    if options.budget <= 0:
+        raise SettingError(f"--budget must be above 0, not {options.budget:g}.")
+    return Setup(
+        {name: known[name] for name in options.models or known},
+        mode=options.mode,
+        **own,
+    )
+
+
+def _positive(word: str) -> int:
+    if not (word.isdecimal() and int(word)):
+        raise SettingError(f"--runs takes whole numbers of 1 or more, not {word!r}.")
+    return int(word)
 
 
 def _paths(options: Any) -> tuple[Path | None, ...]:
@@ -202,11 +299,17 @@ def _paths(options: Any) -> tuple[Path | None, ...]:
 
 def _flags(argv: Sequence[str]) -> Any:
     values = flags.FlagValues()
-    flags.DEFINE_list("only", None, "Names of measurements.", flag_values=values)
-    flags.DEFINE_bool("quick", False, "Fewer repeats.", flag_values=values)
-    flags.DEFINE_string("out", None, "Path of the JSON.", flag_values=values)
-    flags.DEFINE_string("summary", None, "Path of the Markdown.", flag_values=values)
-    flags.DEFINE_string("figure", None, "Path of the PNG.", flag_values=values)
+    own: dict[str, Any] = dict(flag_values=values)
+    flags.DEFINE_list("only", None, "Names of measurements.", **own)
+    flags.DEFINE_list("models", None, "Names of workloads.", **own)
+    flags.DEFINE_list("runs", None, "Numbers of runs.", **own)
+    modes = ["auto", "map", "vmap", "both"]
+    flags.DEFINE_enum("mode", "auto", modes, "How runs are batched.", **own)
+    flags.DEFINE_bool("quick", False, "Fewer repeats.", **own)
+    flags.DEFINE_float("budget", float("inf"), "Seconds.", **own)
+    flags.DEFINE_string("out", None, "Path of the JSON.", **own)
+    flags.DEFINE_string("summary", None, "Path of the Markdown.", **own)
+    flags.DEFINE_string("figure", None, "Path of the PNG.", **own)
     return command_line.parse(values, argv, __doc__)[0]
 
 

@@ -17,8 +17,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from grok_jax.types import Device
 
-GEMM_SIZES = (512, 1024, 2048)
+GEMM_SIZES, ACCELERATOR_SIZES = (512, 1024, 2048), (2048, 4096, 8192)
 """The square products of which the best rate counts as the machine's."""
+PRECISIONS = ("highest", "high", "default", "bfloat16")
+"""In which accelerators multiply at different rates, and a CPU at one."""
 
 
 class Product(NamedTuple):
@@ -47,7 +49,8 @@ class Product(NamedTuple):
 
 def products_of(function: Callable, *arguments: Any) -> list[Product]:
     """The products that `function` executes, from its traced program: a scan as often
-    as it is long, a loop of unknown length once, of two branches the costlier one.
+    as it is long, a loop of unknown length once, of two branches the costlier one, of what
+    depends on the platform that of this one.
 
     Arguments may be arrays or their shapes. A convolution is none of them.
     """
@@ -73,15 +76,27 @@ def _products(jaxpr: Any, times: int) -> Iterator[Product]:
             own = Product(left, right, equation.params["dimension_numbers"], times)
             yield own.swapped() if equation.outvars[0] in turned else own
         elif equation.primitive.name == "cond":
-            branches = [
-                list(_products(branch.jaxpr, times))
-                for branch in equation.params["branches"]
-            ]
-            yield from max(branches, key=flops)
+            yield from max(
+                (list(_products(branch, times)) for branch in _branches(equation)),
+                key=flops,
+            )
         else:
             length = equation.params.get("length", 1)
             for inner in _inner(equation.params):
                 yield from _products(inner, times * length)
+
+
+def _branches(conditional: Any) -> list[Any]:
+    """The branches that may be taken here: of `jax.lax.platform_dependent` one."""
+    branches = [branch.jaxpr for branch in conditional.params["branches"]]
+    platforms = conditional.params.get("branches_platforms")
+    if not platforms:
+        return branches
+    here = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
+    by_name = [
+        b for b, own in zip(branches, platforms, strict=True) if own and here in own
+    ]
+    return by_name or branches[-1:]
 
 
 def _inner(parameters: dict[str, Any]) -> Iterator[Any]:
@@ -161,20 +176,32 @@ def by_themselves(
 
 
 def gemm_calls(
-    devices: Sequence[Device], sizes: Sequence[int] = GEMM_SIZES
+    devices: Sequence[Device],
+    sizes: Sequence[int] = (),
+    precision: str = "highest",
 ) -> dict[str, tuple[Callable[[], Any], int]]:
-    """How this machine multiplies square float32 matrices: name -> (a call, its
-    floating-point operations). `sweep` multiplies one pair on each device at once, as a
-    sweep does; `threads` one pair on one device, with all threads that XLA gives it."""
+    """How this machine multiplies square matrices: name -> (a call, its floating-point
+    operations). `sweep` multiplies one pair on each device at once, as a sweep does;
+    `threads` one pair on one device, with all threads that XLA gives it.
+
+    Args:
+      sizes: of the squares, by default those that suit the devices.
+      precision: of float32 matrices, as in `jax.lax.Precision`; or `bfloat16`.
+    """
     calls: dict[str, tuple[Callable[[], Any], int]] = {}
-    for size in sizes:
+    half = precision == "bfloat16"
+    dtype, how = (jnp.bfloat16, "default") if half else (jnp.float32, precision)
+    on_cpu = devices[0].platform == "cpu"
+    for size in sizes or (GEMM_SIZES if on_cpu else ACCELERATOR_SIZES):
         square = np.random.default_rng(0).random((size, size), np.float32)
+        square = np.asarray(square, dtype)
         times = on_every_device(
-            lambda a: jnp.matmul(a, a) / a.shape[0], square, devices
+            lambda a: jnp.matmul(a, a, precision=how) / a.shape[0], square, devices
         )
         here = jax.device_put(square, devices[0])
-        one = jax.jit(lambda a: jnp.matmul(a, a))
+        one = jax.jit(lambda a: jnp.matmul(a, a, precision=how))
         work = 2 * size**3
-        calls[f"sweep {size}"] = (lambda f=times: f(1), len(devices) * work)
         calls[f"threads {size}"] = (lambda f=one, a=here: f(a), work)
+        if len(devices) > 1:
+            calls[f"sweep {size}"] = (lambda f=times: f(1), len(devices) * work)
     return calls

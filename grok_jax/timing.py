@@ -1,16 +1,24 @@
-"""Sweeps that can be timed: some runs of some settings on some devices, and calls of
-them in turns, so that what else a machine does meets all of them alike."""
+"""What the benchmark times, and how: some runs of some settings on some devices, and
+calls of several contenders in turns, so that what else a machine does meets all alike.
 
+Nothing else of the benchmark touches the programs of a sweep: how runs are compiled and
+advanced is said here alone.
+"""
+
+import contextlib
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grok_jax import build, programs
+from grok_jax import build, memory, programs, sweep
 from grok_jax import config as config_lib
 from grok_jax.grid import Group
 from grok_jax.types import Dataset, Device, Split
@@ -22,26 +30,130 @@ Settings = Mapping[str, Any]
 class Row(NamedTuple):
     """One measured number and what it should be at most (or at least)."""
 
-    name: str  # benchmark/what; a place on an axis comes last: runs/mnist map/64
-    measured: float
+    name: str  # benchmark/what; a place on an axis comes last: steps/mnist/map/64
+    measured: float | None  # None: it could not be measured; the note says why
     unit: str
     goal: float | None = None
     note: str = ""
     at_least: bool = False
+    numbers: Mapping[str, Any] | None = None  # what else was measured with it
 
     @property
     def met(self) -> str:
-        if self.goal is None:
+        if self.goal is None or self.measured is None:
             return "-"
         high = self.measured >= self.goal
         return "yes" if self.measured == self.goal or high == self.at_least else "NO"
 
 
-class Lot(NamedTuple):
-    """Some runs on the devices, from step 0."""
+# --- times ----------------------------------------------------------------------------
+
+
+class Line(NamedTuple):
+    """Seconds over a count: each one more costs `slope`, and `start` comes first."""
+
+    slope: float
+    start: float
+
+
+def fit(times: Mapping[int, float]) -> Line:
+    """The line through count -> seconds: the slope by least squares, its start from
+    the smallest count. Where noise bends it down, or there is one count only, all the
+    seconds of the largest are taken for the slope.
+
+    >>> fit({1: 3.0, 2: 5.0, 5: 11.0})
+    Line(slope=2.0, start=1.0)
+    """
+    least, most = min(times), max(times)
+    if len(times) > 1:
+        counts, seconds = np.array([*times]), np.array([*times.values()])
+        off = counts - counts.mean()
+        slope = float(off @ seconds / (off @ off))
+        if slope > 0:
+            return Line(slope, max(0.0, times[least] - slope * least))
+    return Line(times[most] / most, 0.0)
+
+
+class Contender(NamedTuple):
+    """A call that does something `count` times and returns its seconds, and the
+    counts to time it at."""
+
+    call: Callable[[int], float]
+    counts: tuple[int, ...] = (1,)
+
+
+def contender(
+    call: Callable[[int], float], seconds: float, expected: float = 0.0
+) -> Contender:
+    """A contender timed at one, at as many as take `seconds`, and between; warm
+    afterwards. Where one is `expected` to take as long, at one and two."""
+    if expected >= seconds:
+        return Contender(call, (1, 2))
+    call(1)
+    fixed, count = min(call(1), call(1)), 2
+    while (more := call(count) - fixed) < seconds / 4 and count < 10**7:
+        count *= max(2, min(16, int(seconds / 4 / max(more, 1e-9))))
+    count = max(2, round((count - 1) * seconds / max(more, 1e-9)) + 1)
+    return Contender(call, tuple(sorted({1, (1 + count) // 2, count})))
+
+
+def lines(contenders: Mapping[str, Contender], repeats: int) -> dict[str, Line]:
+    """The line of each contender, through its median seconds at each of its counts;
+    all of them are called in turns, `repeats` times."""
+    times: dict[str, dict[int, list[float]]] = {
+        name: {count: [] for count in own.counts} for name, own in contenders.items()
+    }
+    for _ in range(repeats):
+        for name, own in contenders.items():
+            for count in own.counts:
+                times[name][count].append(own.call(count))
+    return {
+        name: fit({count: statistics.median(own) for count, own in at.items()})
+        for name, at in times.items()
+    }
+
+
+def in_turns(
+    calls: Mapping[str, Callable[[], float]], repeats: int
+) -> dict[str, float]:
+    """The median of the seconds that each call returns, taken in turns, each warmed up
+    before."""
+    for call in calls.values():
+        call()
+    own = {n: Contender(lambda _, call=call: call()) for n, call in calls.items()}
+    return {name: line.slope for name, line in lines(own, repeats).items()}
+
+
+def seconds_of(call: Callable[[], Any]) -> float:
+    """Seconds until what a call returns is there."""
+    started = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - started
+
+
+def as_text(seconds: float) -> str:
+    """Seconds in a unit that suits them.
+
+    >>> as_text(0.0123), as_text(4.5e-5), as_text(2)
+    ('12.3 ms', '45 us', '2 s')
+    """
+    for factor, unit in ((1, "s"), (1e3, "ms")):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} us"
+
+
+# --- runs -----------------------------------------------------------------------------
+
+
+@dataclass
+class Lot:
+    """Some runs on the devices, and the step that they have reached."""
 
     program: programs.GroupProgram
     chunk: programs.Chunk
+    mode: str
+    at: int = 0
 
 
 def plan(settings: Settings, runs: int) -> programs.Plan:
@@ -69,66 +181,174 @@ def program_of(
     return kind(own, group, tuple(devices))
 
 
-def lot(
-    settings: Settings, runs: int, devices: Sequence[Device], mode: str = "map"
-) -> Lot:
-    """`runs` seeds of these settings on these devices, begun as `mode` says."""
-    program = group_program(settings, runs, devices)
-    return Lot(program, programs.Chunk(program, np.arange(runs), runs, mode))
+def compile_segment(program: programs.GroupProgram, mode: str) -> Any:
+    """The compiled segment of all runs of a program."""
+    return program.compiled(mode, _place(program))
 
 
-def advance(own: Lot, steps: int, mode: str = "map") -> float:
-    """Seconds in which all runs of a lot take so many steps."""
-    compiled = own.program.compiled(mode, own.chunk.place)
+def _place(program: programs.GroupProgram) -> sweep.Layout:
+    return sweep.layout(len(program.group.members), program.devices)
+
+
+def lot(program: programs.GroupProgram, mode: str) -> Lot:
+    """All runs of a program on its devices, at step 0."""
+    count = len(program.group.members)
+    return Lot(program, programs.Chunk(program, np.arange(count), count, mode), mode)
+
+
+def advance(own: Lot, steps: int) -> float:
+    """Seconds in which all runs of a lot take so many steps in one segment."""
+    compiled = own.program.compiled(own.mode, own.chunk.place, own.chunk.order)
     pieces = programs.make_pieces(np.asarray([steps]), 0, 0, steps)
     pieces = pieces._replace(index=np.full_like(pieces.index, -1))
     arguments = own.chunk.arguments(pieces)
     started = time.perf_counter()
     own.chunk.state, new = compiled(*arguments)
     jax.block_until_ready((own.chunk.state, new))
+    own.at += steps
     return time.perf_counter() - started
 
 
-def steps_in(seconds: float, own: Lot, mode: str = "map") -> int:
-    """So many steps take a lot about so long; it is warm afterwards."""
-    advance(own, 1, mode)
-    steps = 1
-    while (spent := advance(own, steps, mode)) < seconds / 4:
-        steps *= max(2, min(16, int(seconds / 4 / max(spent, 1e-6))))
-    return max(1, round(steps * seconds / spent))
+def one_step(
+    program: programs.GroupProgram, stacked: int = 0
+) -> tuple[Callable[[Any, Any], Any], Any, Any]:
+    """(a step, its state, its data) of a run of a program, the latter two as shapes;
+    of so many runs `stacked`, which share their data where the program's do."""
+    run = build.make(program.settings_of(0))
+    data = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, program.dataset(0)))
+    state = jax.eval_shape(run.init, data)
+
+    def step(state: Any, data: Any) -> Any:
+        return run.advance(state, data, 0, 1)
+
+    def stack(tree: Any) -> Any:
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((stacked, *leaf.shape), leaf.dtype), tree
+        )
+
+    if not stacked:
+        return step, state, data
+    if len(program.owners) == 1:
+        return jax.vmap(step, in_axes=(0, None)), stack(state), data
+    return jax.vmap(step), stack(state), stack(data)
 
 
-def seconds_of(call: Callable[[], Any]) -> float:
-    """Seconds until what a call returns is there."""
-    started = time.perf_counter()
-    jax.block_until_ready(call())
-    return time.perf_counter() - started
+def states(own: Lot) -> Any:
+    """The states of all runs of a lot, on the host."""
+    return own.chunk.place.collect(own.chunk.state)
 
 
-def in_turns(
-    calls: Mapping[str, Callable[[], float]], repeats: int
-) -> dict[str, float]:
-    """The median of the seconds that each call returns, taken in turns; the first turn
-    warms up and does not count."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(repeats + 1):
-        for name, call in calls.items():
-            spent = call()
-            if number:
-                times[name].append(spent)
-    return {name: statistics.median(own) for name, own in times.items()}
+def first_run(own: Lot) -> tuple[dict[str, Any], Any, Any]:
+    """(settings, parameters, train examples) of the first run of a lot, on the host."""
+    params = jax.tree.map(lambda leaf: leaf[0], states(own).params)
+    return own.program.settings_of(0), params, own.program.dataset(0).train
 
 
-def as_text(seconds: float) -> str:
-    """Seconds in a unit that suits them.
+def planned_bytes(compiled: Any) -> dict[str, int]:
+    """Bytes on a device as the compiler plans them: all, and temporaries among them."""
+    needed = memory.of_program(compiled)
+    return dict(planned_bytes=needed.total, temporary_bytes=needed.temporaries)
 
-    >>> as_text(0.0123), as_text(4.5e-5), as_text(2)
-    ('12.3 ms', '45 us', '2 s')
-    """
-    for factor, unit in ((1, "s"), (1e3, "ms")):
-        if seconds * factor >= 1:
-            return f"{seconds * factor:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} us"
+
+def peak_bytes(devices: Sequence[Device]) -> int | None:
+    """The most bytes that a device says it has held in this process so far; None where
+    it does not tell, as a CPU."""
+    return (devices[0].memory_stats() or {}).get("peak_bytes_in_use")
+
+
+# --- a benchmark ----------------------------------------------------------------------
+
+
+@dataclass
+class Setup:
+    """What is measured, where, and how long; its programs are compiled once."""
+
+    workloads: Mapping[str, Settings]
+    runs: Sequence[int] = (1, 16, 128, 1024)
+    mode: str = "auto"  # map, vmap, both; auto: map on a CPU, else vmap
+    seconds: float = 0.5  # of the longest segment that is timed
+    repeats: int = 5
+    most: float = 60.0  # seconds that measuring one number of runs may take
+    rates: dict[str, float] = field(default_factory=dict)
+    """Flop/s of matrix products in each precision, as far as measured."""
+    _programs: dict[tuple[str, int], Any] = field(default_factory=dict)
+    _compiled: dict[tuple[str, int, str], Any] = field(default_factory=dict)
+
+    @cached_property
+    def devices(self) -> tuple[Device, ...]:
+        """The devices there are; jax is set up when they are first asked for."""
+        resolved = config_lib.resolve(config_lib.make_config())
+        return config_lib.set_up_jax(resolved.engine).devices
+
+    @property
+    def platform(self) -> str:
+        return self.devices[0].platform
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        own = "map" if self.platform == "cpu" else "vmap"
+        return {"auto": (own,), "both": ("map", "vmap")}.get(self.mode, (self.mode,))
+
+    def program(self, name: str, runs: int) -> programs.GroupProgram:
+        """The program of so many runs of a workload."""
+        key = (name, runs)
+        if key not in self._programs:
+            self._programs[key] = group_program(
+                self.workloads[name], runs, self.devices
+            )
+        return self._programs[key]
+
+    def compiled(self, name: str, runs: int, mode: str) -> tuple[Any, float]:
+        """(its segment, the seconds that compiling it took).
+
+        Raises: what the compiler raises, each time again.
+        """
+        key = (name, runs, mode)
+        if key not in self._compiled:
+            started = time.perf_counter()
+            try:
+                made: Any = compile_segment(self.program(name, runs), mode)
+            except jax.errors.JaxRuntimeError as error:
+                made = error
+            self._compiled[key] = made, time.perf_counter() - started
+        made, seconds = self._compiled[key]
+        if isinstance(made, Exception):
+            raise made
+        return made, seconds
+
+    def compile_side_by_side(
+        self, keys: Iterable[tuple[str, int, str]], workers: int
+    ) -> None:
+        """Compiles all of these before anything is timed; what fails fails later."""
+        keys = list(keys)
+        for name, runs, _ in keys:
+            self.program(name, runs)
+
+        def one(key: tuple[str, int, str]) -> None:
+            with contextlib.suppress(jax.errors.JaxRuntimeError):
+                self.compiled(*key)
+
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(one, keys))
+
+    def too_much(self, compiled: Any, step_seconds: float) -> str:
+        """Why so large a program is not timed; "" where it is."""
+        spent = 3 * self.repeats * step_seconds
+        if spent > self.most:
+            return f"timing it would take {as_text(spent)}"
+        planned = planned_bytes(compiled)["planned_bytes"] or 0
+        if planned > sweep.memory_budget(self.devices):
+            return f"it is planned to need {planned / 2**30:.3g} GiB on a device"
+        return ""
+
+
+def failure(error: BaseException) -> str:
+    """The first line of what an error says, short."""
+    words = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {words[0][:200]}"
+
+
+# --- data -----------------------------------------------------------------------------
 
 
 class _OnStandIn(programs.GroupProgram):

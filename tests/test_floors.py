@@ -163,13 +163,11 @@ def opens_files(tree):
 def test_only_the_modules_of_the_disk_open_files():
     allowed = {"tasks.files", "remote", "record", "checkpoint", "plot"}
     allowed |= COMMAND_LINE
-    allowed.add("benchmarks.host")  # a plain file, beside a checkpoint
+    allowed.add("benchmarks.host")  # a plain file, beside a checkpoint; /proc
     for name, tree in MODULES.items():
         opened = list(opens_files(tree))
         if name == "sweep":  # how much memory is free
             assert opened == ["open('/proc/meminfo')"]
-        elif name == "benchmarks.alone":  # how much memory its process has held
-            assert opened == ["status.read_text()"]
         elif name == "plot":  # a figure, where it is told to
             assert opened == ["figure.savefig(path, dpi=150)"]
         elif name not in allowed:

@@ -103,3 +103,12 @@ def test_a_transposed_product_is_formed_as_the_transpose():
     g = np.arange(21.0).reshape(3, 7)
     x = np.arange(15.0).reshape(3, 5)
     np.testing.assert_allclose(jax.lax.dot_general(x, g, found.dimensions), x.T @ g)
+
+
+def test_of_what_depends_on_the_platform_only_this_ones_products_count():
+    def double(x):
+        return jax.lax.platform_dependent(
+            x, cpu=lambda x: x + x, default=lambda x: x @ (2 * jnp.eye(4))
+        )
+
+    assert products.products_of(double, jnp.ones((3, 4))) == []

@@ -1,15 +1,17 @@
 """What a sweep costs beside its steps: the host's share, results and checkpoints,
 compiling, starting."""
 
+import itertools
 import os
+import re
 import runpy
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,7 +22,7 @@ import numpy as np
 from grok_jax import checkpoint, programs, record, runner, sweep, timing
 from grok_jax import config as config_lib
 from grok_jax.settings import SettingError
-from grok_jax.timing import Row, Settings, as_text
+from grok_jax.timing import Row, Settings, Setup, as_text
 
 K3 = Path(__file__).parents[2] / "experiments" / "lazy_to_rich" / "k3_laziness.py"
 
@@ -34,16 +36,15 @@ def _k3() -> dict[str, Any]:
     return runpy.run_path(str(K3))
 
 
-def overhead(
-    config: Any = None, *, steps: int = 3000, engine: Mapping[str, Any] | None = None
-) -> list[Row]:
+def overhead(setup: Setup, config: Any = None, *, steps: int = 3000) -> Iterator[Row]:
     """Shares of a sweep's wall time, from its first segment until its results are
     written: what is not spent inside the compiled program, and what of that goes to
     checkpoints and results. K3 `cpu`, shortened, with progress."""
     config = config or _k3()["get_config"]("cpu")
     config = config_lib.apply_overrides(config, [f"train.steps={steps}"])
     resolved = config_lib.resolve(config)
-    own = config_lib.set_up_jax({**resolved.engine, **(engine or {})})
+    assert setup.devices  # jax is set up as for all else
+    own = config_lib.set_up_jax(resolved.engine)
     for _ in range(2):  # the first time warms up
         inside: Calls = []
         writing: Calls = []
@@ -63,10 +64,8 @@ def overhead(
     whole = writing[-1][1] - inside[0][0]
     note = f"{len(inside)} segments, {as_text(whole)}"
     words = f"{len(writing) - 1} checkpoints and the results, {as_text(_sum(writing))}"
-    return [
-        Row("host_overhead/k3", 1 - _sum(inside) / whole, "", 0.02, note),
-        Row("host_overhead/writing", _sum(writing) / whole, "", 0.03, words),
-    ]
+    yield Row("host_overhead/k3", 1 - _sum(inside) / whole, "", 0.02, note)
+    yield Row("host_overhead/writing", _sum(writing) / whole, "", 0.03, words)
 
 
 def _sum(calls: Calls) -> float:
@@ -107,36 +106,36 @@ class _Watched:
         return getattr(self._call, name)
 
 
-def compile_time(settings: Settings, *, runs: int = 64, repeats: int = 5) -> list[Row]:
-    """Seconds to compile the segment program, which may not depend on the runs: one
-    (for which there is no second device), one on each device (no loop over runs), two
-    on each, many, and four times as many."""
-    devices = tuple(jax.local_devices())
-    each = len(devices)
-    counts = dict.fromkeys((1, each, 2 * each, runs, 4 * runs))
-    times: dict[int, list[float]] = {count: [] for count in counts}
-    for _ in range(repeats):
-        for count, own in times.items():
-            program = timing.group_program(settings, count, devices)
-            started = time.perf_counter()
-            program.compiled("map", sweep.layout(count, devices))
-            own.append(time.perf_counter() - started)
-    found = {count: statistics.median(own) for count, own in times.items()}
-    words = f"{runs} runs against {each}, on as many devices"
-    return [
-        *(Row(f"compile/runs/{n}", seconds, "s") for n, seconds in found.items()),
-        Row("compile/ratio", found[runs] / found[each], "x", 1.1, words),
-    ]
+def compile_time(
+    setup: Setup, settings_of: Mapping[str, Settings], *, many: int = 64
+) -> Iterator[Row]:
+    """Seconds to compile the segment program, which may not depend on the runs: of one
+    (for which there is no second device), of one on each device, and of many."""
+    each, mode = len(setup.devices), setup.modes[0]
+    for name, settings in settings_of.items():
+
+        def compiling(runs: int, settings: Settings = settings) -> float:
+            program = timing.group_program(settings, runs, setup.devices)
+            return timing.seconds_of(lambda: timing.compile_segment(program, mode))
+
+        counts = dict.fromkeys((1, each, many))
+        calls = {str(runs): partial(compiling, runs) for runs in counts}
+        found = timing.in_turns(calls, setup.repeats)
+        for runs, seconds in found.items():
+            yield Row(f"compile/{name}/{runs}", seconds, "s", None, f"{mode} mode")
+        words = f"{many} runs against {each}, on as many devices"
+        ratio = found[str(many)] / found[str(each)]
+        yield Row(f"compile/{name}/ratio", ratio, "x", 1.1, words)
 
 
-def checkpoints(settings: Settings, *, runs: int = 64, repeats: int = 3) -> list[Row]:
+def checkpoints(setup: Setup, settings: Settings, *, runs: int = 64) -> Iterator[Row]:
     """Seconds to save and to restore the state of a sweep, beside a plain write and
     read of as many bytes."""
-    _, chunk = timing.lot(settings, runs, tuple(jax.local_devices()))
-    state = chunk.place.collect(chunk.state)
+    program = timing.group_program(settings, runs, setup.devices)
+    state = timing.states(timing.lot(program, setup.modes[0]))
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     held, plain = {"state": state}, np.random.default_rng(0).bytes(size)
-    numbers = iter(range(repeats + 1))
+    numbers = itertools.count()
     with tempfile.TemporaryDirectory() as name:
         folder, file = Path(name) / "checkpoints", Path(name) / "plain"
         calls: dict[str, Callable[[], Any]] = {
@@ -145,23 +144,12 @@ def checkpoints(settings: Settings, *, runs: int = 64, repeats: int = 3) -> list
             "write": lambda: _write(file, plain),
             "read": file.read_bytes,
         }
-        timed = {n: _timer(call) for n, call in calls.items()}
-        times = timing.in_turns(timed, repeats)
-    note = f"{runs} runs, {size / 2**20:.1f} MiB; plain "
-    return [
-        Row(
-            f"checkpoint/{name}",
-            times[name],
-            "s",
-            None,
-            f"{note}{beside}: {as_text(times[beside])}",
-        )
-        for name, beside in (("save", "write"), ("restore", "read"))
-    ]
-
-
-def _timer(call: Callable[[], Any]) -> Callable[[], float]:
-    return lambda: timing.seconds_of(call)
+        timed = {n: partial(timing.seconds_of, call) for n, call in calls.items()}
+        times = timing.in_turns(timed, setup.repeats)
+    for name, beside in (("save", "write"), ("restore", "read")):
+        plainly = f"plain {beside}: {as_text(times[beside])}"
+        note = f"{runs} runs, {size / 2**20:.1f} MiB; {plainly}"
+        yield Row(f"checkpoint/{name}", times[name], "s", None, note)
 
 
 def _write(file: Path, content: bytes) -> None:
@@ -171,25 +159,77 @@ def _write(file: Path, content: bytes) -> None:
         os.fsync(opened.fileno())
 
 
-def start_up(*, repeats: int = 2, overrides: Sequence[str] = ()) -> list[Row]:
-    """Seconds from the start of the process to the first progress: K3 `smoke`."""
-    times = []
+def launch(
+    _: Setup, pages: Sequence[str] = ("k3_laziness", "k12_transformer")
+) -> Iterator[Row]:
+    """Seconds from the launch of a page (`smoke`, `lazy_to_rich`) to its first
+    progress, with no compiled program in the persistent cache and with all of them, and
+    the memory of its process; and of these what Python, imports and devices take.
+
+    Each is a process of its own. They come before this process has taken the devices,
+    as some let no two processes in.
+    """
     _k3()
-    for _ in range(repeats):
+    found = min(_first_sign(), _first_sign())
+    yield Row("launch/python", found, "s", None, "Python, imports, devices")
+    for page in pages:
+        config = f"{K3.with_name(page)}.py:smoke"
         with tempfile.TemporaryDirectory() as folder:
-            line = [f"--config={K3}:smoke", f"--workdir={folder}/run", *overrides]
-            started = time.perf_counter()
-            process = subprocess.Popen(
-                [sys.executable, "-m", "grok_jax.launch", *line],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-            )
-            progress = Path(folder) / "run" / "progress.json"
-            while not progress.exists() and process.poll() is None:
-                time.sleep(0.02)
-            times.append(time.perf_counter() - started)
-            process.terminate()
-            _, error = process.communicate()
-            if not progress.exists():
-                raise RuntimeError(error.decode())
-    return [Row("start_up/k3 smoke", statistics.median(times), "s")]
+            cache = {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache", **_CACHE_ALL}
+            environment = {**os.environ, **cache}
+            for kind in ("cold", "warm"):
+                line = [f"--config={config}", f"--workdir={folder}/{kind}"]
+                spent, memory = _first_progress(line, environment)
+                note = f"until the first progress, persistent cache {kind}"
+                yield Row(f"launch/{page}/{kind}", spent, "s", None, note)
+            if memory:
+                mib = memory / 2**20
+                yield Row(f"launch/{page}/memory", mib, "MiB", None, "resident at most")
+
+
+_CACHE_ALL = {
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+
+
+def _first_sign() -> float:
+    """Seconds until a process that imports the launcher has its devices."""
+    line = "import jax; from grok_jax import launch; jax.devices()"
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", line], check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def _first_progress(
+    line: Sequence[str], environment: Mapping[str, str]
+) -> tuple[float, int]:
+    """(seconds, bytes of resident memory at most, 0 where the system does not tell) of
+    a launch until its first progress, where it is ended.
+
+    Raises:
+      RuntimeError: it failed, with what it said.
+    """
+    (folder,) = [w.split("=", 1)[1] for w in line if w.startswith("--workdir=")]
+    progress, memory = Path(folder) / "progress.json", 0
+    with tempfile.TemporaryFile() as said:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "grok_jax.launch", *line],
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            env=dict(environment),
+        )
+        while not progress.exists() and process.poll() is None:
+            time.sleep(0.02)
+        spent = time.perf_counter() - started
+        status = Path(f"/proc/{process.pid}/status")
+        if process.poll() is None and status.exists():
+            found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
+            memory = int(found[1]) * 1024 if found else 0
+        process.terminate()
+        process.wait()
+        if not progress.exists():
+            said.seek(0)
+            raise RuntimeError(said.read().decode())
+    return spent, memory

@@ -1,7 +1,7 @@
 """Empirical NTKs against their own matrix products at the rate of this machine."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from grok_jax import products, timing
 from grok_jax.models.committee import committee
 from grok_jax.models.transformer import transformer
 from grok_jax.ntk import empirical_ntk
-from grok_jax.timing import Row, as_text
+from grok_jax.timing import Row, Setup, as_text
 from grok_jax.types import Params
 
 
@@ -73,48 +73,37 @@ KERNELS: Mapping[str, Callable[[], Kernel]] = {
 
 
 def ntk(
+    setup: Setup,
     kernels: Mapping[str, Callable[[], Kernel]] = KERNELS,
-    *,
-    repeats: int = 5,
-    sizes: Sequence[int] = products.GEMM_SIZES,
-) -> list[Row]:
+    sizes: Sequence[int] = (),
+) -> Iterator[Row]:
     """Time of an NTK (float32) over that of its matrix products, symmetry not counted,
     at the best rate that the same process reaches."""
     made = {name: make() for name, make in kernels.items()}
-    gemm = products.gemm_calls(tuple(jax.local_devices()), sizes)
+    gemm = products.gemm_calls(setup.devices, sizes)
     calls: dict[str, Callable[[], Any]] = {n: own.call for n, own in made.items()}
     calls |= {kind: call for kind, (call, _) in gemm.items()}
-    times = timing.in_turns(
-        {name: partial(timing.seconds_of, call) for name, call in calls.items()},
-        repeats,
-    )
+    times = _in_turns(setup, calls)
     rate = max(work / times[kind] for kind, (_, work) in gemm.items())
-    return [
-        Row(
-            f"ntk/{name}",
-            times[name] * rate / own.flops,
-            "x",
-            None,
-            f"{as_text(times[name])}; GEMM {rate / 1e9:.0f} Gflop/s",
-        )
-        for name, own in made.items()
-    ]
+    for name, own in made.items():
+        note = f"{as_text(times[name])}; GEMM {rate / 1e9:.0f} Gflop/s"
+        yield Row(f"ntk/{name}", times[name] * rate / own.flops, "x", None, note)
 
 
 def inputs(
-    counts: Sequence[int] = (125, 250, 500, 1000, 2000), *, repeats: int = 3
-) -> list[Row]:
+    setup: Setup, counts: Sequence[int] = (125, 250, 500, 1000, 2000)
+) -> Iterator[Row]:
     """Seconds of a committee's NTK (width 500, D = 100) at each number of inputs, and
     of the MLP's at a quarter of it."""
     made = {
         **{f"committee/{n}": committee_kernel(inputs=n) for n in counts},
         **{f"mlp/{n // 4}": mlp_kernel(points=n // 4) for n in counts},
     }
-    times = timing.in_turns(
-        {name: partial(timing.seconds_of, own.call) for name, own in made.items()},
-        repeats,
-    )
-    return [
-        Row(f"ntk_inputs/{name}", spent, "s", None, as_text(spent))
-        for name, spent in times.items()
-    ]
+    times = _in_turns(setup, {name: own.call for name, own in made.items()})
+    for name, spent in times.items():
+        yield Row(f"ntk_inputs/{name}", spent, "s", None, as_text(spent))
+
+
+def _in_turns(setup: Setup, calls: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
+    timed = {name: partial(timing.seconds_of, call) for name, call in calls.items()}
+    return timing.in_turns(timed, setup.repeats)

@@ -9,14 +9,14 @@ from grok_jax import plot
 from grok_jax.timing import Row
 
 PANELS: Mapping[str, tuple[str, str]] = {
-    "runs": ("runs", "ms per run-step"),
-    "devices": ("virtual devices", "ms per run-step"),
+    "steps": ("runs", "ms per run-step"),
+    "devices": ("devices", "ms per run-step"),
     "ntk_inputs": ("inputs", "ms per NTK"),
 }
 """Benchmark along an axis -> labels of the axes of its panel."""
 BARS: Mapping[str, str] = {
     "gemm": "share of the GEMM bound reached",
-    "pytorch": "times as fast as PyTorch",
+    "pytorch": "times as fast as PyTorch, eager",
 }
 """Benchmark with a number for each workload -> title of its panel."""
 
@@ -26,7 +26,7 @@ def series(rows: Sequence[Row], benchmark: str) -> dict[str, tuple[list[int], li
     found: dict[str, tuple[list[int], list[float]]] = {}
     for row in rows:
         first, *label, last = row.name.split("/")
-        if first == benchmark and label and last.isdigit():
+        if first == benchmark and label and last.isdigit() and row.measured:
             places, values = found.setdefault("/".join(label), ([], []))
             places.append(int(last))
             values.append(row.measured)
@@ -34,11 +34,13 @@ def series(rows: Sequence[Row], benchmark: str) -> dict[str, tuple[list[int], li
 
 
 def single(rows: Sequence[Row], benchmark: str) -> list[Row]:
-    """The rows named benchmark/workload."""
+    """The measured rows named benchmark/workload."""
     return [
         row
         for row in rows
-        if row.name.startswith(f"{benchmark}/") and row.name.count("/") == 1
+        if row.name.startswith(f"{benchmark}/")
+        and row.name.count("/") == 1
+        and row.measured is not None
     ]
 
 

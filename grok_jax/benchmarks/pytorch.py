@@ -1,18 +1,32 @@
-"""The steps that `benchmark` compares with, written the usual way in PyTorch (eager,
-float32, all cores): the same network from the same parameters on the same data."""
+"""The steps that the benchmark compares with, in PyTorch on the same device (float32,
+all cores): the same network from the same parameters on the same data.
+
+The forms, as its users have them:
+  eager     autograd and torch.optim, one run
+  compiled  one run through torch.func and torch.compile; on a GPU in a CUDA graph
+  stacked   many runs so, by torch.func.vmap over their parameters; they share the data
+  captured  stacked, in a CUDA graph but not compiled, where a GPU's compiler fails
+"""
 
 # pyright: reportMissingImports=false
 import importlib.util
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 
+from grok_jax import timing
 from grok_jax.settings import SettingError
+from grok_jax.timing import Row, Setup, as_text
 from grok_jax.types import Split
 
 Settings = Mapping[str, Any]
 """Flat: "model.width" and so on."""
+Params = dict[str, Any]
+"""Tensors by their paths, "layer_0/w"."""
 
 
 def available() -> bool:
@@ -26,52 +40,272 @@ def need() -> None:
         raise SettingError("This needs PyTorch: pip install 'grok_jax[bench]'.")
 
 
-def make_step(settings: Settings, params: Any, train: Split) -> Callable[[], Any]:
-    """A training step of these settings from these parameters on these examples; each
-    call takes one and returns the loss before it."""
+def compare(setup: Setup, goals: Mapping[str, float]) -> Iterator[Row]:
+    """How many times as long as ours a run-step takes in PyTorch: for one run in its
+    first two forms, beside one of ours on each device, and for many runs stacked,
+    beside as many of ours. A form that a model does not go through says why.
+
+    Raises:
+      SettingError: PyTorch is not installed, or computes on no device of these.
+    """
+    need()
+    device = {"cpu": "cpu", "gpu": "cuda"}.get(setup.platform)
+    if device is None or not _can(device):
+        raise SettingError(f"PyTorch computes on no {setup.platform} here.")
+    each = len(setup.devices)
+    many = [runs for runs in setup.runs if runs > each]
+    if device == "cpu":
+        many = many[:1]  # inductor takes a minute for each
+    for name in setup.workloads:
+        first = _row(setup, name, "eager", each, device, goals.get(name))
+        yield first
+        yield _row(setup, name, "compiled", each, device)
+        for runs in many:
+            expected = (first.numbers or {}).get("ours_s", 0.0) * runs
+            row = _row(setup, name, "stacked", runs, device, expected=expected)
+            yield row
+            failed = row.measured is None and not row.note.startswith("left out")
+            if failed and device == "cuda":
+                yield _row(setup, name, "captured", runs, device, expected=expected)
+
+
+def _row(
+    setup: Setup,
+    name: str,
+    form: str,
+    runs: int,
+    device: str,
+    goal: float | None = None,
+    expected: float = 0.0,
+) -> Row:
+    place = f"pytorch/{name}" + ("" if form == "eager" else f"/{form}/{runs}")
+    try:
+        found = _both(setup, name, runs, form, device, expected)
+    except Exception as error:  # PyTorch has many ways to say no
+        return Row(place, None, "times", None, timing.failure(error))
+    if isinstance(found, str):
+        return Row(place, None, "times", None, f"left out: {found}")
+    times = found["theirs_s"] / found["ours_s"]
+    note = f"{as_text(found['ours_s'])} against {as_text(found['theirs_s'])}, "
+    note += f"{runs} runs of ours; theirs ready in {as_text(found['start_s'])}"
+    own = goal if device == "cpu" else None
+    return Row(place, times, "times", own, note, at_least=True, numbers=found)
+
+
+def _both(
+    setup: Setup, name: str, runs: int, form: str, device: str, expected: float
+) -> dict[str, Any] | str:
+    """Seconds of a run-step, ours and theirs in turns; or why it is left out."""
+    mode = setup.modes[0]
+    compiled, _ = setup.compiled(name, runs, mode)
+    if why := setup.too_much(compiled, expected):
+        return why
+    lot = timing.lot(setup.program(name, runs), mode)
+    theirs = runs if form in ("stacked", "captured") else 1
+    steps: list[Callable[[], Any]] = []
+
+    def ready() -> None:
+        made = make_step(*timing.first_run(lot), form=form, runs=theirs, on=device)
+        float(made().sum())
+        steps.append(made)
+
+    start = timing.seconds_of(ready)
+    calls = partial(timing.advance, lot), partial(_spent, steps[0], device)
+    found = timing.lines(
+        {
+            name: timing.contender(call, setup.seconds, expected)
+            for name, call in zip(("ours", "theirs"), calls, strict=True)
+        },
+        setup.repeats,
+    )
+    return dict(
+        mode=mode,
+        runs=runs,
+        form=form,
+        ours_s=found["ours"].slope / runs,
+        theirs_s=found["theirs"].slope / theirs,
+        start_s=start,
+    )
+
+
+def _can(device: str) -> bool:
     import torch
 
-    x, y = (torch.from_numpy(np.array(part)) for part in (train.x, train.y))
+    return device == "cpu" or torch.cuda.is_available()
+
+
+def _spent(step: Callable[[], Any], device: str, count: int) -> float:
+    import torch
+
+    started = time.perf_counter()
+    for _ in range(count):
+        step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def make_step(
+    settings: Settings,
+    params: Any,
+    train: Split,
+    *,
+    form: str = "eager",
+    runs: int = 1,
+    on: str = "cpu",
+) -> Callable[[], Any]:
+    """A training step of these settings from these parameters on these examples; each
+    call takes one and returns the loss before it, of each run where they are stacked.
+    """
+    import torch
+
+    torch.set_float32_matmul_precision("highest")
+    x, y = (torch.from_numpy(np.array(part)).to(on) for part in (train.x, train.y))
     x, y = (part.long() if part.dtype == torch.int32 else part for part in (x, y))
+    own = _tensors(settings, params, on)
+    if form == "eager":
+        return _eager(settings, own, x, y)
+    step = _functional(settings, own, x, y, 0 if form == "compiled" else runs)
+    if form != "captured":
+        torch._dynamo.reset()
+        step = torch.compile(step)
+    return _graph(step) if on == "cuda" else step
+
+
+def _value(settings: Settings) -> Callable[[Params, Any, Any], Any]:
+    network, loss = NETWORKS[settings["model.name"]](settings), _loss(settings)
+    scale = settings["model.output_scale"]
+    return lambda own, x, y: loss(scale * network(own, x), y)
+
+
+def _eager(settings: Settings, own: Params, x: Any, y: Any) -> Callable[[], Any]:
+    """The usual loop: zero_grad, backward, step."""
+    import torch
+
     if settings["model.name"] == "committee_dynamics":
-        return _exact_step(settings, params, x, y)
-    network, leaves = NETWORKS[settings["model.name"]](settings, params)
-    loss, optimizer = _loss(settings), _optimizer(settings, leaves)
-    scale, batch = settings["model.output_scale"], settings["train.batch_size"]
+        return _functional(settings, own, x, y, 0)
+    value, batch = _value(settings), settings["train.batch_size"]
+    leaves = {name: torch.nn.Parameter(leaf) for name, leaf in own.items()}
+    optimizer = _optimizer(settings, list(leaves.values()))
 
     def step() -> Any:
         optimizer.zero_grad()
         if batch:
-            rows = torch.randperm(len(x))[:batch]
-            value = loss(scale * network(x[rows]), y[rows])
+            rows = torch.randperm(len(x), device=x.device)[:batch]
+            found = value(leaves, x[rows], y[rows])
         else:
-            value = loss(scale * network(x), y)
-        value.backward()
+            found = value(leaves, x, y)
+        found.backward()
         optimizer.step()
-        return value.detach()
+        return found.detach()
 
     return step
 
 
-def _exact_step(settings: Settings, params: Any, x: Any, y: Any) -> Callable[[], Any]:
-    """`theory.committee.factored_step`."""
+def _functional(
+    settings: Settings, own: Params, x: Any, y: Any, stacked: int
+) -> Callable[[], Any]:
+    """A step as one function of tensors that it overwrites: loss, gradient and update;
+    of `stacked` runs where that is not 0. Minibatches, of which each run has its own,
+    are drawn with replacement, which costs less than without."""
     import torch
 
-    epsilon, scale = settings["model.epsilon"], settings["model.output_scale"]
-    c = 2 * settings["optimizer.learning_rate"] / (scale * len(x))
-    state = [torch.from_numpy(np.array(params[name])) for name in ("wbar", "factor")]
+    names, batch = list(own), settings["train.batch_size"]
+    exact = settings["model.name"] == "committee_dynamics"
+    core = _exact(settings) if exact else torch.func.grad_and_value(_value(settings))
+    if stacked:
+        held = 0 if batch else None
+        core = torch.func.vmap(core, in_dims=(0, held, held))
+        own = {name: torch.stack([leaf] * stacked) for name, leaf in own.items()}
+    leaves = list(own.values())
+    update, size = _updates(settings, leaves), (stacked, batch) if stacked else (batch,)
 
     def step() -> Any:
-        mean, factor = state
+        here = x, y
+        if batch:
+            rows = torch.randint(len(x), size, device=x.device)
+            here = x[rows], y[rows]
+        new, found = core(dict(zip(names, leaves, strict=True)), *here)
+        values = [new[name] for name in names]
+        if exact:
+            torch._foreach_copy_(leaves, values)
+        else:
+            update(values)
+        return found
+
+    return step
+
+
+def _graph(step: Callable[[], Any]) -> Callable[[], Any]:
+    """The kernels of a step recorded once and played back."""
+    import torch
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = step()
+
+    def again() -> Any:
+        graph.replay()
+        return found
+
+    return again
+
+
+def _updates(settings: Settings, leaves: list[Any]) -> Callable[[list[Any]], None]:
+    """gradients -> None: the leaves after one step of AdamW or of gradient descent."""
+    import torch
+
+    rate = _rate(settings)
+    if settings["optimizer.name"] != "adamw":
+        return lambda grads: torch._foreach_add_(leaves, grads, alpha=-rate)
+    b1, b2 = settings["optimizer.b1"], settings["optimizer.b2"]
+    decay = 1 - rate * settings["optimizer.weight_decay"]
+    first, second = ([torch.zeros_like(leaf) for leaf in leaves] for _ in range(2))
+    count = torch.zeros((), device=leaves[0].device)
+
+    def update(grads: list[Any]) -> None:
+        count.add_(1)
+        torch._foreach_mul_(first, b1)
+        torch._foreach_add_(first, grads, alpha=1 - b1)
+        torch._foreach_mul_(second, b2)
+        torch._foreach_addcmul_(second, grads, grads, 1 - b2)
+        below = torch._foreach_sqrt(second)
+        torch._foreach_div_(below, (1 - b2**count).sqrt())
+        torch._foreach_add_(below, 1e-8)
+        torch._foreach_mul_(leaves, decay)
+        moves = torch._foreach_div(first, below)
+        torch._foreach_mul_(moves, -rate)
+        torch._foreach_div_(moves, 1 - b1**count)
+        torch._foreach_add_(leaves, moves)
+
+    return update
+
+
+def _exact(settings: Settings) -> Callable[[Params, Any, Any], tuple[Params, Any]]:
+    """`theory.committee.factored_step`."""
+    epsilon, scale = settings["model.epsilon"], settings["model.output_scale"]
+
+    def descend(own: Params, x: Any, y: Any) -> tuple[Params, Any]:
+        c = 2 * settings["optimizer.learning_rate"] / (scale * len(x))
+        mean, factor = own["wbar"], own["factor"]
         linear = x @ mean
         quadratic = linear**2 + ((x @ factor) ** 2).sum(-1)
         residual = scale * (linear + 0.5 * epsilon * quadratic) - y
         g, matrix = x.T @ residual, x.T @ (x * residual[:, None])
-        state[0] = mean - c * epsilon * (matrix @ mean) - c * g
-        state[1] = factor - c * epsilon * (matrix @ factor)
-        return (residual**2).mean()
+        new = {
+            "wbar": mean - c * epsilon * (matrix @ mean) - c * g,
+            "factor": factor - c * epsilon * (matrix @ factor),
+        }
+        return new, (residual**2).mean()
 
-    return step
+    return descend
 
 
 def _loss(settings: Settings) -> Callable:
@@ -85,176 +319,174 @@ def _loss(settings: Settings) -> Callable:
     return functional.mse_loss
 
 
+def _rate(settings: Settings) -> float:
+    rate = settings["optimizer.learning_rate"]
+    if settings["optimizer.rule"] == "lazy":
+        rate *= settings["model.width"] / settings["model.output_scale"] ** 2
+    return rate
+
+
 def _optimizer(settings: Settings, leaves: list[Any]) -> Any:
     import torch
 
-    rate = settings["optimizer.learning_rate"]
     if settings["optimizer.name"] == "adamw":
         return torch.optim.AdamW(
             leaves,
-            lr=rate,
+            lr=_rate(settings),
             weight_decay=settings["optimizer.weight_decay"],
             betas=(settings["optimizer.b1"], settings["optimizer.b2"]),
+            fused=leaves[0].is_cuda,
         )
-    if settings["optimizer.rule"] == "lazy":
-        rate *= settings["model.width"] / settings["model.output_scale"] ** 2
-    return torch.optim.SGD(leaves, lr=rate)
+    return torch.optim.SGD(leaves, lr=_rate(settings))
 
 
-def _parameter(value: Any) -> Any:
+def _tensors(settings: Settings, params: Any, on: str) -> Params:
+    """Our parameters by their paths; an LSTM's matrices turned round, as it wants."""
     import torch
 
-    return torch.nn.Parameter(torch.from_numpy(np.array(value)))
+    turned = settings["model.name"] == "lstm"
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    own = {"/".join(str(step.key) for step in path): leaf for path, leaf in leaves}
+    return {
+        name: torch.from_numpy(
+            np.array(leaf).T.copy() if turned and "/w_" in name else np.array(leaf)
+        ).to(on)
+        for name, leaf in own.items()
+    }
 
 
-def _linear(w: Any, b: Any | None = None) -> Any:
-    """nn.Linear of w [in, out] and b [out]."""
+def _affine(own: Params, name: str, x: Any) -> Any:
     import torch
 
-    layer = torch.nn.Linear(*np.shape(w), bias=b is not None)
-    layer.weight = _parameter(np.asarray(w).T)
-    if b is not None:
-        layer.bias = _parameter(b)
-    return layer
+    return torch.addmm(own[f"{name}/b"], x, own[f"{name}/w"])
 
 
-def _mlp(settings: Settings, params: Any) -> tuple[Callable, list[Any]]:
-    from torch import nn
+def _mlp(settings: Settings) -> Callable[[Params, Any], Any]:
+    import torch
 
-    kind = {"relu": nn.ReLU, "tanh": nn.Tanh}[settings["model.activation"]]
-    linears = [_linear(layer["w"], layer["b"]) for layer in params.values()]
-    layers = [part for linear in linears for part in (linear, kind())][:-1]
-    net = nn.Sequential(*layers)
-    return net, list(net.parameters())
+    activation = {"relu": torch.relu, "tanh": torch.tanh}[settings["model.activation"]]
+
+    def network(own: Params, x: Any) -> Any:
+        names = sorted({name.split("/")[0] for name in own})
+        for name in names[:-1]:
+            x = activation(_affine(own, name, x))
+        return _affine(own, names[-1], x)
+
+    return network
 
 
-def _fnn(settings: Settings, params: Any) -> tuple[Callable, list[Any]]:
+def _fnn(_: Settings) -> Callable[[Params, Any], Any]:
     """Embeddings of the tokens side by side, then linear layers with ReLU between."""
-    from torch import nn
+    import torch
 
-    del settings
-    table = nn.Embedding.from_pretrained(_parameter(params["embed"]), freeze=False)
-    names = sorted(name for name in params if name.startswith("layer_"))
-    linears = [_linear(params[name]) for name in names]
-    layers = [part for linear in linears for part in (linear, nn.ReLU())][:-1]
-    net = nn.Sequential(*layers)
+    def network(own: Params, x: Any) -> Any:
+        h = own["embed"][x].flatten(1)
+        names = sorted(name for name in own if name.startswith("layer_"))
+        for name in names[:-1]:
+            h = torch.relu(h @ own[name])
+        return h @ own[names[-1]]
 
-    def network(x: Any) -> Any:
-        return net(table(x).flatten(1))
-
-    return network, [*table.parameters(), *net.parameters()]
+    return network
 
 
-def _transformer(settings: Settings, params: Any) -> tuple[Callable, list[Any]]:
+def _transformer(settings: Settings) -> Callable[[Params, Any], Any]:
     """One layer, every position computed for every sample, the last one read."""
     import torch
 
-    own = {
-        name: _parameter(value)
-        for name, value in {**params, **params["layer_0"]}.items()
-        if name != "layer_0"
-    }
     size = settings["model.head_width"]
-    context = len(params["positions"])
-    hidden = torch.triu(torch.full((context, context), -torch.inf), diagonal=1)
 
-    def network(tokens: Any) -> Any:
+    def network(own: Params, tokens: Any) -> Any:
+        layer = {name.split("/")[-1]: leaf for name, leaf in own.items()}
         x = own["embed"][tokens] + own["positions"]
+        context = len(own["positions"])
+        hidden = torch.full((context, context), -torch.inf, device=x.device).triu(1)
         q, k, v = (
-            torch.einsum("dhk,ntd->nhtk", own[name], x)
+            torch.einsum("dhk,ntd->nhtk", layer[name], x)
             for name in ("query", "key", "value")
         )
         scores = q @ k.transpose(-1, -2) / size**0.5 + hidden
         mixed = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
-        x = x + mixed @ own["output"].flatten(0, 1)
-        inner = torch.relu(x @ own["mlp_in"] + own["mlp_in_bias"])
-        x = x + inner @ own["mlp_out"] + own["mlp_out_bias"]
+        x = x + mixed @ layer["output"].flatten(0, 1)
+        inner = torch.relu(x @ layer["mlp_in"] + layer["mlp_in_bias"])
+        x = x + inner @ layer["mlp_out"] + layer["mlp_out_bias"]
         return (x @ own["unembed"])[:, -1]
 
-    return network, list(own.values())
+    return network
 
 
-def _lstm(settings: Settings, params: Any) -> tuple[Callable, list[Any]]:
-    """nn.Embedding, nn.LSTM and a linear read-out after the last token."""
+def _lstm(settings: Settings) -> Callable[[Params, Any], Any]:
+    """Embeddings, the LSTM of nn.LSTM and a linear read-out after the last token."""
     import torch
-    from torch import nn
 
     layers, hidden = settings["model.layers"], settings["model.hidden"]
-    table = nn.Embedding.from_pretrained(_parameter(params["embedding"]), freeze=False)
-    cells = nn.LSTM(table.embedding_dim, hidden, layers, batch_first=True)
-    named = {"ih": "input", "hh": "hidden"}
-    with torch.no_grad():
-        for i in range(layers):
-            for theirs, ours in named.items():
-                layer = params[f"layer_{i}"]
-                weight = torch.from_numpy(np.array(layer[f"w_{ours}"]).T)
-                getattr(cells, f"weight_{theirs}_l{i}").copy_(weight)
-                bias = torch.from_numpy(np.array(layer[f"b_{ours}"]))
-                getattr(cells, f"bias_{theirs}_l{i}").copy_(bias)
-    readout = _linear(params["readout"]["w"], params["readout"]["b"])
 
-    def network(tokens: Any) -> Any:
-        states, _ = cells(table(tokens))
-        return readout(states[:, -1])[:, 0]
+    def network(own: Params, tokens: Any) -> Any:
+        weights = [
+            own[f"layer_{i}/{kind}_{part}"]
+            for i in range(layers)
+            for kind in ("w", "b")
+            for part in ("input", "hidden")
+        ]
+        start = torch.zeros(layers, len(tokens), hidden, device=tokens.device)
+        states, _, _ = torch.lstm(
+            own["embedding"][tokens],
+            (start, start),
+            weights,
+            True,  # biases
+            layers,
+            0.0,  # dropout
+            True,  # training
+            False,  # bidirectional
+            True,  # batch first
+        )
+        return _affine(own, "readout", states[:, -1])[:, 0]
 
-    parts = (table, cells, readout)
-    return network, [leaf for part in parts for leaf in part.parameters()]
+    return network
 
 
-def _gcn(settings: Settings, params: Any) -> tuple[Callable, list[Any]]:
+def _gcn(_: Settings) -> Callable[[Params, Any], Any]:
     """Two edge-conditioned convolutions as NNConv of PyTorch Geometric computes them:
     the edge network's matrix for every bond, its messages summed at the atoms."""
     import torch
-    from torch import nn
 
-    del settings
-    dense, readout = (_linear(**params[name]) for name in ("dense", "readout"))
-    leaves = [*dense.parameters(), *readout.parameters()]
+    def convolve(own: Params, name: str, h: Any, bonds: tuple[Any, ...]) -> Any:
+        target, source, kind = bonds
+        root = own[f"{name}/root"]
+        inner = torch.relu(_affine(own, f"{name}/edge_0", kind))
+        theta = _affine(own, f"{name}/edge_1", inner).view(-1, *root.shape)
+        messages = torch.bmm(h[source].unsqueeze(1), theta).squeeze(1)
+        gathered = torch.zeros(len(h), root.shape[1], device=h.device)
+        gathered = gathered.index_add(0, target, messages)
+        return torch.relu(h @ root + own[f"{name}/bias"] + gathered)
 
-    def convolution(own: Any) -> Callable:
-        first, second = (_linear(**own[name]) for name in ("edge_0", "edge_1"))
-        net = nn.Sequential(first, nn.ReLU(), second)
-        root, bias = _parameter(own["root"]), _parameter(own["bias"])
-        leaves.extend([*net.parameters(), root, bias])
-
-        def convolve(h: Any, target: Any, source: Any, kind: Any) -> Any:
-            theta = net(kind).view(-1, *root.shape)
-            messages = torch.bmm(h[source].unsqueeze(1), theta).squeeze(1)
-            gathered = torch.zeros(len(h), root.shape[1]).index_add(0, target, messages)
-            return h @ root + bias + gathered
-
-        return convolve
-
-    convolutions = [convolution(params[name]) for name in ("conv_0", "conv_1")]
-
-    def network(x: Any) -> Any:
+    def network(own: Params, x: Any) -> Any:
         count, atoms, columns = x.shape
         features = columns - 4 * atoms
         h, bonds = x[..., :features], x[..., features:].view(count, atoms, 4, atoms)
         graph, target, kind, source = bonds.nonzero(as_tuple=True)
         target, source = graph * atoms + target, graph * atoms + source
-        one_hot = nn.functional.one_hot(kind, 4).float()
+        one_hot = torch.nn.functional.one_hot(kind, 4).float()
         is_atom = (h != 0).any(-1, keepdim=True)
         h = h.flatten(0, 1)
-        for convolve in convolutions:
-            h = torch.relu(convolve(h, target, source, one_hot))
+        for name in ("conv_0", "conv_1"):
+            h = convolve(own, name, h, (target, source, one_hot))
         pooled = (h.view(count, atoms, -1) * is_atom).sum(1)
-        return readout(torch.relu(dense(pooled)))[:, 0]
+        return _affine(own, "readout", torch.relu(_affine(own, "dense", pooled)))[:, 0]
 
-    return network, leaves
+    return network
 
 
-def _committee(settings: Settings, params: Any) -> tuple[Callable, list[Any]]:
-    w, epsilon = _parameter(params["w"]), settings["model.epsilon"]
+def _committee(settings: Settings) -> Callable[[Params, Any], Any]:
+    epsilon = settings["model.epsilon"]
 
-    def network(x: Any) -> Any:
-        h = x @ w.T
+    def network(own: Params, x: Any) -> Any:
+        h = x @ own["w"].T
         return (h + 0.5 * epsilon * h**2).mean(-1)
 
-    return network, [w]
+    return network
 
 
-NETWORKS: dict[str, Callable[[Settings, Any], tuple[Callable, list[Any]]]] = {
+NETWORKS: dict[str, Callable[[Settings], Callable[[Params, Any], Any]]] = {
     "mlp": _mlp,
     "fnn": _fnn,
     "transformer": _transformer,
@@ -262,4 +494,4 @@ NETWORKS: dict[str, Callable[[Settings, Any], tuple[Callable, list[Any]]]] = {
     "gcn": _gcn,
     "committee": _committee,
 }
-"""Model -> (its settings, our parameters) -> (network, leaves to train)."""
+"""Model -> (its settings) -> network(parameters, inputs)."""

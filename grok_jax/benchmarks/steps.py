@@ -1,128 +1,222 @@
-"""Time of a run-step in a sweep that fills all devices: against the step's matrix
-products at the best rate of this machine, and against the same step in PyTorch.
+"""Time of a run-step in a sweep, for each workload and number of runs: beside its
+matrix products at the best rate of this machine, and beside the same products in their
+own shapes.
 
-A run-step is the wall time of a segment over (its steps x its runs). Segments take a
-second, as a sweep's do and longer: in short ones the memory that each begins with, tens
-of milliseconds for the transformer, would count for much. What a step is compared with
-is timed in turns with it in the same process.
+The time of a step is the slope over step counts in one compiled segment; what a segment
+costs before its first step is a number of its own. A run-step is a step over the runs
+that take it. What is compared is timed in turns in one process.
 """
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from grok_jax import build, products, timing
-from grok_jax.timing import Lot, Row, Settings, as_text
+from grok_jax.timing import Contender, Lot, Row, Setup, as_text
+
+WORKERS = 12
+"""Programs that are compiled side by side for an accelerator."""
+STACK_BYTES = 2**30
+"""Of the operands of products by themselves; of more runs fewer are stacked."""
 
 
-def gemm_bound(
-    workloads: Mapping[str, Settings],
-    goals: Mapping[str, float],
-    *,
-    repeats: int = 5,
-    seconds: float = 1.0,
-    sizes: Sequence[int] = products.GEMM_SIZES,
-) -> list[Row]:
-    """Rows for each workload: the time of a run-step, the share of it that its products
-    would take at the GEMM peak, that they do take by themselves in their own shapes,
-    and that the optimiser's update takes by itself."""
-    return [
-        row
-        for name, settings in workloads.items()
-        for row in _against_products(
-            name, settings, goals.get(name), repeats, seconds, sizes
-        )
-    ]
+class Goals(NamedTuple):
+    """What is to be reached, by workload."""
+
+    share: Mapping[str, float] = {}  # of the GEMM bound, on CPUs
+    among_many: Mapping[str, float] = {}  # cost among many runs over alone, in `map`
+    seconds: Mapping[str, Mapping[str, float]] = {}
+    """part of a device's name -> seconds of a run-step among the most runs"""
 
 
-def _against_products(
-    name: str,
-    settings: Settings,
-    goal: float | None,
-    repeats: int,
-    seconds: float,
-    sizes: Sequence[int],
-) -> list[Row]:
-    devices = tuple(jax.local_devices())
-    lot = timing.lot(settings, len(devices), devices)
-    found = step_products(lot)
-    gemm = products.gemm_calls(devices, sizes)
-    steps = timing.steps_in(seconds, lot)
-    parts = {"products": products.by_themselves(found, devices)}
-    if update := update_alone(lot, devices):
-        parts["update"] = update
+NO_GOALS = Goals()
+
+
+def peak(setup: Setup, sizes: Sequence[int] = ()) -> Iterator[Row]:
+    """Gflop/s of square float32 products in each precision that matters here, and of
+    bfloat16 ones."""
+    own = ("highest",) if setup.platform == "cpu" else products.PRECISIONS
+    for precision in own:
+        best, rate = _best(setup, precision, sizes)
+        note = f"{best}, the best of several sizes"
+        yield Row(f"peak/{precision}", rate / 1e9, "Gflop/s", None, note)
+
+
+def _best(setup: Setup, precision: str, sizes: Sequence[int] = ()) -> tuple[str, float]:
+    """(which square product, flop/s), which `setup` remembers."""
+    calls = products.gemm_calls(setup.devices, sizes, precision)
     times = timing.in_turns(
-        {
-            "step": lambda: timing.advance(lot, steps),
-            **{
-                part: partial(timing.seconds_of, lambda call=call: call(steps))
-                for part, call in parts.items()
-            },
-            **{
-                kind: partial(timing.seconds_of, call)
-                for kind, (call, _) in gemm.items()
-            },
-        },
-        repeats,
+        {n: partial(timing.seconds_of, call) for n, (call, _) in calls.items()},
+        setup.repeats,
     )
-    rates = {kind: work / times[kind] for kind, (_, work) in gemm.items()}
-    best = max(rates, key=lambda kind: rates[kind])
-    run_step = times["step"] / steps / len(devices)
-    work = products.flops(found)
-    bound = work / rates[best]
-    most = bound / (times["products"] / steps / len(devices))
-    peak = f"{rates[best] / 1e9:.0f} Gflop/s ({best})"
-    rows = [
-        Row(
-            f"gemm/{name}",
-            bound / run_step,
-            "of the bound",
-            goal,
-            f"{as_text(run_step)} a run-step; {work / 1e6:.4g} Mflop of products at "
-            f"{peak}: {as_text(bound)}; if it were nothing but its products in their "
-            f"own shapes, it would reach {most:.3g}",
-            at_least=True,
-        )
-    ]
-    words = {
-        "products": "of a run-step are its products by themselves, in their own shapes",
-        "update": "of a run-step is the optimiser's update by itself",
-    }
-    for part in parts:
-        share = times[part] / times["step"]
-        alone = as_text(times[part] / steps / len(devices))
-        rows.append(
-            Row(f"gemm/{name}/{part}", share, "", None, f"{words[part]}: {alone}")
-        )
-    return rows
+    rates = {name: work / times[name] for name, (_, work) in calls.items()}
+    best = max(rates, key=lambda name: rates[name])
+    setup.rates[precision] = rates[best]
+    return best, rates[best]
 
 
-def step_products(lot: Lot) -> list[products.Product]:
-    """The products of one step of a lot's run, forwards and backwards."""
-    program = lot.program
-    run = build.make(program.settings_of(0))
-    data = program.dataset(0)
-    state = jax.eval_shape(run.init, data)
-    return products.products_of(run.advance, state, data, jnp.int32(1))
+def steps(setup: Setup, goals: Goals = NO_GOALS) -> Iterator[Row]:
+    """A row for each workload, mode and number of runs; see `_measure`."""
+    names, modes = list(setup.workloads), setup.modes
+    if setup.platform != "cpu":
+        each = [*dict.fromkeys([len(setup.devices), *setup.runs])]
+        keys = [(n, runs, mode) for runs in each for n in names for mode in modes]
+        setup.compile_side_by_side(keys, WORKERS)
+    best, _ = _best(setup, "highest")
+    size = (int(best.split()[1]),)
+    gemm = products.gemm_calls(setup.devices, size)[best]
+    for name in names:
+        for mode in modes:
+            yield from _of_workload(setup, goals, name, mode, gemm)
+
+
+def _of_workload(
+    setup: Setup, goals: Goals, name: str, mode: str, gemm: tuple[Callable, int]
+) -> Iterator[Row]:
+    base, few, alone = len(setup.devices), None, 0.0
+    last: dict[str, Any] = {}
+    for runs in dict.fromkeys([base, *sorted(setup.runs)]):
+        place = f"steps/{name}/{mode}/{runs}"
+        try:
+            compiled, seconds = setup.compiled(name, runs, mode)
+            expected = alone * max(1, runs / base)
+            if why := setup.too_much(compiled, expected):
+                yield Row(place, None, "s", None, f"left out: {why}")
+                continue
+            lot = timing.lot(setup.program(name, runs), mode)
+            found = _measure(setup, lot, few, gemm, expected)
+        except jax.errors.JaxRuntimeError as error:
+            yield Row(place, None, "s", None, timing.failure(error))
+            continue
+        few = few or lot
+        alone = alone or found["step_s"]
+        last = dict(mode=mode, runs=runs, compile_s=seconds, **found)
+        last |= timing.planned_bytes(compiled)
+        last |= dict(device_peak_bytes_so_far=timing.peak_bytes(setup.devices))
+        yield _row(place, last)
+        if runs == base:
+            yield _share(setup, goals, name, last)
+    if few is not None and last["runs"] > base:
+        yield from _among_many(setup, goals, name, last)
+
+
+def _measure(
+    setup: Setup, lot: Lot, few: Lot | None, gemm: tuple[Callable, int], expected: float
+) -> dict[str, Any]:
+    """What is timed of a lot in turns, in seconds of a run-step unless said."""
+    runs = len(lot.program.group.members)
+    active = setup.devices[: min(runs, len(setup.devices))]
+    slots = -(-runs // len(active))
+    own = products.products_of(*timing.one_step(lot.program))
+    stacked = min(slots, max(1, STACK_BYTES // _bytes(own)))
+    shapes = own
+    if lot.mode == "vmap":
+        shapes = products.products_of(*timing.one_step(lot.program, stacked))
+    else:
+        stacked = 1
+
+    def start(call: Callable[[int], float], expected: float = 0.0) -> Contender:
+        return timing.contender(call, setup.seconds, expected)
+
+    def timed(call: Callable[[int], Any]) -> Contender:
+        return start(lambda n: timing.seconds_of(lambda: call(n)))
+
+    contenders = {"step": start(partial(timing.advance, lot), expected)}
+    contenders["products"] = timed(products.by_themselves(shapes, active))
+    if few is None:
+        if update := update_alone(lot, active):
+            contenders["update"] = timed(update)
+    else:
+        contenders["few"] = start(partial(timing.advance, few))
+    call, work = gemm
+    contenders["gemm"] = Contender(lambda _: timing.seconds_of(call))
+    found = timing.lines(contenders, setup.repeats)
+    run_step, rate = found["step"].slope / runs, work / found["gemm"].slope
+    flops = products.flops(own)
+    return dict(
+        run_step_s=run_step,
+        step_s=found["step"].slope,
+        segment_s=found["step"].start,
+        flops=flops,
+        gemm_flops_per_s=rate,
+        bound_s=flops / rate,
+        products_s=found["products"].slope / stacked / len(active),
+        products_stacked=stacked,
+        update_s=found["update"].slope / len(active) if "update" in found else None,
+        cost_among_many=(
+            run_step / (found["few"].slope / len(few.program.group.members))
+            if few is not None
+            else None
+        ),
+        bounds_s={key: flops / own for key, own in setup.rates.items()},
+    )
+
+
+def _bytes(own: Sequence[products.Product]) -> int:
+    """Of the operands of these float32 products."""
+    return 4 * sum(math.prod(each.left) + math.prod(each.right) for each in own) or 1
+
+
+def _row(place: str, own: Mapping[str, Any]) -> Row:
+    spent = own["run_step_s"]
+    memory = own["planned_bytes"] or 0
+    note = (
+        f"{as_text(spent)} a run-step; products {as_text(own['bound_s'])} at "
+        f"{own['gemm_flops_per_s'] / 1e9:.4g} Gflop/s, {as_text(own['products_s'])} in "
+        f"their own shapes; {as_text(own['segment_s'])} a segment beside its steps; "
+        f"compiled in {as_text(own['compile_s'])}; {memory / 2**20:.0f} MiB planned"
+    )
+    return Row(place, spent, "s", None, note, numbers=own)
+
+
+def _share(setup: Setup, goals: Goals, name: str, own: Mapping[str, Any]) -> Row:
+    """Of the GEMM bound, by one run on each device."""
+    goal = None
+    if setup.platform == "cpu" and own["mode"] == "map":
+        goal = goals.share.get(name)
+    most = own["bound_s"] / own["products_s"]
+    note = (
+        f"{as_text(own['run_step_s'])} a run-step; {own['flops'] / 1e6:.4g} Mflop of "
+        f"products: {as_text(own['bound_s'])}; were it nothing but its products in "
+        f"their own shapes, it would reach {most:.3g}"
+    )
+    if own["update_s"]:
+        share = own["update_s"] / own["run_step_s"]
+        note += f"; the optimiser's update by itself is {share:.2g} of it"
+    key = f"gemm/{name}" + ("" if own["mode"] == setup.modes[0] else f"/{own['mode']}")
+    reached = own["bound_s"] / own["run_step_s"]
+    return Row(key, reached, "of the bound", goal, note, at_least=True)
+
+
+def _among_many(
+    setup: Setup, goals: Goals, name: str, own: Mapping[str, Any]
+) -> Iterator[Row]:
+    """What a run-step costs among the most runs that were measured."""
+    many, mode = own["runs"], own["mode"]
+    goal = goals.among_many.get(name) if (mode == "map") else None
+    words = f"{many} runs against {len(setup.devices)}, on as many devices"
+    yield Row(f"many_runs/{name}/{mode}", own["cost_among_many"], "x", goal, words)
+    for part, seconds in goals.seconds.items():
+        if part in setup.devices[0].device_kind and mode == "vmap":
+            words = f"{many} runs on {setup.devices[0].device_kind}"
+            yield Row(f"card/{name}", own["run_step_s"], "s", seconds.get(name), words)
 
 
 def update_alone(lot: Lot, devices: Sequence[Any]) -> Callable[[int], Any] | None:
     """n -> n updates by the lot's optimiser of its parameters, the gradient given, on
     each device at once; None for exact dynamics, which have none."""
-    settings = lot.program.settings_of(0)
+    settings, params, _ = timing.first_run(lot)
     if build.MODELS[settings["model.name"]] is build.exact_dynamics:
         return None
     tx = build.OPTIMIZERS[settings["optimizer.name"]](
         learning_rate=settings["optimizer.learning_rate"],
         weight_decay=settings["optimizer.weight_decay"],
     )
-    _, params, _ = first_run(lot)
     start = params, jax.tree.map(np.asarray, tx.init(params)), params
 
     def body(carry: Any) -> Any:
@@ -133,57 +227,20 @@ def update_alone(lot: Lot, devices: Sequence[Any]) -> Callable[[int], Any] | Non
     return products.on_every_device(body, start, devices)
 
 
-def pytorch(
-    workloads: Mapping[str, Settings],
-    goals: Mapping[str, float],
-    make_step: Callable[..., Callable[[], Any]],
-    *,
-    repeats: int = 5,
-    seconds: float = 1.0,
-) -> list[Row]:
-    """How many times as long as ours a step takes in PyTorch (eager, float32, all
-    cores), begun at the same parameters and data; `make_step` is theirs."""
-    return [
-        _against_pytorch(name, settings, goals.get(name), make_step, repeats, seconds)
-        for name, settings in workloads.items()
-    ]
-
-
-def _against_pytorch(
-    name: str,
-    settings: Settings,
-    goal: float | None,
-    make_step: Callable[..., Callable[[], Any]],
-    repeats: int,
-    seconds: float,
-) -> Row:
-    devices = tuple(jax.local_devices())
-    lot = timing.lot(settings, len(devices), devices)
-    step, steps = make_step(*first_run(lot)), timing.steps_in(seconds, lot)
-    step()
-    count = max(1, round(seconds / _spent(step, 3)))
-    times = timing.in_turns(
-        {
-            "ours": lambda: timing.advance(lot, steps) / steps / len(devices),
-            "theirs": lambda: _spent(step, count),
-        },
-        repeats,
-    )
-    ours, theirs = times["ours"], times["theirs"]
-    note = f"{as_text(ours)} against {as_text(theirs)}"
-    return Row(f"pytorch/{name}", theirs / ours, "times", goal, note, at_least=True)
-
-
-def first_run(lot: Lot) -> tuple[dict[str, Any], Any, Any]:
-    """(settings, parameters, train examples) of the first run of a lot, on the host."""
-    state = lot.chunk.place.collect(lot.chunk.state)
-    params = jax.tree.map(lambda leaf: leaf[0], state.params)
-    return lot.program.settings_of(0), params, lot.program.dataset(0).train
-
-
-def _spent(step: Callable[[], Any], count: int) -> float:
-    """Seconds for one of `count` calls."""
-    started = time.perf_counter()
-    for _ in range(count):
-        step()
-    return (time.perf_counter() - started) / count
+def devices(setup: Setup, *, runs: int = 8) -> Iterator[Row]:
+    """Seconds of a run-step of `runs` runs on one, two, four ... and all devices, in
+    turns; nothing where there is one device."""
+    count = len(setup.devices)
+    sizes = sorted({*(2**i for i in range(count.bit_length())), count})
+    for name, settings in setup.workloads.items() if count > 1 else ():
+        contenders = {}
+        for size in sizes:
+            program = timing.group_program(settings, runs, setup.devices[:size])
+            lot = timing.lot(program, setup.modes[0])
+            call = partial(timing.advance, lot)
+            contenders[size] = timing.contender(call, setup.seconds)
+        found = timing.lines({str(n): c for n, c in contenders.items()}, setup.repeats)
+        for size, line in found.items():
+            spent = line.slope / runs
+            note = f"{as_text(spent)}, {runs} runs"
+            yield Row(f"devices/{name}/{size}", spent, "s", None, note)

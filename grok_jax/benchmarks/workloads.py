@@ -67,11 +67,25 @@ FASTER_THAN_PYTORCH: Mapping[str, float] = {
     "teacher_student": 14.0,
     "mnist": 2.5,
     "transformer": 7.0,
+    "lstm": 3.0,
 }
-"""How many times as fast as PyTorch a step is to be on two cores."""
+"""How many times as fast as eager PyTorch a step is to be on two cores."""
 SHARE_OF_GEMM: Mapping[str, float] = {
     "teacher_student": 0.70,
     "mnist": 0.85,
     "transformer": 0.75,
 }
 """The share of the GEMM bound that a step is to reach on two cores."""
+AMONG_MANY: Mapping[str, float] = dict.fromkeys(
+    ("committee_dynamics", "committee", "teacher_student"), 1.05
+)
+"""The cost of a run-step among many runs over its cost alone, in `map` mode."""
+RUN_STEP: Mapping[str, Mapping[str, float]] = {
+    "H200": {
+        **{"teacher_student": 0.3e-6, "mnist": 5e-6, "transformer": 100e-6},
+        **{"fnn": 140e-6, "lstm": 25e-6, "gcn": 1.5e-6},
+        **{"committee": 3e-6, "committee_dynamics": 0.8e-6},
+    }
+}
+"""Part of a device's name -> seconds of a run-step among 1,024 runs in `vmap` mode, or
+as many as fit."""

@@ -1,0 +1,93 @@
+"""What the compiled step of each workload does, counted in its text: nothing is run, so
+that a machine that is not here can be asked as well (`devices`, `compiling`)."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+
+from grok_jax import census, timing, train
+from grok_jax.programs import GroupProgram
+from grok_jax.timing import Row, Setup
+from grok_jax.types import Device
+
+SHOWN = ("product", "fusion", "copy", "sort", "scatter", "gather")
+
+
+def count(
+    setup: Setup,
+    runs: Sequence[int] = (1, 32),
+    *,
+    devices: Sequence[Device] = (),
+    compiling: Callable[[GroupProgram, str], Any] = timing.compile_segment,
+) -> Iterator[Row]:
+    """For each workload, number of runs and mode, on one device: the kernels in a turn
+    of the training loop, and in its numbers all that `of` counts.
+
+    Args:
+      devices: the first is compiled for; by default those that are here.
+      compiling: (program, mode) -> the compiled segment of all runs of the program.
+    """
+    one = tuple(devices or setup.devices)[:1]
+    for name, settings in setup.workloads.items():
+        for mode in ("map", "vmap"):
+            for number in runs:
+                place = f"census/{name}/{mode}/{number}"
+                program = timing.group_program(settings, number, one)
+                try:
+                    found = of(program, mode, compiling)
+                except jax.errors.JaxRuntimeError as error:
+                    yield Row(place, None, "kernels", None, timing.failure(error))
+                    continue
+                own = found["training_loop"]
+                note = ", ".join(f"{own[kind]} {kind}" for kind in SHOWN)
+                numbers = dict(mode=mode, runs=number, **found)
+                kernels = float(own["kernel"])
+                yield Row(place, kernels, "kernels", None, note, numbers=numbers)
+
+
+def of(
+    program: GroupProgram,
+    mode: str,
+    compiling: Callable[[GroupProgram, str], Any] = timing.compile_segment,
+) -> dict[str, Any]:
+    """Counts of the segment of a group's runs.
+
+    Returns:
+      training_loop: of all instructions in a turn of the training loop, by kind.
+      unconditional: of those that no conditional decides about.
+      segment: of the whole program.
+      loop_asks_runs: whether the loop goes on while any of the runs does.
+      loop_in_branch: whether a conditional decides about the loop.
+      data_per_run: arrays of the shape of data that all runs share, once for each run.
+      planned_bytes, temporary_bytes: on the device, as the compiler plans them.
+      compile_s: seconds that compiling took.
+    """
+    started = time.perf_counter()
+    compiled = compiling(program, mode)
+    spent = time.perf_counter() - started
+    found = census.read(compiled.as_text())
+    loop = found.loops(train.TRAIN_STEPS)[-1]
+    copies, count = 0, len(program.group.members)
+    if mode == "vmap" and len(program.owners) == 1 and count > 1:
+        for leaf in jax.tree.leaves(program.dataset(0)):
+            shape = census.Shape(_hlo_type(leaf.dtype), leaf.shape)
+            copies += len(found.copies_of(shape, count))
+    return dict(
+        training_loop=found.census(loop),
+        unconditional=found.census(loop, branches=False),
+        segment=found.census(),
+        loop_asks_runs=found.asks_of_runs(loop),
+        loop_in_branch=loop.in_branch,
+        data_per_run=copies,
+        compile_s=spent,
+        **timing.planned_bytes(compiled),
+    )
+
+
+def _hlo_type(dtype: Any) -> str:
+    """ "f32" for float32."""
+    kinds = {"f": "f", "i": "s", "u": "u", "b": "pred"}
+    bits = "" if dtype.kind == "b" else str(8 * dtype.itemsize)
+    return kinds[dtype.kind] + bits
