@@ -5,10 +5,10 @@
 
 Polynomial regression by gradient flow of the exact dynamics at infinite width, over
 output scale alpha, epsilon and seed at once: the alpha sweep, the epsilon sweep and the
-heat map are slices of one batched computation. The unit of time is a step of descent. A
-run ends when its population risk is below `stop.threshold`; t_train and t_test are the
-steps at which train loss is below 5% of its start and population risk below 10% of its
-peak.
+heat map are slices of one batched computation. The unit of time is a step of descent.
+A run ends when its population risk is below `stop.threshold`; t_train and t_test are
+the steps at which train loss is below 5% of its start and population risk below 10% of
+its peak.
 
 `cpu`: alpha 1/32..2, epsilon 1/4..4, 3 seeds, at most 50,000 steps. `descent`: the
 same by the descent that the flow replaces. `paper`: alpha 2^-5..2^5 and 60,000 steps.

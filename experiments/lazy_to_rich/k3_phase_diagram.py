@@ -13,8 +13,8 @@ t_train is the time at which train loss is 5% of its start, t_test that at which
 population risk is half-way from its peak to its last value, if that is less than half
 of the peak. A run ends when its risk is 1e-4; that is then its last value.
 
-`cpu`: 12 x 12 cells. `paper`: 100 x 100, about 25 minutes on two cores;
-`--config.centered=false` is the other diagram.
+`cpu`: 12 x 12 cells. `paper`: 100 x 100. The other diagram is that of
+`--config.centered=false`.
 """
 
 from collections.abc import Callable
