@@ -49,8 +49,8 @@ class Product(NamedTuple):
 
 def products_of(function: Callable, *arguments: Any) -> list[Product]:
     """The products that `function` executes, from its traced program: a scan as often
-    as it is long, a loop of unknown length once, of two branches the costlier one, of what
-    depends on the platform that of this one.
+    as it is long, a loop of unknown length once, of two branches the costlier one, and
+    of those for different platforms that of the present one.
 
     Arguments may be arrays or their shapes. A convolution is none of them.
     """

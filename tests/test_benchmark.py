@@ -150,9 +150,6 @@ def test_every_benchmark_is_measured_here():
 class Compiled(NamedTuple):
     """A program that was not compiled."""
 
-    def memory_analysis(self):
-        return None
-
 
 @pytest.fixture
 def compiled(monkeypatch):
@@ -164,6 +161,8 @@ def compiled(monkeypatch):
         return Compiled()
 
     monkeypatch.setattr(timing, "compile_segment", compile_segment)
+    unknown = dict(planned_bytes=None, temporary_bytes=None)
+    monkeypatch.setattr(timing, "planned_bytes", lambda _: unknown)
     return asked
 
 

@@ -19,7 +19,7 @@ from unittest import mock
 import jax
 import numpy as np
 
-from grok_jax import checkpoint, programs, record, runner, sweep, timing
+from grok_jax import checkpoint, programs, record, runner, timing
 from grok_jax import config as config_lib
 from grok_jax.settings import SettingError
 from grok_jax.timing import Row, Settings, Setup, as_text
@@ -77,8 +77,8 @@ def _watched(inside: Calls, writing: Calls) -> Iterator[None]:
     """Notes the calls of segment programs, and those that write."""
     compiled = programs.GroupProgram.compiled
 
-    def watched(self: Any, mode: str, place: sweep.Layout) -> Any:
-        return _Watched(compiled(self, mode, place), inside)
+    def watched(self: Any, *arguments: Any) -> Any:
+        return _Watched(compiled(self, *arguments), inside)
 
     with (
         mock.patch.object(programs.GroupProgram, "compiled", watched),
