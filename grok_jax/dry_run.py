@@ -73,6 +73,7 @@ def _there(
     columns = ("group", "runs", "compiles in", "on each device", "at once")
     table = Table(*columns, "kernels a step", "a step of a run", "steps alone")
     totals: list[float | None] = []
+    doubles = 0
     refused: list[str] = []
     budget = int(engine.memory_gb * planning.GIB) or None
     for number, group in enumerate(plan.groups(), 1):
@@ -85,7 +86,8 @@ def _there(
             refused.append(f"Group {name} does not compile: {reason}")
             table.add_row(name, count, "no", *5 * ["-"])
             continue
-        totals.append(report.steps_alone(len(program.group.members), program.steps[-1]))
+        doubles += report.segment.doubles
+        totals.append(report.steps_alone(len(group.members), program.steps[-1]))
         table.add_row(
             name,
             count,
@@ -99,6 +101,11 @@ def _there(
     console.print(table)
     for line in refused:
         console.print(line)
+    if doubles and target.devices[0].platform == "tpu":
+        console.print(
+            "It works in float64, for which a TPU has no unit: its compiler makes each "
+            "number of two float32, with their range, and takes many times as long."
+        )
     console.print(f"Compiled for {target.name}, not run. {_about_time(totals)}")
 
 

@@ -166,6 +166,7 @@ def test_a_copy_of_shared_data_for_each_run_is_found():
         return program.copies_of(Shape("f32", (50, 6)), runs=3)
 
     assert not copies((None, 0, None, None), asked[0])
+    assert copies((None, 0, 0, None), asked)
     arguments = (data, x, asked, 5)
     assert census.batched_conditionals(fn, (None, 0, 0, None), *arguments) == 1
     gathered = compiled(jax.vmap(lambda x, i: data[None][i] @ x), x, jnp.zeros(3, int))

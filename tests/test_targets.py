@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 
-from grok_jax import dry_run, launch, memory, sweep, targets, timing
+from grok_jax import dry_run, launch, memory, planning, sweep, targets, timing
 from grok_jax.settings import SettingError
 
 K3 = Path(__file__).parents[1] / "experiments" / "lazy_to_rich" / "k3_laziness.py"
@@ -206,6 +207,19 @@ def test_a_dry_run_for_a_target_prints_a_line_for_each_group(
     assert ("tells nothing of time" in said) == (at_best is None)
     assert ("At least" in said) == (at_best is not None)
     assert "MiB" in said and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("platform", "said"), [("tpu", 1), ("gpu", 0)])
+def test_what_float64_means_on_a_tpu_is_said(platform, said, group, monkeypatch):
+    report = targets.of_group(group, HERE)
+    report = report._replace(segment=report.segment._replace(doubles=3))
+    monkeypatch.setattr(targets, "of_group", lambda *_, **__: report)
+    far = HERE._replace(devices=(SimpleNamespace(platform=platform),))
+    monkeypatch.setattr(dry_run.timing, "program_of", lambda *_: group)
+    console = Console(record=True, width=200)
+    plan = SimpleNamespace(groups=lambda: [group.group])
+    dry_run.show(console, plan, planning.Engine(), far)
+    assert console.export_text().count("a TPU has no unit") == said
 
 
 def test_a_program_that_the_compiler_refuses_is_a_line_of_the_table(
