@@ -26,6 +26,8 @@ def target_of(options: Any) -> targets.Target | None:
     if not options.dry_run:
         raise SettingError("--target goes with --dry_run: nothing is run there.")
     jax.config.update("jax_platforms", "cpu")
+    # What is compiled for devices that are not here cannot be read back.
+    jax.config.update("jax_enable_compilation_cache", False)
     return targets.parse(options.target)
 
 

@@ -141,6 +141,7 @@ def main() -> int:
         ]
         return max([part.wait() for part in parts])
     jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_enable_compilation_cache", False)
     targets.parse(options.target)  # before a device is asked for
     now, failed = commit(), 0
     todo = list(wanted(options.pages, options.kinds))
