@@ -55,17 +55,18 @@ def of_program(compiled: Any, arguments: Any = ()) -> Bytes:
       arguments: what it is called with (arrays or shapes). The compiler drops what it
         does not read and a TPU pads the rest; the larger of both accounts counts.
     """
-    plan = compiled.memory_analysis()
-    program = census.read(compiled.as_text())
+    plan, text = compiled.memory_analysis(), compiled.as_text()
     known = size_of(arguments)
+    program = census.read(text) if plan is None or _LIBRARY.search(text) else None
+    inside = _in_libraries(program) if program else 0
     if plan is None:  # not every platform has one
+        assert program is not None
         outputs, walked = size_of(compiled.out_info), _peak_of(program, program.entry)
-        inside = _in_libraries(program)
         return Bytes(known, outputs, max(0, walked - outputs) + inside)
     return Bytes(
         arguments=max(known, plan.argument_size_in_bytes),
         outputs=max(0, plan.output_size_in_bytes - plan.alias_size_in_bytes),
-        temporaries=plan.temp_size_in_bytes + _in_libraries(program),
+        temporaries=plan.temp_size_in_bytes + inside,
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from grok_jax import memory, sweep, train
+from grok_jax import sweep, train
 from grok_jax.grid import Group
 from grok_jax.programs import PIECES, Chunk, GroupProgram, Plan
 from grok_jax.settings import SettingError
@@ -40,7 +40,7 @@ class Engine:
 def device_bytes(program: GroupProgram, mode: str, place: sweep.Layout) -> int:
     """Bytes on each device: the larger of what the compiler plans for making the
     states of a chunk and for a segment."""
-    return max(memory.of_program(own).total for own in program.compile(mode, place))
+    return max(own.total for own in program.bytes(mode, place))
 
 
 def needed(program: GroupProgram, mode: str, place: sweep.Layout) -> int:
@@ -51,8 +51,8 @@ def needed(program: GroupProgram, mode: str, place: sweep.Layout) -> int:
         return own
     states = jax.tree.leaves(program.state_shapes(place))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in states)
-    resident = memory.of_program(program.compiled(mode, place)).arguments
-    return max(own, resident + SAVING * size // len(place.devices))
+    _, segment = program.bytes(mode, place)
+    return max(own, segment.arguments + SAVING * size // len(place.devices))
 
 
 def choose(program: GroupProgram, engine: Engine) -> tuple[str, int]:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from grok_jax import build, census, products, sweep, train
+from grok_jax import build, census, memory, products, sweep, train
 from grok_jax.grid import Grid, Group, group_runs
 from grok_jax.settings import Leaf, SettingError
 from grok_jax.types import Dataset, Device
@@ -163,6 +163,14 @@ class GroupProgram:
         with ThreadPoolExecutor(1) as beside:
             segment = beside.submit(self.compiled, mode, place)
             return self.initial(mode, place), segment.result()
+
+    def bytes(self, mode: str, place: sweep.Layout) -> tuple[memory.Bytes, ...]:
+        """What the two programs of a layout take on each device."""
+        key = ("bytes", mode, place.slots)
+        if key not in self._compiled:
+            both = self.compile(mode, place)
+            self._compiled[key] = tuple(map(memory.of_program, both))
+        return self._compiled[key]
 
     def initial(
         self, mode: str, place: sweep.Layout, order: sweep.Order | None = None
