@@ -58,8 +58,9 @@ def get_config(preset: str = "cpu"):
 
 
 def axes(count: int) -> dict[str, tuple[float, ...]]:
-    """`count` output scales by `count` epsilons."""
+    """`count` output scales by `count` epsilons, and the one seed."""
     return {
+        "seed": (0,),
         "output_scale": logspace(2.0**-6, 2.0**4, count),
         "epsilon": logspace(0.25, 4.0, count),
     }
@@ -68,6 +69,7 @@ def axes(count: int) -> dict[str, tuple[float, ...]]:
 def delays(results: xr.Dataset) -> xr.DataArray:
     """t_test - t_train [epsilon, output_scale]; infinite where a run did not
     generalise, NaN where it did not memorise."""
+    results = results.isel(seed=0)
     risk = results.population_risk.transpose("epsilon", "output_scale", "step")
     train = results.train_loss.transpose(*risk.dims).values
     steps = results.step.values
@@ -85,6 +87,7 @@ def delays(results: xr.Dataset) -> xr.DataArray:
 
 def last_risk(results: xr.Dataset) -> xr.DataArray:
     """The last population risk [epsilon, output_scale]."""
+    results = results.isel(seed=0)
     risk = results.population_risk.transpose("epsilon", "output_scale", "step")
     return risk.isel(step=0, drop=True).copy(
         data=np.asarray(measures.last_recorded(risk.values))
