@@ -78,6 +78,7 @@ def compile_group(page: str, preset: str, number: int, name: str) -> dict[str, A
     program = timing.program_of(plan, group, target.devices)
     about = {"page": page, "preset": preset, "group": number, "target": name}
     about |= {"runs": len(group.members), "x64": engine["x64"]}
+    about["model"] = group.settings["model.name"]
     started = time.perf_counter()
     try:
         report = targets.of_group(program, target)
