@@ -8,7 +8,7 @@ instructions where they stand: the body of a loop once, whatever its number of t
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -133,27 +133,33 @@ class Program(NamedTuple):
     def copies_of(
         self, shape: Shape, runs: int, loop: Loop | None = None
     ) -> list[Instruction]:
-        """The instructions that lay out as many numbers as [runs, *shape] from fewer
-        and compute nothing, as does what gives every run a copy of data that all share.
-        With a `loop`, those within it."""
-        size = runs * math.prod(shape.dims)
-
-        def fits(one: Shape) -> bool:
-            return one.dtype == shape.dtype and math.prod(one.dims) == size
-
+        """The instructions that lay out as many numbers as [runs, *shape] from fewer,
+        but at least from one whole array of this shape, and compute nothing, as does
+        what gives every run a copy of data that all share. With a `loop`, those within
+        it."""
+        one = math.prod(shape.dims)
         known = {i.name: i for own in self.computations.values() for i in own}
-        return [
-            instruction
-            for instruction in self.within(loop, fused=False)
-            if any(map(fits, instruction.shapes))
-            and self._only_moves(instruction)
-            and not any(
-                fits(one)
-                for name in instruction.operands
-                for one in known[name].shapes
-                if known[name].opcode != "tuple"
+
+        def sizes(instructions: Iterable[Instruction]) -> list[int]:
+            """How many numbers of this type each of their results has."""
+            return [
+                math.prod(each.dims)
+                for instruction in instructions
+                for each in instruction.shapes
+                if each.dtype == shape.dtype
+            ]
+
+        def copies(instruction: Instruction) -> bool:
+            read = (known[name] for name in instruction.operands)
+            given = sizes(own for own in read if own.opcode != "tuple")
+            return (
+                runs * one in sizes([instruction])
+                and runs * one not in given
+                and any(size >= one for size in given)
+                and self._only_moves(instruction)
             )
-        ]
+
+        return [own for own in self.within(loop, fused=False) if copies(own)]
 
     def _only_moves(self, instruction: Instruction) -> bool:
         if instruction.opcode != "fusion":

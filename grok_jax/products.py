@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from grok_jax.census import inner_jaxprs
 from grok_jax.types import Device
 
 GEMM_SIZES, ACCELERATOR_SIZES = (512, 1024, 2048), (2048, 4096, 8192)
@@ -82,7 +83,7 @@ def _products(jaxpr: Any, times: int) -> Iterator[Product]:
             )
         else:
             length = equation.params.get("length", 1)
-            for inner in _inner(equation.params):
+            for inner in inner_jaxprs(equation):
                 yield from _products(inner, times * length)
 
 
@@ -97,15 +98,6 @@ def _branches(conditional: Any) -> list[Any]:
         b for b, own in zip(branches, platforms, strict=True) if own and here in own
     ]
     return by_name or branches[-1:]
-
-
-def _inner(parameters: dict[str, Any]) -> Iterator[Any]:
-    """The programs inside an equation."""
-    for value in parameters.values():
-        for each in value if isinstance(value, (tuple, list)) else (value,):
-            jaxpr = getattr(each, "jaxpr", each)
-            if hasattr(jaxpr, "eqns"):
-                yield jaxpr
 
 
 def on_every_device(

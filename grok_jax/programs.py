@@ -9,7 +9,7 @@ A data set is held once on each device whose runs use it.
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -148,7 +148,9 @@ class GroupProgram:
         """A data set, as shapes."""
         return jax.eval_shape(self._make, self._own(0), self._files)
 
-    def order(self, mode: str, place: sweep.Layout, members: Any = None) -> sweep.Order:
+    def order(
+        self, mode: str, place: sweep.Layout, members: np.ndarray | None = None
+    ) -> sweep.Order:
         """In which order the members of a chunk (default: the first ones) use their
         data; it matters under vmap alone."""
         if mode == "map":
@@ -236,12 +238,14 @@ class GroupProgram:
         """How many conditionals of a segment ask for a run's own state."""
         one = {"settings": self._own(0), "data": self.data_of[0]}
         runs = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), one)
-        data, pieces = self.data_shapes(), make_pieces(self.steps, 0, 0, 0)
-        init = jax.vmap(self._init, (None, None, 0, None))
-        states = jax.eval_shape(init, data, (), runs, ())[1]
-        axes = (None, None, 0, 0)
+        arguments = (
+            self.data_shapes(),
+            make_pieces(self.steps, 0, 0, 0),
+            runs,
+            self._stacked_states(2),
+        )
         return census.batched_conditionals(
-            self._segment, axes, data, pieces, runs, states
+            self._segment, (None, None, 0, 0), *arguments
         )
 
     def _batched(self, function: Callable, mode: str, order: sweep.Order) -> Any:
@@ -269,9 +273,19 @@ class GroupProgram:
 
     def state_shapes(self, place: sweep.Layout) -> Any:
         """The states of all slots of a layout, as shapes."""
-        data, runs, counts = self._shapes(place)
-        program = self._batched(self._init, "map", "any")
-        return jax.eval_shape(program, (data, ()), runs, (), counts)[1]
+        return self._stacked_states(place.slots * len(place.devices))
+
+    def _stacked_states(self, count: int) -> Any:
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype),
+            self._state_shape,
+        )
+
+    @cached_property
+    def _state_shape(self) -> Any:
+        """The state of one run, as shapes; traced once, weak networks and all."""
+        run = {"settings": self._own(0)}
+        return jax.eval_shape(self._init, self.data_shapes(), (), run, ())[1]
 
     def operations(self) -> dict[str, float]:
         """Floating-point operations of the matrix products of a step of one run, and of
@@ -313,11 +327,8 @@ class Chunk:
         self.place = sweep.layout(len(members), program.devices, capacity)
         self._counts = self.place.counts()
         which = program.data_of[members]
-        room = program.room(self.place)
-        numbers, local = self.place.deal(which, room)
-        self.order: sweep.Order = "any"
-        if mode != "map":
-            self.order = self.place.order_of(local, room)
+        numbers, local = self.place.deal(which, program.room(self.place))
+        self.order: sweep.Order = program.order(mode, self.place, members)
         held = program.datasets(numbers)
         self._data = self.place.local([[held[n] for n in own] for own in numbers])
         self._runs = self.place.place(program.inputs(members, local))

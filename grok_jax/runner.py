@@ -250,6 +250,7 @@ class Sweeper:
         here = self.position
         here.living, here.waiting = here.waiting, []
         here.at, here.index = here.waiting_at, here.waiting_index
+        here.room = 0  # that of the others, some of whom have left, may be too small
         self._resumed, self._waiting = self._waiting, {}
 
     def _run_chunk(self, program: GroupProgram, capacity: int) -> None:

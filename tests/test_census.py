@@ -169,8 +169,22 @@ def test_a_copy_of_shared_data_for_each_run_is_found():
     assert copies((None, 0, 0, None), asked)
     arguments = (data, x, asked, 5)
     assert census.batched_conditionals(fn, (None, 0, 0, None), *arguments) == 1
-    gathered = compiled(jax.vmap(lambda x, i: data[None][i] @ x), x, jnp.zeros(3, int))
+    look_up = jax.vmap(lambda sets, x, i: sets[i] @ x, (None, 0, 0))
+    gathered = compiled(look_up, data[None], x, jnp.zeros(3, int))
     assert gathered.copies_of(Shape("f32", (50, 6)), runs=3)
+
+
+def test_a_bias_that_is_spread_over_results_of_the_datas_shape_is_no_copy_of_data():
+    def fn(data, bias):
+        return jnp.sort(jnp.broadcast_to(bias[None], data.shape)), data.sum()
+
+    data, biases = jnp.ones((50, 6)), jnp.ones((3, 6))
+    program = compiled(jax.vmap(fn, (None, 0)), data, biases)
+    assert not program.copies_of(Shape("f32", data.shape), runs=3)
+    gathered = compiled(
+        lambda x: jnp.sort(jnp.broadcast_to(x[None], (3, 50, 6)), 1), data
+    )
+    assert gathered.copies_of(Shape("f32", data.shape), runs=3)
 
 
 def test_conditionals_within_loops_are_compared_too():
