@@ -7,6 +7,7 @@ a few timed steps            -> seconds on this machine
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -14,7 +15,7 @@ import numpy as np
 
 from grok_jax import sweep, train
 from grok_jax.grid import Group
-from grok_jax.programs import PIECES, Chunk, GroupProgram, Plan
+from grok_jax.programs import PIECES, Chunk, GroupProgram, Plan, make_pieces
 from grok_jax.settings import SettingError
 from grok_jax.types import Device
 
@@ -108,7 +109,7 @@ class Estimate:
     seconds: float  # in all, if no run ends early
 
 
-def estimate(plan: Plan, group: Group, engine: Engine, steps: int = 20) -> Estimate:
+def estimate(plan: Plan, group: Group, engine: Engine) -> Estimate:
     """Compiles a group, begins a chunk of it (whose weak networks are trained) and
     times a few of its steps and measurements."""
     devices = engine.devices or tuple(jax.local_devices())
@@ -122,26 +123,45 @@ def estimate(plan: Plan, group: Group, engine: Engine, steps: int = 20) -> Estim
     beginning = time.perf_counter() - started  # data, weak networks
     compiled = program.compiled(mode, chunk.place, chunk.order)
 
-    def seconds(steps: int, records: int) -> float:
-        fill = PIECES - records
-        lengths = np.full(records, steps // records, np.int32)
-        pieces = train.Pieces(
-            np.asarray(0, np.int32),
-            np.pad(lengths, (0, fill)),
-            np.pad(np.zeros(records, np.int32), (0, fill), constant_values=-1),
-        )
+    def seconds(pieces: train.Pieces) -> float:
         started = time.perf_counter()
         chunk.state, new = compiled(*chunk.arguments(pieces))
         jax.block_until_ready(new)
         return time.perf_counter() - started
 
-    seconds(1, 1)  # warm
-    one_record, many_records = seconds(0, 1), seconds(0, 5)
-    a_record = max((many_records - one_record) / 4, 0.0)
-    a_step = max((seconds(steps, 1) - one_record) / steps, 1e-9)
+    seconds(make_pieces(program.steps, 0, 0, 0))  # warm
+    probe = _by_records if program.adaptive else _by_steps
+    a_step, a_record = probe(program.steps, seconds)
     chunks = -(-len(group.members) // size)
     training = a_step * int(program.steps[-1]) + a_record * len(program.steps)
     total = chunks * (beginning + training)
     return Estimate(
         mode, size, needed(program, mode, chunk.place), a_step / count, total
     )
+
+
+def _by_steps(
+    _: np.ndarray, seconds: Callable[[train.Pieces], float], steps: int = 20
+) -> tuple[float, float]:
+    """Seconds of a step and of a record."""
+
+    def of(steps: int, records: int) -> float:
+        fill = (0, PIECES - records)
+        lengths = np.pad(np.full(records, steps // records, np.int32), fill)
+        index = np.pad(np.zeros(records, np.int32), fill, constant_values=-1)
+        return seconds(train.Pieces(np.asarray(0, np.int32), lengths, index))
+
+    one_record, many_records = of(0, 1), of(0, 5)
+    a_record = max((many_records - one_record) / 4, 0.0)
+    return max((of(steps, 1) - one_record) / steps, 1e-9), a_record
+
+
+def _by_records(
+    steps: np.ndarray, seconds: Callable[[train.Pieces], float]
+) -> tuple[float, float]:
+    """The same where dynamics choose their own steps: the way from record to record,
+    not its length, is what costs. Seconds of a step are those of all records, shared
+    out."""
+    first = make_pieces(steps, 0, 1, int(steps[-1]))
+    a_record = seconds(first) / max(1, int((first.index >= 0).sum()))
+    return a_record * len(steps) / max(1, int(steps[-1])), 0.0

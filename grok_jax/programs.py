@@ -86,6 +86,11 @@ class GroupProgram:
         self._held: dict[int, Dataset] = {}
         self._compiled: dict[Any, Any] = {}
 
+    @property
+    def adaptive(self) -> bool:
+        """Whether the dynamics choose their own steps, so that a step has no cost."""
+        return build.Parts(self.group.settings).model.adaptive
+
     def settings_of(self, member: int) -> dict[str, Any]:
         """The settings of one run as plain numbers."""
         own = {path: values[member] for path, values in self.group.traced.items()}

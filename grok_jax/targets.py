@@ -341,7 +341,8 @@ def of_group(
     Where the compiler reckons with time, a step of all runs that fit is compiled by
     itself: in the whole program every loop counts as one turn. What happens now and
     then, as a shuffle, counts as if it did at every step. So does what does not last:
-    operations at their best rate, one after the other.
+    operations at their best rate, one after the other. Adaptive dynamics, which choose
+    their own steps, have no such time.
 
     Raises: as `of_function`.
     """
@@ -355,7 +356,7 @@ def of_group(
 
     segment = report(program.lowered_segment, count)
     step = None
-    if segment.at_best is not None:
+    if segment.at_best is not None and not program.adaptive:
         step = report(program.lowered_step, segment.at_once)
     initial = report(program.lowered_initial, segment.at_once)
     return GroupReport(initial, segment, step)

@@ -64,6 +64,7 @@ class Model(NamedTuple):
     dynamics: Callable[..., Dynamics] | None = None
     """(x, y, learning_rate=, output_scale=) -> Dynamics on all examples, for a model
     that carries its own."""
+    adaptive: bool = False  # dynamics that take what accuracy asks for, not every step
     prepare: Callable[[Params, Dataset], Params] | None = None
     """What the initial parameters become once the data are known."""
 

@@ -658,3 +658,18 @@ def test_the_estimate_of_a_group_names_what_it_would_take(resolved):
     estimate = planning.estimate(plan, group, planning.Engine(mode="map"))
     assert (estimate.mode, estimate.chunk) == ("map", 6)
     assert estimate.bytes > 0 and estimate.seconds > 0
+
+
+@pytest.mark.parametrize("records", [20, 100])
+def test_the_estimate_of_a_flow_goes_by_its_records(resolved, monkeypatch, records):
+    """Every call takes one second here, however many steps it makes."""
+    layer = dict(model=dict(name="committee_flow"), train=dict(steps=10**5))
+    plan = resolved(layer, dict(train=dict(records=records))).plan
+    (group,) = plan.groups()
+    clock = itertools.count()
+    monkeypatch.setattr(planning.time, "perf_counter", lambda: next(clock))
+    estimate = planning.estimate(plan, group, planning.Engine(mode="map"))
+    steps = train.record_steps(10**5, records, "log")
+    timed = min(programs.PIECES, len(steps) - 1)
+    assert estimate.seconds == pytest.approx(1 + len(steps) / timed)
+    assert estimate.seconds_per_run_step == pytest.approx(len(steps) / timed / 10**5)

@@ -176,6 +176,23 @@ def test_time_is_that_of_one_step_alone_where_the_compiler_reckons(group):
     assert step.program.census()["product"] < report.segment.program.census()["product"]
 
 
+@pytest.mark.parametrize("name", ["committee_dynamics", "committee_flow"])
+def test_a_step_is_timed_only_where_every_step_costs_the_same(
+    resolved, monkeypatch, name
+):
+    plan = resolved(dict(model=dict(name=name))).plan
+    program = timing.program_of(plan, plan.groups()[0], HERE.devices[:1])
+    whole = targets._report
+
+    def reckons(*arguments):
+        return whole(*arguments)._replace(at_best=1.0)
+
+    monkeypatch.setattr(targets, "_report", reckons)
+    target = HERE._replace(devices=HERE.devices[:1])
+    step = targets.of_group(program, target).step
+    assert (step is None) == (name == "committee_flow")
+
+
 def test_nothing_is_made_of_what_is_only_lowered(group):
     place = sweep.layout(3, HERE.devices)
     for lower in (group.lowered_initial, group.lowered_segment, group.lowered_step):

@@ -321,4 +321,5 @@ def exact_flow(
 
         return flow(move, rtol=rtol, atol=atol)
 
-    return exact_dynamics(width=width, epsilon=epsilon)._replace(dynamics=dynamics)
+    model = exact_dynamics(width=width, epsilon=epsilon)
+    return model._replace(dynamics=dynamics, adaptive=True)
