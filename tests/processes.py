@@ -12,6 +12,27 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 K3 = ROOT / "experiments" / "lazy_to_rich" / "k3_laziness.py"
 PROGRAM = (sys.executable, "-B", "-m", "grok_jax.launch")
+ENDING = """
+import os, sys, threading
+from grok_jax import launch, watch
+
+share, number, seconds = float(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+timer = threading.Timer(seconds, os.kill, (os.getpid(), number))
+show = watch.Watch.show
+
+def ending(self, progress):
+    show(self, progress)
+    done = progress.run_steps / progress.run_steps_total
+    if done >= share and timer.ident is None:
+        timer.start()
+    if done >= share + 0.1 or (done >= share and not seconds):
+        timer.join()
+
+watch.Watch.show = ending
+sys.exit(launch.main(["launch", *sys.argv[4:]]))
+"""
+"""The launcher, which sends itself a signal so many seconds after that share of its
+steps: however slow the machine is, it does not come to its end before."""
 
 
 def start(arguments, *, limit=None, environment=None, program=PROGRAM):
@@ -31,6 +52,13 @@ def start(arguments, *, limit=None, environment=None, program=PROGRAM):
     if limit:
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
     return process
+
+
+def start_ending(arguments, share, number, seconds=0.0):
+    """The launcher, which sends itself the signal `number` so many seconds after that
+    share of its steps, and before a tenth more of them is done."""
+    ending = (share, int(number), seconds)
+    return start([*ending, *arguments], program=(sys.executable, "-B", "-c", ENDING))
 
 
 def start_several(count, arguments, **how):

@@ -1,8 +1,6 @@
 """The command line, end to end: every test starts the real launcher, in this process
 or, where signals and limits are at stake, in one of its own."""
 
-import contextlib
-import json
 import os
 import random
 import re
@@ -69,25 +67,11 @@ def copy_of(tmp_path):
     return copy
 
 
-def wait_for_share(process, workdir, share):
-    """Returns when `process` has done that share of its steps."""
-    begun, progress = time.time(), workdir / "progress.json"
-    while process.poll() is None:
-        with contextlib.suppress(FileNotFoundError):
-            now = json.loads(progress.read_text())
-            if now["at"] > begun and now["run_steps"] >= share * now["run_steps_total"]:
-                return
-        time.sleep(0.005)
-    pytest.fail(f"ended with {process.returncode}: {process.communicate()}")
-
-
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
     """(workdir, exit status, output) of LONG stopped by SIGTERM on its way."""
     workdir = tmp_path_factory.mktemp("stopped") / "run"
-    process = processes.start(line(workdir, *LONG)[1:])
-    wait_for_share(process, workdir, 0.3)
-    process.terminate()
+    process = processes.start_ending(line(workdir, *LONG)[1:], 0.3, signal.SIGTERM)
     output, _ = process.communicate()
     return workdir, process.returncode, output
 
@@ -232,9 +216,10 @@ def test_killed_at_random_moments_and_started_again_it_ends_in_the_same_bits(
 ):
     workdir, chance = tmp_path / "run", random.Random(0)
     for share in (0.02, 0.35, 0.65):
-        process = processes.start(line(workdir, *LONG)[1:])
-        wait_for_share(process, workdir, share + 0.2 * chance.random())
-        process.kill()
+        share, seconds = share + 0.2 * chance.random(), 0.1 * chance.random()
+        process = processes.start_ending(
+            line(workdir, *LONG)[1:], share, signal.SIGKILL, seconds
+        )
         process.communicate()
         assert process.returncode == -signal.SIGKILL
         assert not (workdir / "results.nc").exists()
