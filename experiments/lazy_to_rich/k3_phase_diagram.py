@@ -11,7 +11,9 @@ predictor at step 0 grows with alpha and epsilon, and its decay hides everything
 
 t_train is the time at which train loss is 5% of its start, t_test that at which the
 population risk is half-way from its peak to its last value, if that is less than half
-of the peak. A run ends when its risk is 1e-4; that is then its last value.
+of the peak. A run ends when its train loss is 1e-7, where gradient flow moves no more:
+from there to 60,000 steps the risk fell by 2.4% at most in 8 of 9 cells that were tried
+with other data, and from 1.0e-4 to 0.7e-4 in the ninth.
 
 `cpu`: 12 x 12 cells. `paper`: 100 x 100. The other diagram is that of
 `--config.centered=false`.
@@ -44,7 +46,7 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="gradient_descent", learning_rate=0.5, rule="lazy"),
         observe=dict(population_risk={}),
         train=dict(steps=60_000, records=100),
-        stop=dict(metric="population_risk", threshold=1e-4),
+        stop=dict(metric="train_loss", threshold=1e-7),
         engine=dict(runs_per_chunk=1000),
     )
     smoke = dict(
