@@ -1,6 +1,5 @@
 """The stabilised integration against exact solutions, and that cuts leave no trace."""
 
-import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -9,11 +9,17 @@ dynamics over 60,000 steps' time; one seed. The alphas are the authors' 2^-5..2^
 their target (b.x)^2, which are 2^-6..2^4 for (b.x)^2 / 2. Centred, since otherwise the
 predictor at step 0 grows with alpha and epsilon, and its decay hides everything else.
 
-t_train is the time at which train loss is 5% of its start, t_test that at which the
-population risk is half-way from its peak to its last value, if that is less than half
-of the peak. A run ends when its train loss is 1e-7, where gradient flow moves no more:
-from there to 60,000 steps the risk fell by 2.4% at most in 8 of 9 cells that were tried
-with other data, and from 1.0e-4 to 0.7e-4 in the ninth.
+t_train and t_test are the times at which train loss and population risk have gone 95%
+of their way down: from the start to 0, and from the peak to the last value. A cell
+whose risk ends above half of its peak has not generalised. A run ends when its train
+loss is 1e-7, where gradient flow moves no more: from there to 60,000 steps the risk
+fell by 2.4% at most in 8 of 9 cells that were tried with other data, and from 1.0e-4 to
+0.7e-4 in the ninth.
+
+Corrected after a run of 12 x 12 cells at seed 0, before that of seed 1, which decides:
+t_test was half-way from the peak, against 95% for t_train, which made the delay of all
+100 cells that generalise negative; K3p6 was of alpha >= 1, where at epsilon 1 nothing
+generalises and there is no delay to speak of.
 
 `cpu`: 12 x 12 cells. `paper`: 100 x 100. The other diagram is that of
 `--config.centered=false`.
@@ -24,13 +30,15 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 
 from grok_jax import measures, plot
 from grok_jax.claims import Claim
 from grok_jax.config import choose_preset, logspace, make_config
 
+FALLEN = 0.95
+"""How much of its way down a loss has gone at its time."""
 SHARE = 0.95
 """Of the rows or columns of the diagram for which a claim must hold."""
 RANK = 0.9
@@ -62,7 +70,7 @@ def get_config(preset: str = "cpu"):
 def axes(count: int) -> dict[str, tuple[float, ...]]:
     """`count` output scales by `count` epsilons, and the one seed."""
     return {
-        "seed": (0,),
+        "seed": (1,),
         "output_scale": logspace(2.0**-6, 2.0**4, count),
         "epsilon": logspace(0.25, 4.0, count),
     }
@@ -75,12 +83,12 @@ def delays(results: xr.Dataset) -> xr.DataArray:
     risk = results.population_risk.transpose("epsilon", "output_scale", "step")
     train = results.train_loss.transpose(*risk.dims).values
     steps = results.step.values
-    t_train = measures.first_step_falling(steps, train, 0.05 * train[..., 0])
+    t_train = measures.first_step_falling(steps, train, (1 - FALLEN) * train[..., 0])
     peak = measures.peak(steps, risk.values)
     top, last = np.asarray(peak.value), np.asarray(peak.last)
     before = steps < np.asarray(peak.step)[..., None]
     after = np.where(before, np.inf, risk.values)
-    t_test = measures.first_step_falling(steps, after, (top + last) / 2)
+    t_test = measures.first_step_falling(steps, after, top - FALLEN * (top - last))
     t_test = np.where(last < top / 2, np.asarray(t_test), np.nan)
     return risk.isel(step=0, drop=True).copy(
         data=np.asarray(measures.delay(t_train, t_test))
@@ -137,10 +145,11 @@ def claims(results: xr.Dataset) -> list[Claim]:
     alphas, epsilons = results.output_scale.values, results.epsilon.values
     one = alphas[np.abs(np.log(alphas)).argmin()]
     lazy, very_lazy = alphas[alphas >= 1], alphas[alphas >= 4]
+    rich = alphas[alphas <= 0.25]
     small = np.asarray(delay.sel(output_scale=alphas[0]) / delay.sel(output_scale=one))
     removed = share_of(small, lambda ratio: ratio <= 0.05)
-    row = delay.sel(epsilon=1.0, method="nearest").sel(output_scale=lazy)
-    slope = float(measures.power_law(lazy, np.asarray(row)).slope)
+    row = delay.sel(epsilon=1.0, method="nearest").sel(output_scale=rich)
+    slope = float(measures.power_law(rich, np.asarray(row)).slope)
     ended = int(results.diverged.sum())
     return [
         ranked(
@@ -181,7 +190,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
         Claim(
             "K3p6",
             "ours",
-            "in the lazy half (alpha >= 1, epsilon 1) the delay is proportional to "
+            "in the rich part (alpha <= 1/4, epsilon 1) the delay is proportional to "
             "alpha, as the speed at which the kernel moves is to 1 / alpha",
             "slope of log delay on log alpha from 0.8 to 1.25",
             slope,
@@ -201,13 +210,18 @@ def claims(results: xr.Dataset) -> list[Claim]:
 def figure(results: xr.Dataset) -> Figure:
     drawing, panels = plot.panels(1, 2, 5.0, 4.0)
     delay = delays(results)
-    never = np.isinf(delay.values)
+    never = xr.zeros_like(delay).where(np.isinf(delay))
     known = delay.where(~np.isinf(delay)).clip(min=1)
-    draw(drawing, panels[0, 0], known, "delay t_test - t_train (steps; 1 and less: 1)")
-    panels[0, 0].contourf(
-        delay.output_scale, delay.epsilon, never, [0.5, 1.5], colors="0.8"
+    draw(drawing, panels[0, 0], known, "t_test - t_train (steps; 1 and less: 1)")
+    panels[0, 0].pcolormesh(
+        never.output_scale,
+        never.epsilon,
+        never,
+        cmap=ListedColormap(["0.8"]),
+        shading="nearest",
+        rasterized=True,
     )
-    panels[0, 0].set_title("delay (grey: no generalisation, white: no memorisation)")
+    panels[0, 0].set_title("delay (grey: no generalisation)")
     draw(drawing, panels[0, 1], last_risk(results), "last test loss")
     panels[0, 1].set_title("test loss where the run ends")
     return drawing
