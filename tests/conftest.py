@@ -6,8 +6,19 @@ The fixtures below are functions, so that a test says in one line which run it m
 import atexit
 import contextlib
 import logging
+import os
 import shutil
 import tempfile
+
+# A program that a test compiled before, here or in another process of this session, is
+# read back: the sweeps of the tests repeat a few programs, and compiling is most of
+# their time. Launchers that tests start find it too.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.mkdtemp(prefix="grok_jax_tests_")
+    atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax
 
@@ -18,14 +29,6 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 assert len(jax.local_devices()) == 2  # and from here on they are what they are
 
-# A program that this process compiled before is read back instead of compiled again:
-# the sweeps of the tests repeat a few programs, and compiling is most of their time.
-_CACHE = tempfile.mkdtemp(prefix="grok_jax_tests_")
-atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
-jax.config.update("jax_compilation_cache_dir", _CACHE)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
 import matplotlib  # noqa: E402
 
 matplotlib.use("Agg")
@@ -34,7 +37,7 @@ import jax.monitoring  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from grok_jax import build, config, planning, runner, train  # noqa: E402
+from grok_jax import build, config, planning, runner, sweep, train  # noqa: E402
 
 logging.getLogger("orbax").setLevel(logging.ERROR)
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -57,6 +60,28 @@ def _note(event, duration, **about):
 
 
 jax.monitoring.register_event_duration_secs_listener(_note)
+
+
+@pytest.fixture(autouse=True)
+def quick_to_compile(request, monkeypatch):
+    """Most of a test's time is compilation, so that little is optimised, but in tests
+    that are marked `optimised`: those that compare bits of different programs, start
+    launchers of their own, or look at what was compiled."""
+    if request.node.get_closest_marker("optimised"):
+        yield
+        return
+    options = sweep.compiler_options
+
+    def quick(devices, deterministic=True):
+        own = options(devices, deterministic)
+        if devices[0].platform != "cpu":
+            return own
+        return {**(own or {}), "xla_cpu_use_fusion_emitters": False}
+
+    monkeypatch.setattr(sweep, "compiler_options", quick)
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from rich.console import Console
 
 ARGUMENTS = (
     f"--config={K3}:smoke",
+    "--config.model.name=committee_dynamics",  # compiles faster than the flow
     "--config.engine.mode=map",
     "--config.engine.devices=2",
     "--config.engine.runs_per_chunk=2",

@@ -59,7 +59,7 @@ WIDE = (
 )
 """Runs that end early leave most of a large results.nc NaN, and checkpoints small."""
 SLOW = (
-    *ARGUMENTS[:3],
+    *ARGUMENTS[:4],
     "--config.engine.segment_seconds=60",
     "--config.engine.checkpoint_seconds=0.2",
     "--config.train.steps=100000",
@@ -73,6 +73,7 @@ SLOW = (
 """Two runs whose later segments have tens of thousands of steps."""
 MANY = (
     f"--config={K3}:smoke",
+    "--config.model.name=committee_dynamics",  # compiles faster than the flow
     "--config.engine.mode=map",
     "--config.engine.devices=2",
     "--config.train.steps=300",

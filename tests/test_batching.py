@@ -289,6 +289,7 @@ class Device:
         patch.setattr(programs.Chunk, "arguments", arguments)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("most", [1, 2, 5])
 def test_where_memory_runs_out_the_chunk_is_halved_and_the_log_says_so(
     run_sweep, assert_identical, most, monkeypatch
@@ -303,6 +304,7 @@ def test_where_memory_runs_out_the_chunk_is_halved_and_the_log_says_so(
     assert_identical(results.data_vars, expected.data_vars)
 
 
+@pytest.mark.optimised
 def test_memory_that_runs_out_later_costs_what_came_after_the_last_host_copy(
     run_sweep, assert_identical, monkeypatch
 ):

@@ -50,6 +50,7 @@ def test_a_sort_is_counted_where_it_stands():
     assert own.census()["conditional"] == 0
 
 
+@pytest.mark.optimised
 def test_a_gradient_of_a_look_up_scatters_and_one_by_a_product_does_not():
     rows = jnp.array([3, 1, 3])
 

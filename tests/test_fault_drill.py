@@ -17,6 +17,8 @@ import xarray as xr
 
 from grok_jax import record
 
+pytestmark = pytest.mark.optimised
+
 
 @pytest.fixture
 def pair(tmp_path):

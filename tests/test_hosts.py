@@ -10,8 +10,15 @@ from processes import K3, ends, newest, places, wait_for_checkpoint
 from grok_jax import hosts, launch, record
 from grok_jax.settings import SettingError
 
-SHORT = ("--config.sweep.seed=(0,1,2)", "--config.engine.mode=map")
+pytestmark = pytest.mark.optimised
+
+SHORT = (
+    "--config.model.name=committee_dynamics",  # compiles faster than the flow
+    "--config.sweep.seed=(0,1,2)",
+    "--config.engine.mode=map",
+)
 LONG = (
+    SHORT[0],
     "--config.sweep.seed=(0,1)",
     "--config.engine.mode=map",
     "--config.train.steps=8000",

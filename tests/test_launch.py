@@ -18,8 +18,11 @@ from processes import K3, ROOT
 from grok_jax import checkpoint, launch, record, watch
 from grok_jax import claims as claims_lib
 
+pytestmark = pytest.mark.optimised
+
 AXES = {"epsilon", "output_scale", "seed"}
 LONG = (
+    "--config.model.name=committee_dynamics",  # compiles faster than the flow
     "--config.train.steps=8000",
     "--config.train.records=20",
     "--config.input_dim=48",

@@ -421,6 +421,7 @@ def test_block_size_does_not_matter(kind, budget):
     assert_same(run(x[:5], x, block_size=7), expected[:5])
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("block_size", [None, 100])
 @pytest.mark.parametrize("kind", ["trace", "full"])
 def test_kernel_of_one_set_is_exactly_symmetric(kind, block_size):

@@ -27,11 +27,14 @@ from grok_jax import checkpoint, launch, record, remote, report
 from grok_jax.checkpoint import CheckpointError
 from grok_jax.record import RecordError, Workdir
 
+pytestmark = pytest.mark.optimised
+
 pytest.importorskip("upath", reason="needs universal_pathlib (pip install .[test])")
 
 ROOT = Path(__file__).parents[1]
 K3 = ROOT / "experiments" / "lazy_to_rich" / "k3_laziness.py"
 SHORT = (
+    "--config.model.name=committee_dynamics",  # compiles faster than the flow
     "--config.train.steps=30",
     "--config.train.records=20",
     "--config.input_dim=6",

@@ -13,6 +13,8 @@ from grok_jax.checkpoint import CheckpointError
 from grok_jax.grid import Axis, Grid
 from grok_jax.settings import SettingError
 
+pytestmark = pytest.mark.optimised
+
 DEVICES = jax.local_devices()
 COLLECTIVES = (
     "all-reduce",

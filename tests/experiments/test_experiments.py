@@ -4,7 +4,6 @@ import ast
 import re
 from pathlib import Path
 
-import jax
 import pytest
 
 from grok_jax import config, launch, programs, record, report
@@ -72,17 +71,7 @@ def skip_without_data(path):
         pytest.skip(f"set GROK_JAX_DATA to a folder with the data: {error}")
 
 
-@pytest.fixture
-def quick_to_compile():
-    """Most of a smoke run is compilation: none of it is optimised here."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @every_experiment
-@pytest.mark.usefixtures("quick_to_compile")
 def test_smoke_runs_to_its_end(path, tmp_path):
     skip_without_data(path)
     workdir = record.Workdir(tmp_path / "run")
