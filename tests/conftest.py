@@ -62,26 +62,30 @@ def _note(event, duration, **about):
 jax.monitoring.register_event_duration_secs_listener(_note)
 
 
-@pytest.fixture(autouse=True)
-def quick_to_compile(request, monkeypatch):
+OPTIMISED = sweep.compiler_options
+
+
+def quick_options(devices, deterministic=True):
+    """Those of `sweep.compiler_options`; in a quick test a CPU compiles loops apart."""
+    own = OPTIMISED(devices, deterministic)
+    quick = jax.config.read("jax_disable_most_optimizations")
+    if not quick or devices[0].platform != "cpu":
+        return own
+    return {**(own or {}), "xla_cpu_use_fusion_emitters": False}
+
+
+sweep.compiler_options = quick_options
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
     """Most of a test's time is compilation, so that little is optimised, but in tests
     that are marked `optimised`: those that compare bits of different programs, start
     launchers of their own, or look at what was compiled."""
-    if request.node.get_closest_marker("optimised"):
-        yield
-        return
-    options = sweep.compiler_options
-
-    def quick(devices, deterministic=True):
-        own = options(devices, deterministic)
-        if devices[0].platform != "cpu":
-            return own
-        return {**(own or {}), "xla_cpu_use_fusion_emitters": False}
-
-    monkeypatch.setattr(sweep, "compiler_options", quick)
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    quick = item.get_closest_marker("optimised") is None
+    if quick != jax.config.read("jax_disable_most_optimizations"):
+        jax.config.update("jax_disable_most_optimizations", quick)
+        jax.clear_caches()  # programs compiled the other way are not to be found
 
 
 @pytest.fixture(scope="session")

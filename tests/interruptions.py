@@ -57,14 +57,18 @@ def interrupted(drill, number):
         if early >= count // 2 and not numbers(workdir):
             wait(process, lambda w=workdir: numbers(w), "a first checkpoint")
             seconds -= drill.timeline.progress
+        came = None
         if runs_until(drill, process, workdir, since, moment, seconds):
-            phase, had = hit(drill, process, number, workdir, since, moment)
+            came = hit(drill, process, number, workdir, since, moment)
+        else:
+            finished(process)
+        if came:
+            phase, had = came
             where[phase] = where.get(phase, 0) + 1
             early += not had
             if phase == DRAWING:
                 workdir = to_the_end(drill, workdir)
         else:
-            finished(process)
             drill.require_same(workdir)
             workdir = None
     if workdir is not None:
@@ -111,7 +115,8 @@ def expected(drill, workdir):
 
 
 def hit(drill, process, number, workdir, since, moment):
-    """Sends the signal; (where it came, whether there was a checkpoint)."""
+    """Sends the signal; (where it came, whether there was a checkpoint), or None where
+    the launch was done before it came."""
     phase, before = phase_of(workdir, since), numbers(workdir)
     process.send_signal(number)
     sent = time.monotonic()
@@ -129,6 +134,8 @@ def hit(drill, process, number, workdir, since, moment):
         said=last(said),
     )
     if number == signal.SIGKILL:
+        if status == 0:
+            return None
         require(status == -signal.SIGKILL, "it was killed", status, said)
     else:
         complete = (workdir / "figures" / "figure.png").exists()

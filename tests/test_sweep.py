@@ -13,6 +13,8 @@ import pytest
 
 from grok_jax import memory, sweep
 
+pytestmark = pytest.mark.optimised
+
 DEVICES = jax.local_devices()
 X = np.random.default_rng(0).standard_normal((11, 5)).astype(np.float32)
 COLLECTIVES = (
