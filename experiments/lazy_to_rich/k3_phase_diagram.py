@@ -21,6 +21,13 @@ t_test was half-way from the peak, against 95% for t_train, which made the delay
 100 cells that generalise negative; K3p6 was of alpha >= 1, where at epsilon 1 nothing
 generalises and there is no delay to speak of.
 
+What the failed claims show at `cpu`: K3p2: of the cells with alpha >= 1 those of larger
+epsilon do not generalise in 60,000 steps, which counts as the longest delay. K3p3: at
+alpha 4.5 the last loss grows with epsilon; at 8.5 and 16 it does so up to epsilon 0.9
+and falls beyond. K3p4: it grows with alpha, by a factor of 5,000, where the paper's
+falls; that is not precision, and which setting makes it is open. K3p5 fails at epsilon
+>= 2.4, where the delay at alpha 1.3 is short too.
+
 `cpu`: 12 x 12 cells. `paper`: 100 x 100. The other diagram is that of
 `--config.centered=false`.
 """
