@@ -47,7 +47,8 @@ def coefficients(stages: int) -> np.ndarray:
     w0 = 1 + DAMPING / stages**2
     unit = np.eye(stages + 1)
     t, dt, ddt = (
-        chebyshev.chebval(w0, chebyshev.chebder(unit, m, axis=1).T) for m in range(3)
+        np.asarray(chebyshev.chebval(w0, chebyshev.chebder(unit, m, axis=1).T))
+        for m in range(3)
     )
     w1 = dt[-1] / ddt[-1]
     b = ddt[2:] / dt[2:] ** 2
@@ -135,7 +136,6 @@ class Reached(NamedTuple):
     until: Array  # where the next step is to end
     control: tuple
     direction: Array  # [n], of the power iteration
-    evaluations: Array  # int32 [], of the velocity so far
 
 
 def flow(
@@ -165,8 +165,7 @@ def flow(
         # Not the velocity, whose share of some direction may be exactly 0.
         lot = jax.random.normal(jax.random.key(0), y.shape, y.dtype)
         lot = lot / jnp.linalg.norm(lot)
-        two = jnp.full((), 2, jnp.int32)
-        return Reached(now, now, jnp.asarray(until), state, lot, two)
+        return Reached(now, now, jnp.asarray(until), state, lot)
 
     def step(move: Velocity, now: Reached) -> Reached:
         last = now.end
@@ -181,8 +180,7 @@ def flow(
             last.time, until, last.y, new.y, None, error, ORDER, now.control
         )
         then = jnp.asarray(then)
-        spent = now.evaluations + stages + 1
-        taken = Reached(last, new, then, state, direction, spent)
+        taken = Reached(last, new, then, state, direction)
         refused = taken._replace(start=now.start, end=last)
         chosen = tree.select(jnp.asarray(keep), taken, refused)
         shorter = jnp.where(keep, True, then < until)  # else refused for ever
