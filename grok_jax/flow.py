@@ -138,6 +138,21 @@ class Reached(NamedTuple):
     direction: Array  # [n], of the power iteration
 
 
+def parameters_at(now: Reached, time: Array) -> Array:
+    """The parameters [n] at a time within the last step, by cubic Hermite."""
+    start, end = now.start, now.end
+    h = end.time - start.time
+    course = diffrax.ThirdOrderHermitePolynomialInterpolation(
+        t0=start.time,
+        t1=end.time,
+        y0=start.y,
+        y1=end.y,
+        k0=h * start.v,
+        k1=h * end.v,
+    )
+    return jnp.where(time > start.time, course.evaluate(time), start.y)
+
+
 def flow(
     velocity: Callable[[Params], Params], *, rtol: Scalar, atol: Scalar
 ) -> Dynamics:
@@ -193,19 +208,6 @@ def flow(
             )
         )
 
-    def at(now: Reached, time: Array) -> Array:
-        start, end = now.start, now.end
-        h = end.time - start.time
-        course = diffrax.ThirdOrderHermitePolynomialInterpolation(
-            t0=start.time,
-            t1=end.time,
-            y0=start.y,
-            y1=end.y,
-            k0=h * start.v,
-            k1=h * end.v,
-        )
-        return jnp.where(time > start.time, course.evaluate(time), start.y)
-
     def advance(
         params: Params, now: Reached, start: Scalar, count: Scalar
     ) -> tuple[Params, Reached]:
@@ -214,6 +216,6 @@ def flow(
         now = jax.lax.while_loop(
             lambda now: now.end.time < time, lambda now: step(move, now), now
         )
-        return shaped(at(now, time)), now
+        return shaped(parameters_at(now, time)), now
 
     return Dynamics(init, advance)

@@ -62,12 +62,12 @@ def _note(event, duration, **about):
 jax.monitoring.register_event_duration_secs_listener(_note)
 
 
-OPTIMISED = sweep.compiler_options
+_compiler_options = sweep.compiler_options
 
 
 def quick_options(devices, deterministic=True):
     """Those of `sweep.compiler_options`; in a quick test a CPU compiles loops apart."""
-    own = OPTIMISED(devices, deterministic)
+    own = _compiler_options(devices, deterministic)
     quick = jax.config.read("jax_disable_most_optimizations")
     if not quick or devices[0].platform != "cpu":
         return own

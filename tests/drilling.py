@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import processes
 import xarray as xr
-from processes import K3
+from processes import DESCENT, K3
 from rich.console import Console
 
 ARGUMENTS = (
     f"--config={K3}:smoke",
-    "--config.model.name=committee_dynamics",  # compiles faster than the flow
+    DESCENT,
     "--config.engine.mode=map",
     "--config.engine.devices=2",
     "--config.engine.runs_per_chunk=2",

@@ -44,7 +44,7 @@ from drilling import (
     wait,
 )
 from interruptions import interrupted
-from processes import K3
+from processes import DESCENT, K3
 from rich.console import Console
 from rich.table import Table
 
@@ -73,7 +73,7 @@ SLOW = (
 """Two runs whose later segments have tens of thousands of steps."""
 MANY = (
     f"--config={K3}:smoke",
-    "--config.model.name=committee_dynamics",  # compiles faster than the flow
+    DESCENT,
     "--config.engine.mode=map",
     "--config.engine.devices=2",
     "--config.train.steps=300",

@@ -11,6 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 K3 = ROOT / "experiments" / "lazy_to_rich" / "k3_laziness.py"
+DESCENT = "--config.model.name=committee_dynamics"
+"""K3 by descent, which compiles faster than the flow."""
 PROGRAM = (sys.executable, "-B", "-m", "grok_jax.launch")
 ENDING = """
 import os, sys, threading

@@ -5,7 +5,7 @@ import signal
 import numpy as np
 import processes
 import pytest
-from processes import K3, ends, newest, places, wait_for_checkpoint
+from processes import DESCENT, K3, ends, newest, places, wait_for_checkpoint
 
 from grok_jax import hosts, launch, record
 from grok_jax.settings import SettingError
@@ -13,12 +13,12 @@ from grok_jax.settings import SettingError
 pytestmark = pytest.mark.optimised
 
 SHORT = (
-    "--config.model.name=committee_dynamics",  # compiles faster than the flow
+    DESCENT,
     "--config.sweep.seed=(0,1,2)",
     "--config.engine.mode=map",
 )
 LONG = (
-    SHORT[0],
+    DESCENT,
     "--config.sweep.seed=(0,1)",
     "--config.engine.mode=map",
     "--config.train.steps=8000",

@@ -13,7 +13,7 @@ from pathlib import Path
 import processes
 import pytest
 import xarray as xr
-from processes import K3, ROOT
+from processes import DESCENT, K3, ROOT
 
 from grok_jax import checkpoint, launch, record, watch
 from grok_jax import claims as claims_lib
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.optimised
 
 AXES = {"epsilon", "output_scale", "seed"}
 LONG = (
-    "--config.model.name=committee_dynamics",  # compiles faster than the flow
+    DESCENT,
     "--config.train.steps=8000",
     "--config.train.records=20",
     "--config.input_dim=48",

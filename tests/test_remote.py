@@ -17,11 +17,11 @@ import threading
 import time
 import uuid
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from processes import DESCENT, K3
 
 from grok_jax import checkpoint, launch, record, remote, report
 from grok_jax.checkpoint import CheckpointError
@@ -31,10 +31,8 @@ pytestmark = pytest.mark.optimised
 
 pytest.importorskip("upath", reason="needs universal_pathlib (pip install .[test])")
 
-ROOT = Path(__file__).parents[1]
-K3 = ROOT / "experiments" / "lazy_to_rich" / "k3_laziness.py"
 SHORT = (
-    "--config.model.name=committee_dynamics",  # compiles faster than the flow
+    DESCENT,
     "--config.train.steps=30",
     "--config.train.records=20",
     "--config.input_dim=6",
