@@ -24,6 +24,13 @@ SAVING = 3
 """Copies of the states on the host while they are saved: gathered, and as orbax takes
 and writes them."""
 
+AT_ONCE = 2**29
+"""Bytes of the states of a chunk in `map` mode, where no size is asked for: runs go one
+after another there, so that a larger chunk is no faster, and each save holds all of it.
+"""
+PROBED = 4
+"""Runs on each device that are timed in `map` mode, for all of them."""
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -50,10 +57,15 @@ def needed(program: GroupProgram, mode: str, place: sweep.Layout) -> int:
     own = device_bytes(program, mode, place)
     if place.devices[0].platform != "cpu":
         return own
-    states = jax.tree.leaves(program.state_shapes(place))
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in states)
     _, segment = program.bytes(mode, place)
-    return max(own, segment.arguments + SAVING * size // len(place.devices))
+    size = state_bytes(program, place) // len(place.devices)
+    return max(own, segment.arguments + SAVING * size)
+
+
+def state_bytes(program: GroupProgram, place: sweep.Layout) -> int:
+    """Bytes of the states of all slots of a layout."""
+    states = jax.tree.leaves(program.state_shapes(place))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in states)
 
 
 def choose(program: GroupProgram, engine: Engine) -> tuple[str, int]:
@@ -67,8 +79,11 @@ def choose(program: GroupProgram, engine: Engine) -> tuple[str, int]:
     if mode == "auto":
         mode = sweep.mode_for(program.devices)
     count = len(program.group.members)
-    wanted = min(engine.runs_per_chunk or count, count)
-    return mode, _that_fit(program, engine, mode, wanted)
+    wanted = engine.runs_per_chunk or count
+    if mode == "map" and not engine.runs_per_chunk:
+        on_each = state_bytes(program, sweep.layout(1, program.devices))
+        wanted = max(AT_ONCE // on_each, 1) * len(program.devices)
+    return mode, _that_fit(program, engine, mode, min(wanted, count))
 
 
 def _budget(engine: Engine, devices: tuple[Device, ...]) -> int:
@@ -111,17 +126,25 @@ class Estimate:
 
 def estimate(plan: Plan, group: Group, engine: Engine) -> Estimate:
     """Compiles a group, begins a chunk of it (whose weak networks are trained) and
-    times a few of its steps and measurements."""
+    times a few of its steps and measurements; in `map` mode those of a few runs from
+    all over the grid, as the time goes with their number."""
     devices = engine.devices or tuple(jax.local_devices())
     program = GroupProgram(plan, group, devices, engine.deterministic)
     mode, size = choose(program, engine)
-    count = min(size, len(group.members))
+    runs = len(group.members)
+    count = min(size, runs)
+    if mode == "map":
+        count = min(count, PROBED * len(devices))
+    spread = np.arange(count) * runs // count
     program.initial(mode, sweep.layout(count, devices, size))
     started = time.perf_counter()  # compiled already
-    chunk = Chunk(program, np.arange(count), size, mode)
+    chunk = Chunk(program, spread, size, mode)
     jax.block_until_ready(chunk.state)
     beginning = time.perf_counter() - started  # data, weak networks
     compiled = program.compiled(mode, chunk.place, chunk.order)
+
+    def slots(runs: int) -> int:
+        return -(-runs // len(devices))
 
     def seconds(pieces: train.Pieces) -> float:
         started = time.perf_counter()
@@ -132,9 +155,12 @@ def estimate(plan: Plan, group: Group, engine: Engine) -> Estimate:
     seconds(make_pieces(program.steps, 0, 0, 0))  # warm
     probe = _by_records if program.adaptive else _by_steps
     a_step, a_record = probe(program.steps, seconds)
-    chunks = -(-len(group.members) // size)
+    whole, rest = divmod(runs, size)
+    times = whole + bool(rest)
+    if mode == "map":
+        times = (whole * slots(size) + slots(rest)) / slots(count)
     training = a_step * int(program.steps[-1]) + a_record * len(program.steps)
-    total = chunks * (beginning + training)
+    total = times * (beginning + training)
     return Estimate(
         mode, size, needed(program, mode, chunk.place), a_step / count, total
     )

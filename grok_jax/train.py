@@ -279,7 +279,8 @@ def segment(
             )
             return tree.select(state.alive, new, (state, blank))
 
-        state, record = jax.lax.cond(any_run(state.alive), live, lambda: (state, blank))
+        wanted = any_run(state.alive) & ((steps > 0) | (index >= 0))
+        state, record = jax.lax.cond(wanted, live, lambda: (state, blank))
         return (reached, state), record
 
     (_, state), records = jax.lax.scan(piece, (start, state), (steps, index))

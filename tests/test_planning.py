@@ -60,6 +60,21 @@ def test_what_was_cut_into_chunks_has_the_same_bits(resolved, program):
         np.testing.assert_array_equal(results[0][name], results[1][name])
 
 
+def test_in_map_mode_a_chunk_is_no_larger_than_what_is_saved_at_ease(
+    program, monkeypatch
+):
+    def chunk(mode, asked=0):
+        own = planning.Engine(devices=DEVICES, mode=mode, runs_per_chunk=asked)
+        return planning.choose(program, own)[1]
+
+    assert chunk("map") == 12
+    four = planning.state_bytes(program, sweep.layout(4, DEVICES))
+    monkeypatch.setattr(planning, "AT_ONCE", four + 1)
+    assert [chunk("map"), chunk("map", asked=10), chunk("vmap")] == [4, 10, 12]
+    monkeypatch.setattr(planning, "AT_ONCE", 1)
+    assert chunk("map") == 2
+
+
 def test_one_run_too_large_is_a_sentence_that_says_how_large(program):
     least = planning.needed(program, "map", sweep.layout(2, DEVICES))
     with pytest.raises(SettingError) as error:

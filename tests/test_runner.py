@@ -662,16 +662,26 @@ def test_the_estimate_of_a_group_names_what_it_would_take(resolved):
     assert estimate.bytes > 0 and estimate.seconds > 0
 
 
-@pytest.mark.parametrize("records", [20, 100])
-def test_the_estimate_of_a_flow_goes_by_its_records(resolved, monkeypatch, records):
-    """Every call takes one second here, however many steps it makes."""
+@pytest.mark.parametrize("records, seeds", [(20, 1), (100, 1), (20, 21)])
+def test_the_estimate_of_a_flow_goes_by_its_records(
+    resolved, monkeypatch, records, seeds
+):
+    """Every call takes one second here, however many steps of however many runs it
+    makes; of many runs a few are timed."""
     layer = dict(model=dict(name="committee_flow"), train=dict(steps=10**5))
-    plan = resolved(layer, dict(train=dict(records=records))).plan
+    more = dict(train=dict(records=records), sweep=dict(seed=tuple(range(seeds))))
+    plan = resolved(layer, more).plan
     (group,) = plan.groups()
     clock = itertools.count()
     monkeypatch.setattr(planning.time, "perf_counter", lambda: next(clock))
-    estimate = planning.estimate(plan, group, planning.Engine(mode="map"))
+    devices = tuple(DEVICES[:2])
+    estimate = planning.estimate(
+        plan, group, planning.Engine(mode="map", devices=devices)
+    )
     steps = train.record_steps(10**5, records, "log")
     timed = min(programs.PIECES, len(steps) - 1)
-    assert estimate.seconds == pytest.approx(1 + len(steps) / timed)
-    assert estimate.seconds_per_run_step == pytest.approx(len(steps) / timed / 10**5)
+    runs = min(seeds, 2 * planning.PROBED)
+    times = -(-seeds // 2) / -(-runs // 2)
+    assert estimate.seconds == pytest.approx(times * (1 + len(steps) / timed))
+    a_step = len(steps) / timed / 10**5
+    assert estimate.seconds_per_run_step == pytest.approx(a_step / runs)

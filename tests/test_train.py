@@ -172,6 +172,25 @@ def test_a_piece_without_a_record_is_nan():
 # --- how it ends ---------------------------------------------------------------------
 
 
+def test_a_piece_that_neither_moves_nor_measures_is_left_out():
+    """Most pieces of a short segment do not, and a copy of the state is not free."""
+    run, calls = make(), []
+
+    def advance(state, *rest):
+        jax.debug.callback(lambda step, count: calls.append((step, count)), *rest[1:])
+        return run.advance(state, *rest)
+
+    watched, own = run._replace(advance=advance), train.Pieces
+    some = own(3, np.array([2, 0, 0, 4]), np.array([-1, 1, -1, -1]))
+    state, record = train.segment(watched, run.init(DATA), DATA, some)
+    jax.effects_barrier()
+    assert calls == [(3, 2), (5, 0), (5, 4)]
+    assert np.isnan(record["train_loss"]).tolist() == [True, False, True, True]
+    whole = own(3, np.array([6]), np.array([-1]))
+    expected, _ = train.segment(run, run.init(DATA), DATA, whole)
+    assert (state.params == expected.params).all()
+
+
 def test_a_run_that_diverges_is_flagged_and_nan_from_then_on():
     state, record = go(make(rate=1e15), [0, 1, 2, 10, 30, 40])
     loss = np.asarray(record["train_loss"])

@@ -62,7 +62,6 @@ def get_config(preset: str = "cpu"):
         observe=dict(population_risk={}),
         train=dict(steps=60_000, records=100),
         stop=dict(metric="train_loss", threshold=1e-7),
-        engine=dict(runs_per_chunk=100),
     )
     smoke = dict(
         task=dict(input_dim=12, train_size=70, test_size=50),
