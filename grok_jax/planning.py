@@ -24,7 +24,7 @@ SAVING = 3
 """Copies of the states on the host while they are saved: gathered, and as orbax takes
 and writes them."""
 
-AT_ONCE = 2**29
+AT_ONCE = 2**27
 """Bytes of the states of a chunk in `map` mode, where no size is asked for: runs go one
 after another there, so that a larger chunk is no faster, and each save holds all of it.
 """

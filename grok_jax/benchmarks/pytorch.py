@@ -289,19 +289,19 @@ def _updates(settings: Settings, leaves: list[Any]) -> Callable[[list[Any]], Non
 
 
 def _exact(settings: Settings) -> Callable[[Params, Any, Any], tuple[Params, Any]]:
-    """`theory.committee.factored_step`."""
+    """A step of `theory.committee.exact_dynamics`."""
     epsilon, scale = settings["model.epsilon"], settings["model.output_scale"]
 
     def descend(own: Params, x: Any, y: Any) -> tuple[Params, Any]:
         c = 2 * settings["optimizer.learning_rate"] / (scale * len(x))
         mean, factor = own["wbar"], own["factor"]
-        linear = x @ mean
-        quadratic = linear**2 + ((x @ factor) ** 2).sum(-1)
+        linear, spread = x @ mean, x @ factor
+        quadratic = linear**2 + (spread**2).sum(-1)
         residual = scale * (linear + 0.5 * epsilon * quadratic) - y
-        g, matrix = x.T @ residual, x.T @ (x * residual[:, None])
+        pull = c * residual
         new = {
-            "wbar": mean - c * epsilon * (matrix @ mean) - c * g,
-            "factor": factor - c * epsilon * (matrix @ factor),
+            "wbar": mean - x.T @ (pull * (1 + epsilon * linear)),
+            "factor": factor - x.T @ (epsilon * pull[:, None] * spread),
         }
         return new, (residual**2).mean()
 

@@ -150,54 +150,10 @@ def gradient_step(
     """
     wbar, m, x = jnp.asarray(wbar), jnp.asarray(m), jnp.asarray(x)
     residual = predict(wbar, m, x, alpha, epsilon) - y
-    g, g_matrix = _moments(x, residual)
-    return _descend(wbar, m, g, g_matrix, 2 * eta0 / (alpha * x.shape[0]), epsilon)
-
-
-def factored_step(
-    wbar: ArrayLike,
-    factor: ArrayLike,
-    x: ArrayLike,
-    y: ArrayLike,
-    alpha: Scalar,
-    epsilon: Scalar,
-    eta0: Scalar,
-) -> tuple[Array, Array]:
-    """`gradient_step` on (wbar, F) with M = F F^T + wbar wbar^T.
-
-    The covariance of the weights obeys C' = A C A, so that F' = A F: the same dynamics,
-    but M can no longer leave the cone of positive matrices by rounding, where descent
-    turns into ascent. In float32 (wbar, M) ends there once the train loss is so small
-    that C has eigenvalues below the rounding of M (some 10^5 steps).
-    """
-    wbar, factor, x = jnp.asarray(wbar), jnp.asarray(factor), jnp.asarray(x)
-    residual = _predict_factored(wbar, factor, x, alpha, epsilon) - y
-    g, g_matrix = _moments(x, residual)
+    g = jnp.matmul(x.T, residual, precision="highest")
+    g_matrix = jnp.matmul(x.T, x * residual[:, None], precision="highest")
     c = 2 * eta0 / (alpha * x.shape[0])
 
-    def transport(v: Array) -> Array:  # A v
-        return v - c * epsilon * jnp.matmul(g_matrix, v, precision="highest")
-
-    return transport(wbar) - c * g, transport(factor)
-
-
-def _predict_factored(
-    wbar: Array, factor: Array, x: Array, alpha: Scalar, epsilon: Scalar
-) -> Array:
-    linear = jnp.matmul(x, wbar, precision="highest")
-    spread = jnp.matmul(x, factor, precision="highest")
-    quadratic = linear**2 + jnp.sum(spread**2, axis=-1)
-    return alpha * linear + 0.5 * alpha * epsilon * quadratic
-
-
-def _moments(x: Array, residual: Array) -> tuple[Array, Array]:
-    g = jnp.matmul(x.T, residual, precision="highest")
-    return g, jnp.matmul(x.T, x * residual[:, None], precision="highest")
-
-
-def _descend(
-    wbar: Array, m: Array, g: Array, g_matrix: Array, c: Scalar, epsilon: Scalar
-) -> tuple[Array, Array]:
     def transport(v: Array) -> Array:  # A v
         return v - c * epsilon * jnp.matmul(g_matrix, v, precision="highest")
 
@@ -205,6 +161,54 @@ def _descend(
     cross = jnp.outer(moved, g)
     spread = transport(transport(m).T)  # A M A, as M and A are symmetric
     return moved - c * g, spread - c * (cross + cross.T) + c**2 * jnp.outer(g, g)
+
+
+def velocity(
+    params: dict[str, Array],
+    x: Array,
+    y: Array,
+    alpha: Scalar,
+    epsilon: Scalar,
+    eta0: Scalar,
+) -> dict[str, Array]:
+    """What `gradient_step` adds to (wbar, F), where M = F F^T + wbar wbar^T; also
+    d params / dt of the gradient flow in which a step takes the time 1.
+
+    The covariance of the weights obeys C' = A C A, so that F' = A F: the same dynamics,
+    but M can no longer leave the cone of positive matrices by rounding, where descent
+    turns into ascent. In float32 (wbar, M) ends there once the train loss is so small
+    that C has eigenvalues below the rounding of M (some 10^5 steps). In the terms of
+    `gradient_step`, without forming G or A:
+
+        dwbar = -c X^T (r + epsilon r * X wbar)
+        dF    = -c epsilon X^T (r * X F)        (r times each column)
+
+    Args: params {"wbar": [D], "factor": [D, D]}, x [P, D], y [P].
+    """
+    linear, spread = _projections(params, x)
+    residual = _of_projections(linear, spread, alpha, epsilon) - y
+    pull = -2 * eta0 / (alpha * x.shape[0]) * residual
+    turn = epsilon * pull[:, None] * spread
+    return {
+        "wbar": jnp.matmul(x.T, pull * (1 + epsilon * linear), precision="highest"),
+        "factor": jnp.matmul(x.T, turn, precision="highest"),
+    }
+
+
+def _projections(params: dict[str, Array], x: Array) -> tuple[Array, Array]:
+    """(X wbar [n], X F [n, D])."""
+    return (
+        jnp.matmul(x, params["wbar"], precision="highest"),
+        jnp.matmul(x, params["factor"], precision="highest"),
+    )
+
+
+def _of_projections(
+    linear: Array, spread: Array, alpha: Scalar, epsilon: Scalar
+) -> Array:
+    """f [n] from `_projections`."""
+    quadratic = linear**2 + jnp.sum(spread**2, axis=-1)
+    return alpha * linear + 0.5 * alpha * epsilon * quadratic
 
 
 def statistics_of(params: dict[str, Array]) -> tuple[Array, Array]:
@@ -231,7 +235,7 @@ def exact_dynamics(*, width: Natural = 0, epsilon: NonNegative = 0.25) -> Model:
     Drop it into a sweep in the place of `models.committee`: same predictions, same
     test loss, no network. width = 0 is infinite width (wbar = 0, M = I); otherwise
     the statistics of the very weights that a committee of that width draws. M is
-    carried as F F^T + wbar wbar^T (`factored_step`).
+    carried as F F^T + wbar wbar^T (`velocity`).
     """
 
     def init(key: Array, x: Array) -> dict[str, Array]:
@@ -241,7 +245,7 @@ def exact_dynamics(*, width: Natural = 0, epsilon: NonNegative = 0.25) -> Model:
         return factored(*summary_statistics(jax.random.normal(key, (width, dim))))
 
     def apply(params: dict[str, Array], x: Array) -> Array:
-        return _predict_factored(params["wbar"], params["factor"], x, 1.0, epsilon)
+        return _of_projections(*_projections(params, x), 1.0, epsilon)
 
     def kernel(params: dict[str, Array], x1: Array, x2: Array) -> Array:
         return ntk(*statistics_of(params), x1, x2, epsilon=epsilon)
@@ -249,47 +253,17 @@ def exact_dynamics(*, width: Natural = 0, epsilon: NonNegative = 0.25) -> Model:
     def dynamics(
         x: Array, y: Array, *, learning_rate: Scalar, output_scale: Scalar
     ) -> Dynamics:
-        def step(params: dict[str, Array]) -> dict[str, Array]:
-            wbar, factor = factored_step(
-                params["wbar"],
-                params["factor"],
-                x,
-                y,
-                output_scale,
-                epsilon,
-                learning_rate,
-            )
-            return {"wbar": wbar, "factor": factor}
+        def step(_: Any, params: dict[str, Array]) -> dict[str, Array]:
+            moved = velocity(params, x, y, output_scale, epsilon, learning_rate)
+            return jax.tree.map(jnp.add, params, moved)
 
         def advance(params: dict[str, Array], carried: Any, at: Scalar, count: Scalar):
             del at
-            return jax.lax.fori_loop(0, count, lambda _, p: step(p), params), carried
+            return jax.lax.fori_loop(0, count, step, params), carried
 
         return Dynamics(lambda params: (), advance)
 
     return Model(init, apply, kernel=kernel, dynamics=dynamics)
-
-
-def velocity(
-    params: dict[str, Array],
-    x: Array,
-    y: Array,
-    alpha: Scalar,
-    epsilon: Scalar,
-    eta0: Scalar,
-) -> dict[str, Array]:
-    """d params / dt of gradient flow, where a step of descent takes the time 1.
-
-    In the terms of `gradient_step`: dwbar / dt = -c (epsilon G wbar + g) and
-    dF / dt = -c epsilon G F. Descent is its Euler method: params + velocity is
-    `factored_step`.
-    """
-    wbar, factor = params["wbar"], params["factor"]
-    g, g_matrix = _moments(x, _predict_factored(wbar, factor, x, alpha, epsilon) - y)
-    c = 2 * eta0 / (alpha * x.shape[0])
-    pull = jnp.matmul(g_matrix, wbar, precision="highest")
-    turn = jnp.matmul(g_matrix, factor, precision="highest")
-    return {"wbar": -c * (epsilon * pull + g), "factor": -c * epsilon * turn}
 
 
 def exact_flow(

@@ -66,21 +66,6 @@ def test_centring_matters_where_the_output_scale_is_large(float64, run_alone):
 # --- the flow ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("alpha", "epsilon"), [(1.0, 0.25), (0.25, 1.0), (4.0, 0.5)])
-def test_a_step_of_descent_is_an_euler_step_of_the_flow(float64, alpha, epsilon):
-    draw = np.random.default_rng(0)
-    x, y = jnp.asarray(draw.standard_normal((12, 4))), jnp.asarray(draw.random(12))
-    params = theory.factored(*theory.summary_statistics(draw.standard_normal((9, 4))))
-    moved = theory.velocity(params, x, y, alpha, epsilon, 0.2)
-    wbar, factor = theory.factored_step(
-        params["wbar"], params["factor"], x, y, alpha, epsilon, 0.2
-    )
-    np.testing.assert_allclose(params["wbar"] + moved["wbar"], wbar, rtol=1e-12)
-    np.testing.assert_allclose(
-        params["factor"] + moved["factor"], factor, rtol=1e-12, atol=1e-13
-    )
-
-
 def test_the_flow_is_that_of_another_method_at_a_tight_tolerance(float64):
     """Dormand-Prince 8(7) at 1e-10."""
     draw = np.random.default_rng(1)
