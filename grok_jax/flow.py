@@ -18,14 +18,14 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import Array
-from jax.flatten_util import ravel_pytree
 from numpy.polynomial import chebyshev
 
 from grok_jax import tree
 from grok_jax.types import Dynamics, Params, Scalar
 
-Velocity = Callable[[Array], Array]
+Velocity = Callable[[Params], Params]
 
 MOST_STAGES = 64
 """Evaluations in a step at most. The rounding errors of the stages add up to about
@@ -90,42 +90,53 @@ class Point(NamedTuple):
     """Parameters and their velocity at a time."""
 
     time: Array
-    y: Array  # [n]
-    v: Array  # [n]
+    y: Params
+    v: Params
 
 
 def chebyshev_step(
     velocity: Velocity, now: Point, until: Array, stages: Array
-) -> tuple[Point, Array]:
+) -> tuple[Point, Params]:
     """(the point at `until`, the estimated error of its parameters) by a
     Runge-Kutta-Chebyshev step of second order with `stages` evaluations."""
     h, (_, y0, v0) = until - now.time, now
-    table = jnp.asarray(coefficient_table(), y0.dtype)[stages]
+    table = jnp.asarray(coefficient_table(), jax.tree.leaves(y0)[0].dtype)[stages]
 
-    def stage(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+    def stage(j: Array, carry: tuple[Params, Params]) -> tuple[Params, Params]:
         before, last = carry
         mu, nu, mu_rate, gamma = table[j]
-        new = (1 - mu - nu) * y0 + mu * last + nu * before
-        return last, new + h * (mu_rate * velocity(last) + gamma * v0)
 
-    first = y0 + table[0, 2] * h * v0
+        def new(y0: Array, v0: Array, before: Array, last: Array, v: Array) -> Array:
+            moved = (1 - mu - nu) * y0 + mu * last + nu * before
+            return moved + h * (mu_rate * v + gamma * v0)
+
+        return last, jax.tree.map(new, y0, v0, before, last, velocity(last))
+
+    first = jax.tree.map(lambda y, v: y + table[0, 2] * h * v, y0, v0)
     _, y1 = jax.lax.fori_loop(1, stages, stage, (y0, first))
     v1 = velocity(y1)
-    return Point(until, y1, v1), 0.8 * (y0 - y1) + 0.4 * h * (v0 + v1)
+    error = jax.tree.map(
+        lambda y0, y1, v0, v1: 0.8 * (y0 - y1) + 0.4 * h * (v0 + v1), y0, y1, v0, v1
+    )
+    return Point(until, y1, v1), error
 
 
-def power_step(velocity: Velocity, now: Point, direction: Array) -> tuple[Array, Array]:
+def power_step(
+    velocity: Velocity, now: Point, direction: Params
+) -> tuple[Array, Params]:
     """(spectral radius of the Jacobian here, seen from below; the direction for the
     next call) by one evaluation: a power iteration by finite differences.
 
     A direction that the Jacobian takes to 0 is kept.
     """
-    size = jnp.linalg.norm(now.y)
-    shift = jnp.sqrt(jnp.finfo(now.y.dtype).eps) * jnp.where(size > 0, size, 1.0)
-    change = (velocity(now.y + shift * direction) - now.v) / shift
-    rho = jnp.linalg.norm(change)
+    size = tree.norm(now.y)
+    shift = jnp.sqrt(jnp.finfo(size.dtype).eps) * jnp.where(size > 0, size, 1.0)
+    shifted = jax.tree.map(lambda y, d: y + shift * d, now.y, direction)
+    change = tree.scale(tree.subtract(velocity(shifted), now.v), 1 / shift)
+    rho = tree.norm(change)
     usable = (rho > 0) & jnp.isfinite(rho)
-    return rho, jnp.where(usable, change / jnp.where(usable, rho, 1.0), direction)
+    unit = tree.scale(change, 1 / jnp.where(usable, rho, 1.0))
+    return rho, tree.select(usable, unit, direction)
 
 
 class Reached(NamedTuple):
@@ -135,11 +146,11 @@ class Reached(NamedTuple):
     end: Point
     until: Array  # where the next step is to end
     control: tuple
-    direction: Array  # [n], of the power iteration
+    direction: Params  # of the power iteration
 
 
-def parameters_at(now: Reached, time: Array) -> Array:
-    """The parameters [n] at a time within the last step, by cubic Hermite."""
+def parameters_at(now: Reached, time: Array) -> Params:
+    """The parameters at a time within the last step, by cubic Hermite."""
     start, end = now.start, now.end
     h = end.time - start.time
     course = diffrax.ThirdOrderHermitePolynomialInterpolation(
@@ -147,15 +158,13 @@ def parameters_at(now: Reached, time: Array) -> Array:
         t1=end.time,
         y0=start.y,
         y1=end.y,
-        k0=h * start.v,
-        k1=h * end.v,
+        k0=tree.scale(start.v, h),
+        k1=tree.scale(end.v, h),
     )
-    return jnp.where(time > start.time, course.evaluate(time), start.y)
+    return tree.select(time > start.time, course.evaluate(time), start.y)
 
 
-def flow(
-    velocity: Callable[[Params], Params], *, rtol: Scalar, atol: Scalar
-) -> Dynamics:
+def flow(velocity: Velocity, *, rtol: Scalar, atol: Scalar) -> Dynamics:
     """The dynamics d params / dt = velocity(params).
 
     The steps are those that accuracy asks for, wherever parameters are wanted: they go
@@ -165,32 +174,27 @@ def flow(
     """
     control = diffrax.PIDController(rtol=rtol, atol=atol, pcoeff=0.4, icoeff=0.3)
 
-    def flat(params: Params) -> tuple[Array, Callable[[Array], Params], Velocity]:
-        y, shaped = ravel_pytree(params)
-        return y, shaped, lambda y: ravel_pytree(velocity(shaped(y)))[0]
-
     def init(params: Params) -> Reached:
-        y, _, move = flat(params)
         zero = jnp.zeros((), jnp.result_type(float))
-        now = Point(zero, y, move(y))
-        term = diffrax.ODETerm(lambda t, y, args: move(y))
+        now = Point(zero, params, velocity(params))
+        term = diffrax.ODETerm(lambda t, y, args: velocity(y))
         until, state = control.init(
-            term, zero, zero, y, None, None, lambda term, *at: term.vf(*at), ORDER
+            term, zero, zero, params, None, None, lambda term, *at: term.vf(*at), ORDER
         )
         # Not the velocity, whose share of some direction may be exactly 0.
-        lot = jax.random.normal(jax.random.key(0), y.shape, y.dtype)
-        lot = lot / jnp.linalg.norm(lot)
+        lot = optax.tree.random_like(jax.random.key(0), params, jax.random.normal)
+        lot = tree.scale(lot, 1 / tree.norm(lot))
         return Reached(now, now, jnp.asarray(until), state, lot)
 
-    def step(move: Velocity, now: Reached) -> Reached:
+    def step(now: Reached) -> Reached:
         last = now.end
-        rho, direction = power_step(move, last, now.direction)
+        rho, direction = power_step(velocity, last, now.direction)
         rho = SAFETY * rho
         until = jnp.minimum(now.until, last.time + longest_step(rho))
         stages = stages_for(until - last.time, rho)
-        new, error = chebyshev_step(move, last, until, stages)
+        new, error = chebyshev_step(velocity, last, until, stages)
         # A trial that left the range of floats is refused like one that is far off.
-        error = jnp.where(jnp.isnan(error), jnp.inf, error)
+        error = jax.tree.map(lambda e: jnp.where(jnp.isnan(e), jnp.inf, e), error)
         keep, end, then, _, state, _ = control.adapt_step_size(
             last.time, until, last.y, new.y, None, error, ORDER, now.control
         )
@@ -200,22 +204,19 @@ def flow(
         chosen = tree.select(jnp.asarray(keep), taken, refused)
         shorter = jnp.where(keep, True, then < until)  # else refused for ever
         stuck = ~((then > end) & jnp.isfinite(then) & shorter)
-        return chosen._replace(
-            end=Point(
-                jnp.where(stuck, jnp.inf, chosen.end.time),
-                jnp.where(stuck, jnp.nan, chosen.end.y),
-                chosen.end.v,
-            )
+        lost = Point(
+            jnp.full_like(chosen.end.time, jnp.inf),
+            jax.tree.map(lambda y: jnp.full_like(y, jnp.nan), chosen.end.y),
+            chosen.end.v,
         )
+        return chosen._replace(end=tree.select(stuck, lost, chosen.end))
 
     def advance(
         params: Params, now: Reached, start: Scalar, count: Scalar
     ) -> tuple[Params, Reached]:
-        _, shaped, move = flat(params)
+        del params  # they are the flow's at `start`
         time = jnp.asarray(start + count, now.end.time.dtype)
-        now = jax.lax.while_loop(
-            lambda now: now.end.time < time, lambda now: step(move, now), now
-        )
-        return shaped(parameters_at(now, time)), now
+        now = jax.lax.while_loop(lambda now: now.end.time < time, step, now)
+        return parameters_at(now, time), now
 
     return Dynamics(init, advance)
