@@ -62,7 +62,7 @@ def read(path: Path, key: str) -> Report:
         figures = sorted(workdir.figures.glob("*.png"), key=_natural)
         return Report(
             key=key,
-            name=about["name"] or key,
+            name=_name(about) or key,
             description=about["description"],
             facts=facts,
             settings=about["config"],
@@ -73,6 +73,14 @@ def read(path: Path, key: str) -> Report:
         raise record.RecordError(
             f"{path} was not written by this version of grok_jax ({error} is missing)."
         ) from error
+
+
+def _name(about: dict[str, Any]) -> str:
+    """The experiment's name, and its preset unless that is `cpu`: a page may be run at
+    several sizes."""
+    preset = re.search(r"\.py:(\w+)", about["command"])
+    size = preset[1] if preset else "cpu"
+    return about["name"] + (f" ({size})" if about["name"] and size != "cpu" else "")
 
 
 def _progress(workdir: record.Workdir) -> tuple[str, float, dict[str, int]]:

@@ -104,6 +104,9 @@ def names(path):
     return [entry.name for entry in report.entries(path.read_text())]
 
 
+NAMES = ["K2 (smoke)", "K10 (smoke)"]
+
+
 def test_it_is_no_page_and_every_page_is_in_it():
     assert "def get_" + "config(" not in PATH.read_text()
     own = load().pages()
@@ -120,7 +123,7 @@ def test_pages_run_in_order_and_what_fails_or_lacks_data_is_named(
     said = capsys.readouterr().out
     assert "Left out: o3_reviews: There are no IMDb reviews" in said
     assert "FAILED: remedies: exit status 2" in said
-    assert names(checkout / "out" / "summary.md") == ["K2", "K10"]
+    assert names(checkout / "out" / "summary.md") == NAMES
     text = (checkout / "out" / "index.html").read_text()
     assert f"All from commit {record.git_commit()}." in text
 
@@ -143,7 +146,7 @@ def test_a_page_that_was_stopped_stops_the_gallery_and_goes_on(
     assert here == ["k2_early"] and not (checkout / "out").exists()
     assert make(checkout, "--only=k2,k10") == gallery.DONE
     assert "Going on from checkpoint" in capsys.readouterr().out
-    assert names(checkout / "out" / "summary.md") == ["K2", "K10"]
+    assert names(checkout / "out" / "summary.md") == NAMES
 
 
 def test_the_summary_keeps_other_pages_only_where_some_are_asked_for(checkout, here):
@@ -151,9 +154,9 @@ def test_the_summary_keeps_other_pages_only_where_some_are_asked_for(checkout, h
     assert make(checkout, "--only=k2", f"--summary={place}") == gallery.DONE
     place.write_text(place.read_text().replace("K2", "Other"))
     assert make(checkout, "--only=k10", f"--summary={place}") == gallery.DONE
-    assert names(place) == ["Other", "K2", "K10"]
+    assert names(place) == ["Other (smoke)", *NAMES]
     make(checkout, f"--summary={place}")
-    assert names(place) == ["K2", "K10"]
+    assert names(place) == NAMES
 
 
 def test_run_folders_of_another_commit_are_refused_unless_mixed(checkout, here, capsys):
@@ -222,4 +225,4 @@ def test_sigterm_reaches_the_page_and_the_same_line_goes_on(checkout):
     again = subprocess.run(line, env=own, stdout=subprocess.PIPE, text=True)
     assert again.returncode == gallery.DONE
     assert "Going on from checkpoint" in again.stdout
-    assert names(checkout / "out" / "summary.md") == ["K2", "K10"]
+    assert names(checkout / "out" / "summary.md") == NAMES
