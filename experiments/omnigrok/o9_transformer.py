@@ -18,8 +18,8 @@ Precision: on the parameters of seven of these runs (gamma 0.1 at some 4,000 ste
 and 3 at their end; train loss 7e-9 to 4e-7) the float32 gradient of the loss differs
 from that in float64 by at most 0.6%. That of `loss.error=naive_cross_entropy` differs
 by 86% to 240% at the six of gamma 0.1 and 1, where its train loss is exactly 0, and by
-11% at that of gamma 3. The slope of the same 20 runs was -1.19 +- 0.13 with that loss and
-is -1.07 +- 0.11 with this one.
+11% at that of gamma 3. The slope of the same 20 runs was -1.19 +- 0.13 with that loss,
+and is -1.07 +- 0.11 with this one.
 """
 
 import numpy as np
