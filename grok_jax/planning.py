@@ -144,7 +144,7 @@ def estimate(plan: Plan, group: Group, engine: Engine) -> Estimate:
     compiled = program.compiled(mode, chunk.place, chunk.order)
 
     def slots(runs: int) -> int:
-        return -(-runs // len(devices))
+        return sweep.layout(runs, devices).slots
 
     def seconds(pieces: train.Pieces) -> float:
         started = time.perf_counter()

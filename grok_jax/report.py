@@ -78,7 +78,7 @@ def read(path: Path, key: str) -> Report:
 def _name(about: dict[str, Any]) -> str:
     """The experiment's name, and its preset unless that is `cpu`: a page may be run at
     several sizes."""
-    preset = re.search(r"\.py:(\w+)", about["command"])
+    preset = re.search(r"--config=\S*\.py:(\w+)", about["command"])
     size = preset[1] if preset else "cpu"
     return about["name"] + (f" ({size})" if about["name"] and size != "cpu" else "")
 

@@ -169,9 +169,6 @@ def test_a_piece_without_a_record_is_nan():
     assert np.isnan(record["train_loss"]).tolist() == [False, True, False]
 
 
-# --- how it ends ---------------------------------------------------------------------
-
-
 def test_a_piece_that_neither_moves_nor_measures_is_left_out():
     """Most pieces of a short segment do not, and a copy of the state is not free."""
     run, calls = make(), []
@@ -189,6 +186,9 @@ def test_a_piece_that_neither_moves_nor_measures_is_left_out():
     whole = own(3, np.array([6]), np.array([-1]))
     expected, _ = train.segment(run, run.init(DATA), DATA, whole)
     assert (state.params == expected.params).all()
+
+
+# --- how it ends ---------------------------------------------------------------------
 
 
 def test_a_run_that_diverges_is_flagged_and_nan_from_then_on():

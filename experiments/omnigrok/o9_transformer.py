@@ -10,7 +10,7 @@ accuracy is 95%.
 
 `cpu`: addition modulo 31 on 60% of the pairs (the paper: 113, 30%), gamma = 0.1..3, 5
 seeds, 75,000 steps; a run ends when test accuracy has been 0.97 for a tenth of the way
-again. About twenty minutes on two cores, of which the gallery's run had half of one. At
+again. About twenty minutes on two cores; the gallery's run shared them with others. At
 this fraction the mirror b + a of most test pairs is a train pair, so that test accuracy
 stands at 50-60% long before it rises.
 
