@@ -8,7 +8,25 @@ import contextlib
 import logging
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
+
+QUICK = ("xla_cpu_use_fusion_emitters=false", "xla_cpu_parallel_codegen_split_count=1")
+"""Flags of XLA by which a program compiles in a third less time: its loops apart, and
+in one module."""
+
+
+def _known(flag: str) -> bool:
+    """Whether this XLA knows a flag: it ends a process at one that it does not."""
+    line = [
+        sys.executable,
+        "-c",
+        "from jaxlib import xla_client as x; x.CompileOptions()",
+    ]
+    given = {**os.environ, "XLA_FLAGS": f"--{flag}"}
+    return not subprocess.run(line, env=given, capture_output=True).returncode
+
 
 # A program that a test compiled before, here or in another process of this session, is
 # read back: the sweeps of the tests repeat a few programs, and compiling is most of
@@ -19,8 +37,11 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    own = [os.environ.get("XLA_FLAGS", "")]
+    own += [f"--{flag}" for flag in QUICK if _known(flag)]
+    os.environ["XLA_FLAGS"] = " ".join(own)
 
-import jax
+import jax  # noqa: E402
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 2)
@@ -63,29 +84,40 @@ jax.monitoring.register_event_duration_secs_listener(_note)
 
 
 _compiler_options = sweep.compiler_options
+_as_users_do = False
 
 
-def quick_options(devices, deterministic=True):
-    """Those of `sweep.compiler_options`; in a quick test a CPU compiles loops apart."""
+def compiler_options(devices, deterministic=True):
+    """Those of `sweep.compiler_options`, which QUICK does not reach where a test is to
+    compile as users do."""
     own = _compiler_options(devices, deterministic)
-    quick = jax.config.read("jax_disable_most_optimizations")
-    if not quick or devices[0].platform != "cpu":
+    if not _as_users_do or devices[0].platform != "cpu":
         return own
-    return {**(own or {}), "xla_cpu_use_fusion_emitters": False}
+    return {**(own or {}), "xla_cpu_use_fusion_emitters": True}
 
 
-sweep.compiler_options = quick_options
+sweep.compiler_options = compiler_options
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Most of a test's time is compilation, so that little is optimised, but in tests
-    that are marked `optimised`: those that compare bits of different programs, start
-    launchers of their own, or look at what was compiled."""
-    quick = item.get_closest_marker("optimised") is None
-    if quick != jax.config.read("jax_disable_most_optimizations"):
+    that are marked `optimised`: those that compare bits of different programs, or look
+    at what was compiled. Those that compare with launchers of their own say
+    `loops=False`: QUICK holds for both."""
+    global _as_users_do
+    mark = item.get_closest_marker("optimised")
+    quick = mark is None
+    as_users_do = (
+        mark is not None
+        and mark.kwargs.get("loops", True)
+        and QUICK[0] in os.environ["XLA_FLAGS"]
+    )
+    now = jax.config.read("jax_disable_most_optimizations"), _as_users_do
+    if (quick, as_users_do) != now:
         jax.config.update("jax_disable_most_optimizations", quick)
-        jax.clear_caches()  # programs compiled the other way are not to be found
+        _as_users_do = as_users_do
+        jax.clear_caches()  # programs compiled another way are not to be found
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import xarray as xr
 
 from grok_jax import record
 
-pytestmark = pytest.mark.optimised
+pytestmark = pytest.mark.optimised(loops=False)
 
 
 @pytest.fixture

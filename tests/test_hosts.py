@@ -10,7 +10,7 @@ from processes import DESCENT, K3, ends, newest, places, wait_for_checkpoint
 from grok_jax import hosts, launch, record
 from grok_jax.settings import SettingError
 
-pytestmark = pytest.mark.optimised
+pytestmark = pytest.mark.optimised(loops=False)
 
 SHORT = (
     DESCENT,

@@ -18,7 +18,7 @@ from processes import DESCENT, K3, ROOT
 from grok_jax import checkpoint, launch, record, watch
 from grok_jax import claims as claims_lib
 
-pytestmark = pytest.mark.optimised
+pytestmark = pytest.mark.optimised(loops=False)
 
 AXES = {"epsilon", "output_scale", "seed"}
 LONG = (

@@ -27,7 +27,7 @@ from grok_jax import checkpoint, launch, record, remote, report
 from grok_jax.checkpoint import CheckpointError
 from grok_jax.record import RecordError, Workdir
 
-pytestmark = pytest.mark.optimised
+pytestmark = pytest.mark.optimised(loops=False)
 
 pytest.importorskip("upath", reason="needs universal_pathlib (pip install .[test])")
 

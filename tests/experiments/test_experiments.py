@@ -17,9 +17,37 @@ EXPERIMENTS = [
     for path in sorted((ROOT / "experiments").rglob("*.py"))
     if "def get_config(" in path.read_text(encoding="utf-8")
 ]
-every_experiment = pytest.mark.parametrize(
-    "path", EXPERIMENTS, ids=lambda path: f"{path.parent.name}/{path.stem}"
+LONG = (
+    "groktransfer/g1_modular",
+    "groktransfer/g4_norm_ratio",
+    "groktransfer/g4_weak",
+    "groktransfer/g6_transformer",
+    "groktransfer/g7_ablations",
+    "groktransfer/grid_search",
+    "lazy_to_rich/k1_grokking",
+    "lazy_to_rich/k7_transformer",
+    "lazy_to_rich/k12_momentum",
+    "lazy_to_rich/k12_transformer",
+    "lazy_to_rich/k13_hermite",
+    "lazy_to_rich/k13_multi_index",
+    "omnigrok/o2_critical_size",
+    "omnigrok/o2_landscape",
+    "omnigrok/o4_landscape",
+    "omnigrok/o8_landscape",
 )
+"""Pages whose smoke preset takes ten seconds and more to compile, and whose parts all
+stand in pages that are not here: they run with `-m slow`."""
+
+
+def name_of(path):
+    return f"{path.parent.name}/{path.stem}"
+
+
+def each(paths):
+    return pytest.mark.parametrize("path", list(paths), ids=name_of)
+
+
+every_experiment = each(EXPERIMENTS)
 
 
 def test_there_are_experiments():
@@ -71,7 +99,29 @@ def skip_without_data(path):
         pytest.skip(f"set GROK_JAX_DATA to a folder with the data: {error}")
 
 
-@every_experiment
+def parts_of(path):
+    """The names of the parts that the smoke preset of a page is made of."""
+    experiment, preset = launch.load_experiment(f"{path}:smoke")
+    plan = config.resolve(launch.get_config(experiment, preset)).plan
+    chosen = ("task.name", "model.name", "model.linearized", "loss.name")
+    chosen += ("optimizer.name", "optimizer.gradient", "optimizer.norm")
+    chosen += ("transfer.source",)
+    every = [group.settings for group in plan.groups()]
+    return {(name, settings[name]) for settings in every for name in chosen}
+
+
+def test_what_a_long_page_is_made_of_stands_in_shorter_ones():
+    long = [path for path in EXPERIMENTS if name_of(path) in LONG]
+    assert len(long) == len(LONG)
+    there = set().union(*(parts_of(path) for path in EXPERIMENTS if path not in long))
+    for path in long:
+        assert parts_of(path) <= there, path
+
+
+@each(
+    pytest.param(path, marks=pytest.mark.slow if name_of(path) in LONG else ())
+    for path in EXPERIMENTS
+)
 def test_smoke_runs_to_its_end(path, tmp_path):
     skip_without_data(path)
     workdir = record.Workdir(tmp_path / "run")

@@ -94,7 +94,13 @@ def test_the_flow_is_that_of_another_method_at_a_tight_tolerance(float64):
 
 
 @pytest.mark.parametrize(
-    ("width", "centered"), [(0, False), (20, False), (20, True), (0, True)]
+    ("width", "centered"),
+    [
+        (0, False),
+        (20, True),
+        pytest.param(20, False, marks=pytest.mark.slow),
+        pytest.param(0, True, marks=pytest.mark.slow),
+    ],
 )
 def test_descent_comes_to_the_flow_at_first_order_in_its_rate(
     float64, run_alone, width, centered
