@@ -99,6 +99,25 @@ def compiler_options(devices, deterministic=True):
 sweep.compiler_options = compiler_options
 
 
+TRAINS = {"run_sweep", "run_alone", "compilations"}
+COMPILES = """
+batching benchmark committee committee_flow experiments flow gallery look_up losses lstm
+measures modular ntk observables_xor optim planning targets train transfer transformer
+variants watch
+"""
+"""Fixtures and modules that mostly wait for XLA: no part of the fast tier."""
+
+
+def pytest_collection_modifyitems(items):
+    """Marks the rest as `fast`."""
+    slow = {f"test_{name}" for name in COMPILES.split()}
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        waits = TRAINS & set(getattr(item, "fixturenames", ()))
+        if not (waits or item.path.stem in slow or marks & {"slow", "optimised"}):
+            item.add_marker("fast")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Most of a test's time is compilation, so that little is optimised, but in tests
