@@ -135,8 +135,8 @@ class Program(NamedTuple):
     ) -> list[Instruction]:
         """The instructions that lay out as many numbers as [runs, *shape] from fewer,
         but at least from one whole array of this shape, and compute nothing, as does
-        what gives every run a copy of data that all share. With a `loop`, those within
-        it."""
+        what gives every run a copy of data that all share; what joins arrays that have
+        as many between them does not. With a `loop`, those within it."""
         one = math.prod(shape.dims)
         known = {i.name: i for own in self.computations.values() for i in own}
 
@@ -155,6 +155,7 @@ class Program(NamedTuple):
             return (
                 runs * one in sizes([instruction])
                 and runs * one not in given
+                and sum(size for size in given if size < runs * one) < runs * one
                 and any(size >= one for size in given)
                 and self._only_moves(instruction)
             )

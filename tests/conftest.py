@@ -122,8 +122,8 @@ def pytest_collection_modifyitems(items):
 def pytest_runtest_setup(item):
     """Most of a test's time is compilation, so that little is optimised, but in tests
     that are marked `optimised`: those that compare bits of different programs, or look
-    at what was compiled. Those that compare with launchers of their own say
-    `loops=False`: QUICK holds for both."""
+    at what was compiled. QUICK holds there for what is no sweep, and for all where
+    launchers of a test's own are compared with (`loops=False`)."""
     global _as_users_do
     mark = item.get_closest_marker("optimised")
     quick = mark is None

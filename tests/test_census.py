@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
-from grok_jax import census
+from grok_jax import census, sweep
 from grok_jax.census import Shape
 
 
 def compiled(fn, *arguments):
-    return census.read(jax.jit(fn).lower(*arguments).compile().as_text())
+    options = sweep.compiler_options(jax.local_devices())
+    program = jax.jit(fn).lower(*arguments).compile(compiler_options=options)
+    return census.read(program.as_text())
 
 
 def loop_of(program, scope="own"):
@@ -186,6 +188,13 @@ def test_a_bias_that_is_spread_over_results_of_the_datas_shape_is_no_copy_of_dat
         lambda x: jnp.sort(jnp.broadcast_to(x[None], (3, 50, 6)), 1), data
     )
     assert gathered.copies_of(Shape("f32", data.shape), runs=3)
+
+
+def test_train_and_test_examples_side_by_side_are_no_copy_of_data():
+    """Of one data set for two runs, both halves joined are as many numbers."""
+    train, test = jnp.ones((50, 6)), jnp.zeros((50, 6))
+    joined = compiled(lambda *both: jnp.sort(jnp.concatenate(both), 0), train, test)
+    assert not joined.copies_of(Shape("f32", train.shape), runs=2)
 
 
 def test_conditionals_within_loops_are_compared_too():
