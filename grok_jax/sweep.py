@@ -235,7 +235,7 @@ def batch(
         if mode == "vmap":
             together = over_runs or jax.vmap(fn, in_axes=(None, 0, 0))
             return together(common, runs, carries)
-        return _loop(functools.partial(fn, common), runs, carries, count[0])
+        return _loop(fn, common, runs, carries, count[0])
 
     sharded = jax.shard_map(
         on_device,
@@ -296,23 +296,31 @@ def grouped(
     return batched
 
 
-def _loop(fn: Callable, runs: Any, carries: Any, count: Array) -> tuple[Any, Any]:
+def _loop(
+    fn: Callable, common: Any, runs: Any, carries: Any, count: Array
+) -> tuple[Any, Any]:
     """fn on the first `count` runs, one after the other. The length is an argument,
     so the compiled body is the same for one run and for a thousand."""
+    fn = jax.jit(fn, inline=True)  # traced once, for shapes and for use
 
     def get(tree: Any, i: Any) -> Any:
-        return jax.tree.map(lambda leaf: leaf[i], tree)
+        take = jax.lax.dynamic_index_in_dim
+        return jax.tree.map(lambda leaf: take(leaf, i, 0, keepdims=False), tree)
 
     def put(tree: Any, i: Array, new: Any) -> Any:
-        return jax.tree.map(lambda leaf, value: leaf.at[i].set(value), tree, new)
+        return jax.tree.map(
+            lambda leaf, value: jax.lax.dynamic_update_index_in_dim(leaf, value, i, 0),
+            tree,
+            new,
+        )
 
     def body(i: Array, so_far: tuple[Any, Any]) -> tuple[Any, Any]:
         carries, outs = so_far
-        carry, out = fn(get(runs, i), get(carries, i))
+        carry, out = fn(common, get(runs, i), get(carries, i))
         return put(carries, i, carry), put(outs, i, out)
 
     slots = jax.tree.leaves(runs)[0].shape[0]
-    _, shapes = jax.eval_shape(lambda: fn(get(runs, 0), get(carries, 0)))
+    _, shapes = jax.eval_shape(lambda: fn(common, get(runs, 0), get(carries, 0)))
     outs = jax.tree.map(
         lambda leaf: jnp.zeros((slots, *leaf.shape), leaf.dtype), shapes
     )

@@ -263,7 +263,8 @@ def segment(
     others is computed and its result thrown away.
     """
     start, steps, index = (jnp.asarray(v, jnp.int32) for v in pieces)
-    blank = _blank(jax.eval_shape(run.measure, state, data, start, start)[1])
+    measure = jax.jit(run.measure, inline=True)  # traced once, for shapes and for use
+    blank = _blank(jax.eval_shape(measure, state, data, start, start)[1])
 
     def piece(carry: tuple[Array, RunState], steps_and_index):
         step, state = carry
@@ -274,7 +275,7 @@ def segment(
             moved = run.advance(state, data, step, steps)
             new = jax.lax.cond(
                 index >= 0,
-                lambda: run.measure(moved, data, reached, index),
+                lambda: measure(moved, data, reached, index),
                 lambda: (moved, blank),
             )
             return tree.select(state.alive, new, (state, blank))
