@@ -1,9 +1,26 @@
 """Grokking in JAX: lazy to rich, Omnigrok and GrokTransfer as one working system.
 
-The primitives stand alone; import the module that holds the one you need:
+The primitives stand alone; a module is imported when it is first asked for:
 
-    from grok_jax import alignment, ntk, sweep
-    from grok_jax.theory import committee
+    import grok_jax
+
+    kernel = grok_jax.ntk.empirical_ntk(apply_fn, params, x)
 """
 
+import importlib
+import pkgutil
+from typing import Any
+
 __version__ = "0.1.0"
+
+_MODULES = {module.name for module in pkgutil.iter_modules(__path__)}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(name for name in _MODULES if name[0] != "_")})

@@ -148,6 +148,11 @@ def _zip_groups(
         for text in zips
     ]
     zipped = [path for group in groups for path in group]
+    for group in groups:
+        if len(group) == 1:
+            raise SettingError(
+                f"zip names {group[0]} alone; write the axes that move together as a+b."
+            )
     for path in zipped:
         if zipped.count(path) > 1:
             raise SettingError(f"The axis {path} is zipped more than once.")

@@ -50,8 +50,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from grok_jax import claims as claims_lib
 from grok_jax import (
+    __version__,
     command_line,
     dry_run,
     hosts,
@@ -61,6 +61,7 @@ from grok_jax import (
     record,
     runner,
 )
+from grok_jax import claims as claims_lib
 from grok_jax import config as config_lib
 from grok_jax import watch as watch_lib
 from grok_jax.checkpoint import CheckpointError
@@ -378,7 +379,8 @@ def print_claims(tested: Sequence[claims_lib.Claim]) -> None:
 def _about(
     resolved: config_lib.Resolved, engine: planning.Engine, argv: Sequence[str]
 ) -> dict[str, Any]:
-    packages = ("grok_jax", "jax", "jaxlib", "optax", "orbax-checkpoint", "numpy")
+    packages = ("jax", "jaxlib", "optax", "orbax-checkpoint", "numpy")
+    versions = {name: importlib.metadata.version(name) for name in packages}
     command = " ".join(
         ["python -m grok_jax.launch", *(shlex.quote(word) for word in argv[1:])]
     )
@@ -388,7 +390,7 @@ def _about(
         "config": resolved.stored,
         "engine": resolved.engine,
         "command": command,
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "versions": {"grok_jax": __version__, **versions},
         "device": config_lib.device_text(engine.devices),
         "precision": {
             "matmul": resolved.engine["precision"],

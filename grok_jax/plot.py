@@ -4,9 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -28,16 +25,11 @@ TRAIN, TEST, LAZY = "tab:blue", "tab:red", "0.45"
 
 
 def panels(rows: int, columns: int, width: float = 3.6, height: float = 2.8):
-    """(figure, axes [rows, columns]) in the house style."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            rows,
-            columns,
-            figsize=(width * columns, height * rows),
-            squeeze=False,
-            layout="constrained",
-        )
-    return figure, axes
+    """(figure, axes [rows, columns]) in the house style, on no screen: whatever backend
+    a notebook shows its own figures with stays."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+        return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def curves(
@@ -189,7 +181,7 @@ def log_steps(axis: Axes, label: str = "step") -> None:
 
 def family_colors(count: int) -> list[Any]:
     """Colours for an ordered family of curves."""
-    return [plt.get_cmap("viridis")(v) for v in np.linspace(0.05, 0.9, count)]
+    return [matplotlib.colormaps["viridis"](v) for v in np.linspace(0.05, 0.9, count)]
 
 
 def heat_map(
@@ -242,6 +234,5 @@ def heat_map(
 
 
 def save(figure: Figure, path: Any) -> None:
-    """Writes the figure as PNG and frees it."""
+    """Writes the figure as PNG."""
     figure.savefig(path, dpi=150)
-    plt.close(figure)

@@ -127,6 +127,11 @@ def test_axes_of_one_short_name_take_their_full_names():
             ("seed+width", "width+steps"),
             "The axis model.width is zipped more than once.",
         ),
+        (
+            {"seed": (1, 2)},
+            ("seed",),
+            "zip names seed alone; write the axes that move together as a+b.",
+        ),
     ],
 )
 def test_each_kind_of_bad_axis_has_its_own_sentence(sweep, zips, sentence):

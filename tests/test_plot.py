@@ -1,5 +1,8 @@
 """Figures show the numbers of the results: read back from the axes."""
 
+import subprocess
+import sys
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -19,9 +22,7 @@ def results(values):
 
 @pytest.fixture
 def axis():
-    figure, axes = plot.panels(1, 1)
-    yield axes[0, 0]
-    plt.close(figure)
+    return plot.panels(1, 1)[1][0, 0]
 
 
 def drawn(axis):
@@ -31,14 +32,12 @@ def drawn(axis):
 
 def test_panels_are_a_grid_of_axes_whatever_its_size():
     for rows, columns in ((1, 1), (2, 3)):
-        figure, axes = plot.panels(rows, columns)
-        assert axes.shape == (rows, columns)
-        plt.close(figure)
+        assert plot.panels(rows, columns)[1].shape == (rows, columns)
 
 
 def test_panels_leave_the_global_style_alone():
     before = dict(plt.rcParams)
-    plt.close(plot.panels(1, 2)[0])
+    plot.panels(1, 2)
     assert dict(plt.rcParams) == before
 
 
@@ -99,11 +98,21 @@ def test_a_heat_map_of_one_value_everywhere_can_be_drawn(axis, value, tmp_path):
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_saved_figure_is_freed(tmp_path):
-    open_before = len(plt.get_fignums())
-    figure, _ = plot.panels(1, 1)
-    plot.save(figure, tmp_path / "figure.png")
-    assert len(plt.get_fignums()) == open_before
+def test_no_figure_is_held_by_pyplot():
+    plot.panels(1, 1)
+    assert not plt.get_fignums()
+
+
+def test_the_backend_of_a_notebook_stays():
+    """And no figure needs one: `svg` is none of those that draw on a screen."""
+    lines = (
+        "import matplotlib; matplotlib.use('svg')",
+        "from grok_jax import plot",
+        "plot.save(plot.panels(1, 1)[0], sys.stdout.buffer)",
+        "assert matplotlib.get_backend() == 'svg', matplotlib.get_backend()",
+    )
+    line = [sys.executable, "-c", "import sys; " + "; ".join(lines)]
+    assert subprocess.check_output(line).startswith(b"\x89PNG")
 
 
 def test_a_family_has_as_many_colours_as_members():
