@@ -134,7 +134,7 @@ class Program(NamedTuple):
         self, shape: Shape, runs: int, loop: Loop | None = None
     ) -> list[Instruction]:
         """The instructions that lay out as many numbers as [runs, *shape] from fewer,
-        but at least from one whole array of this shape, and compute nothing, as does
+        but from one or more whole arrays of this shape, and compute nothing, as does
         what gives every run a copy of data that all share; what joins arrays that have
         as many between them does not. With a `loop`, those within it."""
         one = math.prod(shape.dims)
@@ -156,7 +156,7 @@ class Program(NamedTuple):
                 runs * one in sizes([instruction])
                 and runs * one not in given
                 and sum(size for size in given if size < runs * one) < runs * one
-                and any(size >= one for size in given)
+                and any(size and size % one == 0 for size in given)
                 and self._only_moves(instruction)
             )
 

@@ -19,17 +19,21 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from grok_jax import build, hosts
+from grok_jax import checks, hosts, registry
+from grok_jax.experiment import FIXED, SECTIONS, Experiment, Observed, Rhythm
 from grok_jax.grid import make_grid
 from grok_jax.grid import resolve as full_path
+from grok_jax.parts import Part
 from grok_jax.planning import Engine
-from grok_jax.programs import Plan
+from grok_jax.programs import Plan, named_settings
 from grok_jax.runner import Grok
 from grok_jax.settings import (
+    NOTHING,
     Leaf,
     Natural,
     NonNegative,
     Positive,
+    Seed,
     SettingError,
     nearest,
     schema,
@@ -64,6 +68,9 @@ def _grok(
 def _top(*, name: str = "", description: str = "") -> None: ...
 
 
+def _seed(*, seed: Seed = 0) -> None: ...
+
+
 CACHE = Path("~/.cache/grok_jax/programs").expanduser()
 """Where compiled programs are kept, unless JAX was told of another place."""
 
@@ -94,7 +101,11 @@ def make_config(*layers: Mapping[str, Any]) -> ConfigDict:
             raise SettingError(
                 f"There is no setting {path!r}; {nearest(path, leaves)}."
             )
-    values = {path: given.get(path, leaf.default) for path, leaf in leaves.items()}
+    values = {
+        path: given.get(path, leaf.default)
+        for path, leaf in leaves.items()
+        if path in given or leaf.default is not NOTHING
+    }
     config = ConfigDict(_nest(values))
     axes = {axis: _as_tuple(values) for axis, values in _flatten(sweep).items()}
     config.sweep = ConfigDict(_nest(axes))
@@ -121,23 +132,46 @@ def choose_preset(preset: str, **presets: Mapping[str, Any]) -> Mapping[str, Any
     return presets[preset]
 
 
-def _leaves(given: Mapping[str, Any]) -> dict[str, Leaf]:
-    """Every setting of a configuration whose parts `given` names."""
-    names = {
-        section: given.get(f"{section}.name", default)
+def _makes(given: Mapping[str, Any]) -> dict[str, Any]:
+    """section -> the callable that its `name` chooses, observables' among them."""
+    chosen = {
+        section: registry.find(section, given.get(f"{section}.name", default))
         for section, default in _DEFAULT_NAMES.items()
     }
-    observe = dict.fromkeys(
-        path.split(".")[1] for path in given if path.startswith("observe.")
-    )
-    named = {f"{section}.name": Leaf(str, name) for section, name in names.items()}
-    beside = {
-        f"{section}.{key}": leaf
-        for section, factory in (("engine", _engine), ("grok", _grok))
-        for key, leaf in schema(factory).items()
+    for name in dict.fromkeys(p.split(".")[1] for p in given if p[:8] == "observe."):
+        chosen[f"observe.{name}"] = registry.find(
+            "observable", given.get(f"observe.{name}.name", name)
+        )
+    return chosen
+
+
+def _sections(makes: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """section -> the callables whose settings it holds."""
+    plain = {
+        section: tuple(FIXED.get(field) or makes[field] for field in fields)
+        for section, fields in SECTIONS.items()
     }
-    run = build.run_schema(names, tuple(observe))
-    return {**schema(_top), **named, **run, **beside}
+    observed = {name: (makes[name], Rhythm) for name in makes if name not in plain}
+    return {**plain, **observed}
+
+
+def _leaves(given: Mapping[str, Any]) -> dict[str, Leaf]:
+    """Every setting of a configuration whose parts `given` names."""
+    own = {p for p in given if p.startswith("observe.") and p.endswith(".name")}
+    named = {f"{section}.name": name for section, name in _DEFAULT_NAMES.items()}
+    named |= {path: path.split(".")[1] for path in own}
+    sections = {**_sections(_makes(given)), "engine": (_engine,), "grok": (_grok,)}
+    return {
+        **schema(_top),
+        **{path: Leaf(object, default) for path, default in named.items()},
+        **schema(_seed),
+        **{
+            f"{section}.{key}": leaf
+            for section, makes in sections.items()
+            for make in makes
+            for key, leaf in schema(make).items()
+        },
+    }
 
 
 def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
@@ -230,12 +264,25 @@ class Resolved:
 
     name: str
     description: str
-    stored: dict[str, Any]
-    """What config.json holds and a second launch is compared with: all that can
-    change a number. How to run (`engine`) may differ between launches."""
     plan: Plan
     engine: dict[str, Any]
     grok: Grok
+    compared: dict[str, Any]
+    """Beside the plan, what can change a number."""
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """What config.json holds and a second launch is compared with. How to run
+        (`engine`) may differ between launches.
+
+        Raises: SettingError where a part has no name.
+        """
+        return {
+            "name": self.name,
+            "description": self.description,
+            **named_settings(self.plan.experiment, registry.name_of),
+            **self.compared,
+        }
 
 
 def resolve(config: ConfigDict) -> Resolved:
@@ -253,30 +300,61 @@ def resolve(config: ConfigDict) -> Resolved:
             raise SettingError(
                 f"There is no setting {path!r}; {nearest(path, leaves)}."
             )
-    values = {path: leaf.check(path, flat[path]) for path, leaf in leaves.items()}
-    own = {"name", "description"} | {f"{s}.name" for s in _DEFAULT_NAMES}
+    for path, leaf in leaves.items():
+        if leaf.required and path not in flat:
+            raise SettingError(f"{path} has no default; give it a value.")
+    values = {p: leaf.check(p, flat[p]) for p, leaf in leaves.items() if p in flat}
+    makes = _makes(flat)
+    experiment = _experiment(makes, values)
+    own = {"name", "description"} | {p for p in leaves if p.endswith(".name")}
     beside = {p for p in leaves if p.startswith(("engine.", "grok."))}
     swept = {path: leaf for path, leaf in leaves.items() if path not in own | beside}
-    settings = {path: values[path] for path in leaves if path not in beside}
-    grid = make_grid(swept, _flatten(sweep), zips)
-    for run in grid.runs():
-        build.validate({**settings, **run})
+    plan = Plan(experiment, make_grid(swept, _flatten(sweep), zips))
+    for run in plan.grid.runs():
+        checks.validate({**plan.settings, **run})
     names = ("precision", "x64", "mode", "deterministic")
     exact = [f"engine.{name}" for name in names]
     return Resolved(
         name=values["name"],
         description=values["description"],
-        stored={
-            **settings,
+        plan=plan,
+        engine=_section(values, "engine"),
+        grok=Grok(**_section(values, "grok")),
+        compared={
             **{path: values[path] for path in sorted(beside) if "grok." in path},
             **{path: values[path] for path in exact},
-            "sweep": {axis.name: axis.values for axis in grid.axes},
+            "sweep": {axis.name: axis.values for axis in plan.grid.axes},
             "zip": list(zips),
         },
-        plan=Plan({p: settings[p] for p in settings}, swept, grid),
-        engine=build.section_of(values, "engine"),
-        grok=Grok(**build.section_of(values, "grok")),
     )
+
+
+def _experiment(makes: Mapping[str, Any], values: Mapping[str, Any]) -> Experiment:
+    def own(make: Any, section: str) -> Part:
+        found = {key: f"{section}.{key}" for key in schema(make)}
+        return Part(make, {k: values[p] for k, p in found.items() if p in values})
+
+    fields = {
+        field: own(FIXED.get(field) or makes[field], section)
+        for section, names in SECTIONS.items()
+        for field in names
+    }
+    observe = {
+        section.removeprefix("observe."): Observed(
+            own(make, section), own(Rhythm, section)
+        )
+        for section, make in makes.items()
+        if section.startswith("observe.")
+    }
+    return Experiment(seed=values["seed"], observe=observe, **fields)
+
+
+def _section(values: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """The settings of one section by their short names."""
+    prefix = f"{section}."
+    return {
+        p.removeprefix(prefix): v for p, v in values.items() if p.startswith(prefix)
+    }
 
 
 def set_up_jax(engine: Mapping[str, Any]) -> Engine:

@@ -48,7 +48,7 @@ def _here(console: Console, plan: programs.Plan, engine: planning.Engine) -> Non
     table = Table("group", "runs", "mode", "chunk", "memory", "step", "time at most")
     total = 0.0
     for number, group in enumerate(plan.groups()):
-        estimate = planning.estimate(plan, group, engine)
+        estimate = planning.estimate(group, engine)
         total += estimate.seconds
         table.add_row(
             str(number + 1),
@@ -79,7 +79,7 @@ def _there(
     refused: list[str] = []
     budget = int(engine.memory_gb * planning.GIB) or None
     for number, group in enumerate(plan.groups(), 1):
-        program = timing.program_of(plan, group, target.devices)
+        program = timing.program_of(group, target.devices)
         name, count = str(number), str(len(group.members))
         try:
             report = targets.of_group(program, target, memory_budget=budget)

@@ -63,15 +63,6 @@ class Grid:
         }
 
 
-@dataclass(frozen=True)
-class Group:
-    """Runs that one compiled program serves: they differ in traced settings alone."""
-
-    settings: dict[str, Any]  # of the group's first run
-    members: tuple[int, ...]  # run numbers
-    traced: dict[str, list[Any]]  # traced settings -> a value for each member
-
-
 def short_name(path: str) -> str:
     """The last part of a setting's path: "width" of "model.width"."""
     return path.rsplit(".", 1)[-1]
@@ -163,26 +154,3 @@ def _with_full_name(axis: Axis, doubled: set[str]) -> Axis:
     if axis.name not in doubled:
         return axis
     return Axis(axis.paths[0].replace(".", "_"), axis.paths, axis.values)
-
-
-def group_runs(
-    grid: Grid, settings: Mapping[str, Any], leaves: Mapping[str, Leaf]
-) -> list[Group]:
-    """Runs grouped by the static settings that the grid varies."""
-    runs = grid.runs()
-    traced = [path for path, leaf in leaves.items() if not leaf.static]
-    groups: dict[tuple, list[int]] = {}
-    for number, run in enumerate(runs):
-        key = tuple(value for path, value in run.items() if leaves[path].static)
-        groups.setdefault(key, []).append(number)
-    return [
-        Group(
-            settings={**settings, **runs[members[0]]},
-            members=tuple(members),
-            traced={
-                path: [runs[n].get(path, settings[path]) for n in members]
-                for path in traced
-            },
-        )
-        for members in groups.values()
-    ]

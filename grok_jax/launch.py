@@ -31,7 +31,6 @@ if __name__ == "__main__":  # the imports below take seconds; a stop then is one
 
 import dataclasses
 import importlib.metadata
-import importlib.util
 import io
 import json
 import shlex
@@ -59,6 +58,7 @@ from grok_jax import (
     plot,
     programs,
     record,
+    registry,
     runner,
 )
 from grok_jax import claims as claims_lib
@@ -278,12 +278,10 @@ def load_experiment(spec: str) -> tuple[ModuleType, str | None]:
     path = Path(f"{name}.py" if found else spec)
     if not path.is_file():
         raise SettingError(f"There is no config file {path}.")
-    module_spec = importlib.util.spec_from_file_location(path.stem, path)
-    if module_spec is None or module_spec.loader is None:
+    if path.suffix != ".py":
         raise SettingError(f"{path} is not a Python file.")
-    module = importlib.util.module_from_spec(module_spec)
     try:
-        module_spec.loader.exec_module(module)
+        module = registry.load(str(path))
     except (SyntaxError, ImportError) as error:
         raise SettingError(f"{path} cannot be loaded: {error}.") from error
     for needed in ("get_config", "claims", "figure"):

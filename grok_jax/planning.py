@@ -14,8 +14,7 @@ import jax
 import numpy as np
 
 from grok_jax import sweep, train
-from grok_jax.grid import Group
-from grok_jax.programs import PIECES, Chunk, GroupProgram, Plan, make_pieces
+from grok_jax.programs import PIECES, Chunk, Group, GroupProgram, make_pieces
 from grok_jax.settings import SettingError
 from grok_jax.types import Device
 
@@ -124,12 +123,12 @@ class Estimate:
     seconds: float  # in all, if no run ends early
 
 
-def estimate(plan: Plan, group: Group, engine: Engine) -> Estimate:
+def estimate(group: Group, engine: Engine) -> Estimate:
     """Compiles a group, begins a chunk of it (whose weak networks are trained) and
     times a few of its steps and measurements; in `map` mode those of a few runs from
     all over the grid, as the time goes with their number."""
     devices = engine.devices or tuple(jax.local_devices())
-    program = GroupProgram(plan, group, devices, engine.deterministic)
+    program = GroupProgram(group, devices, engine.deterministic)
     mode, size = choose(program, engine)
     runs = len(group.members)
     count = min(size, runs)

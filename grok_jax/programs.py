@@ -15,9 +15,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from grok_jax import build, census, memory, products, sweep, train
-from grok_jax.grid import Grid, Group, group_runs
-from grok_jax.settings import Leaf, SettingError
+from grok_jax import census, experiment, memory, products, registry, sweep, train
+from grok_jax.experiment import Experiment, settings_of, with_settings
+from grok_jax.grid import Grid
+from grok_jax.settings import SettingError
 from grok_jax.types import Dataset, Device
 
 PIECES = 32
@@ -25,31 +26,93 @@ PIECES = 32
 
 
 @dataclass(frozen=True)
+class Group:
+    """Runs that one compiled program serves: they differ in traced settings alone."""
+
+    members: tuple[int, ...]  # run numbers
+    runs: tuple[Experiment, ...]
+
+    @property
+    def experiment(self) -> Experiment:
+        """The first run's; what is static in it is that of all."""
+        return self.runs[0]
+
+    @property
+    def steps(self) -> np.ndarray:
+        """At which a run is measured."""
+        own = self.experiment.train
+        return train.record_steps(own["steps"], own["records"], own["spacing"])
+
+
+@dataclass(frozen=True)
 class Plan:
     """What is to run."""
 
-    settings: dict[str, Any]
-    leaves: dict[str, Leaf]
+    experiment: Experiment
     grid: Grid
 
     def groups(self) -> list[Group]:
-        return group_runs(self.grid, self.settings, self.leaves)
+        """The runs of the grid, together where their experiments have one structure."""
+        groups: dict[Any, dict[int, Experiment]] = {}
+        for number, changes in enumerate(self.grid.runs()):
+            run = with_settings(self.experiment, changes)
+            groups.setdefault(jax.tree.structure(run), {})[number] = run
+        ordered = map(_side_by_side, groups.values())
+        return [Group(tuple(own), tuple(own.values())) for own in ordered]
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """path -> value, with the names of the parts."""
+        return named_settings(self.experiment)
+
+
+def _side_by_side(own: dict[int, Experiment]) -> dict[int, Experiment]:
+    """Runs in an order in which they use their data sets in turns or in rows, where
+    each is used as often: then none is copied for the runs that share it under vmap."""
+    users: dict[Any, list[int]] = {}
+    for number, run in own.items():
+        users.setdefault(experiment.data_identity(run), []).append(number)
+    if len(set(map(len, users.values()))) > 1:
+        return own
+    rows = [number for numbers in users.values() for number in numbers]
+    turns = [n for numbers in zip(*users.values(), strict=True) for n in numbers]
+    return {number: own[number] for number in (rows if rows == [*own] else turns)}
+
+
+def named_settings(
+    own: Experiment, name_of: Callable[[str, Any], str] = registry.label
+) -> dict[str, Any]:
+    """path -> value, of every setting and with the names of the parts."""
+    names = {
+        f"{what}.name": name_of(what, getattr(own, what).make)
+        for what in ("task", "model", "loss", "optimizer")
+    }
+    for key, observed in own.observe.items():
+        name = name_of("observable", observed.part.make)
+        names |= {} if name == key else {f"observe.{key}.name": name}
+    return {**names, **settings_of(own)}
 
 
 def check_data(plan: Plan) -> None:
     """Reads what the tasks of a plan need and takes its shapes, before anything runs.
 
-    Raises: SettingError or DataError where data are missing, damaged or too few, or
-    where what is to be transferred does not fit the target.
+    Raises: SettingError or DataError where data are missing, damaged or too few, where
+    what is to be transferred does not fit the target, or where the stop rule asks for
+    what is not recorded.
     """
     for group in plan.groups():
-        make = partial(build.make_dataset, group.settings)
-        data = jax.eval_shape(make, **build.load_files(group.settings))
-        if group.settings["transfer.source"] != "none":
+        own = group.experiment
+        make = partial(experiment.make_dataset, own)
+        data = jax.eval_shape(make, **experiment.load_files(own))
+        run = experiment.make(own)
+        if own.transfer["source"] != "none":
             try:
-                jax.eval_shape(build.make(group.settings).init, data)
+                jax.eval_shape(run.init, data)
             except ValueError as error:
                 raise SettingError(f"transfer: {error}") from error
+        if own.stop["metric"] not in ("", *train.ALWAYS):
+            state = jax.eval_shape(run.init, data)
+            jax.eval_shape(run.measure, state, data, 0, 0)
 
 
 class GroupProgram:
@@ -57,22 +120,13 @@ class GroupProgram:
 
     def __init__(
         self,
-        plan: Plan,
         group: Group,
         devices: tuple[Device, ...],
         deterministic: bool = True,
     ):
         self._deterministic = deterministic
-        self.group, self.leaves, self.devices = group, plan.leaves, devices
-        self.steps = train.record_steps(
-            group.settings["train.steps"],
-            group.settings["train.records"],
-            group.settings["train.spacing"],
-        )
-        self.traced = {
-            path: build.as_traced(values, plan.leaves[path])
-            for path, values in group.traced.items()
-        }
+        self.group, self.devices, self.steps = group, devices, group.steps
+        self.traced = experiment.stack(group.runs)
         members = range(len(group.members))
         known = [self._identity(member) for member in members]
         first = {identity: n for n, identity in reversed([*enumerate(known)])}
@@ -89,25 +143,20 @@ class GroupProgram:
     @property
     def adaptive(self) -> bool:
         """Whether the dynamics choose their own steps, so that a step has no cost."""
-        return build.Parts(self.group.settings).model.adaptive
-
-    def settings_of(self, member: int) -> dict[str, Any]:
-        """The settings of one run as plain numbers."""
-        own = {path: values[member] for path, values in self.group.traced.items()}
-        return {**self.group.settings, **own}
+        return experiment.Network(self.group.experiment).model.adaptive
 
     def _read(self) -> Any:
-        return build.load_files(self.group.settings)
+        return experiment.load_files(self.group.experiment)
 
     def _identity(self, member: int) -> Any:
         """Runs that agree in it have the same data."""
-        return build.data_identity(self.settings_of(member))
+        return experiment.data_identity(self.group.runs[member])
 
-    def _make_dataset(self, own: Mapping[str, Any], files: Any) -> Dataset:
-        return build.make_dataset({**self.group.settings, **own}, **files)
+    def _make_dataset(self, own: Experiment, files: Any) -> Dataset:
+        return experiment.make_dataset(own, **files)
 
-    def _own(self, member: Any) -> dict[str, Any]:
-        return {path: values[member] for path, values in self.traced.items()}
+    def _own(self, member: Any) -> Experiment:
+        return jax.tree.map(lambda values: values[member], self.traced)
 
     def dataset(self, member: int) -> Dataset:
         """The data of one run, on the host."""
@@ -130,7 +179,7 @@ class GroupProgram:
         return min(place.slots, len(self.owners))
 
     def _run_of(self, run: Mapping[str, Any]) -> train.Run:
-        return build.make({**self.group.settings, **run["settings"]})
+        return experiment.make(run["experiment"])
 
     def _init(self, data: Dataset, _: Any, run: Mapping[str, Any], carry: Any) -> Any:
         return carry, self._run_of(run).init(data)
@@ -142,7 +191,7 @@ class GroupProgram:
 
     def _shapes(self, place: sweep.Layout) -> tuple[Any, Any, Any]:
         """(data, runs, counts) of a layout, as shapes."""
-        runs = {"settings": self._own(slice(None)), "data": self.data_of}
+        runs = {"experiment": self._own(slice(None)), "data": self.data_of}
         return (
             place.local_shapes(self.data_shapes(), self.room(place)),
             place.placed_shapes(runs),
@@ -241,7 +290,7 @@ class GroupProgram:
 
     def batched_conditionals(self) -> int:
         """How many conditionals of a segment ask for a run's own state."""
-        one = {"settings": self._own(0), "data": self.data_of[0]}
+        one = {"experiment": self._own(0), "data": self.data_of[0]}
         runs = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), one)
         arguments = (
             self.data_shapes(),
@@ -289,30 +338,30 @@ class GroupProgram:
     @cached_property
     def _state_shape(self) -> Any:
         """The state of one run, as shapes; traced once, weak networks and all."""
-        run = {"settings": self._own(0)}
+        run = {"experiment": self._own(0)}
         return jax.eval_shape(self._init, self.data_shapes(), (), run, ())[1]
 
     def operations(self) -> dict[str, float]:
         """Floating-point operations of the matrix products of a step of one run, and of
         a step of its weak network where it has one."""
-        settings = self.settings_of(0)
-        runs = {"flops_per_step": settings}
-        if settings["transfer.source"] != "none":
-            runs["weak_flops_per_step"] = build.weak_settings(settings)
+        own = self.group.experiment
+        runs = {"flops_per_step": own}
+        if own.transfer["source"] != "none":
+            runs["weak_flops_per_step"] = experiment.weak_experiment(own)
         data = self.data_shapes()
         number = jax.ShapeDtypeStruct((), np.int32)
 
-        def of(settings: Mapping[str, Any]) -> float:
-            run = build.make(settings)
+        def of(own: Experiment) -> float:
+            run = experiment.make(own)
             state = jax.eval_shape(run.init, data)
             step = products.products_of(run.advance, state, data, number, number)
             return float(products.flops(step))
 
-        return {name: of(settings) for name, settings in runs.items()}
+        return {name: of(own) for name, own in runs.items()}
 
     def inputs(self, members: Any, local: np.ndarray) -> dict[str, Any]:
         """What tells runs apart; `local` says where on its device each has its data."""
-        return {"settings": self._own(members), "data": local}
+        return {"experiment": self._own(members), "data": local}
 
 
 class Chunk:

@@ -19,10 +19,10 @@ import jax
 import numpy as np
 import xarray as xr
 
-from grok_jax import build, checkpoint, hosts, measures, record, sweep, train, tree
-from grok_jax.grid import Group
+from grok_jax import checkpoint, hosts, measures, record, sweep, train, tree
+from grok_jax.experiment import lazy_reference
 from grok_jax.planning import Engine, choose
-from grok_jax.programs import Chunk, GroupProgram, Plan, make_pieces
+from grok_jax.programs import Chunk, Group, GroupProgram, Plan, make_pieces
 from grok_jax.settings import SettingError
 from grok_jax.types import Device
 
@@ -172,9 +172,7 @@ class Sweeper:
         return self._results() if hosts.is_writer() else xr.Dataset()
 
     def _run_group(self, group: Group) -> None:
-        program = GroupProgram(
-            self.plan, group, self.devices, self.engine.deterministic
-        )
+        program = GroupProgram(group, self.devices, self.engine.deterministic)
         key = str(self.position.group)
         if key not in self.position.modes:
             (mode, chunk), _ = hosts.broadcast(choose(program, self.engine))
@@ -185,7 +183,7 @@ class Sweeper:
             wanted = replace(self.engine, mode=mode, runs_per_chunk=chunk)
             (_, chunk), _ = hosts.broadcast(choose(program, wanted))
             self._hold(key, chunk)
-        if group.settings["train.count_flops"]:
+        if group.experiment.train["count_flops"]:
             for name, value in program.operations().items():
                 self._buffer(name, (), np.dtype(float), False)[:] = value
         while self.position.start < len(group.members):
@@ -336,7 +334,7 @@ class Sweeper:
         chunk = Chunk(program, members, capacity, mode)
         jax.block_until_ready(chunk.state)
         self._note_seconds(0, time.perf_counter() - started, len(members))
-        if program.group.settings["reference.lazy"]:
+        if program.group.experiment.reference["lazy"]:
             anchors = chunk.place.collect(chunk.state.anchor)
             if hosts.is_writer():
                 self._reference(program, members, anchors)
@@ -351,8 +349,8 @@ class Sweeper:
         self, program: GroupProgram, members: np.ndarray, anchors: Any
     ) -> None:
         for i, member in enumerate(members):
-            reference = build.lazy_reference(
-                program.settings_of(member),
+            reference = lazy_reference(
+                program.group.runs[member],
                 program.dataset(member),
                 jax.tree.map(lambda leaf, i=i: leaf[i], anchors),
                 program.steps,
@@ -393,7 +391,7 @@ class Sweeper:
         names = (n for n in sorted(self.per_step[group]) if held[n].ndim == 2)
         curves = {name: np.where(measured, held[name][cells], np.nan) for name in names}
         numbers = np.asarray(self.groups[group].members)[members]
-        self.seen(Records(numbers, self._steps(self.groups[group])[indices], curves))
+        self.seen(Records(numbers, self.groups[group].steps[indices], curves))
 
     def _keep_ends(self, members: np.ndarray, ends: Mapping[str, np.ndarray]) -> None:
         for name, values in ends.items():
@@ -408,14 +406,14 @@ class Sweeper:
         reached = np.zeros(2, int)
         diverged = 0
         for group, records in self.records.items():
-            times = self.grok.times(self._steps(self.groups[group]), records)
+            times = self.grok.times(self.groups[group].steps, records)
             reached += [int(np.isfinite(np.asarray(t)).sum()) for t in times]
             diverged += int(np.isfinite(records["diverged_at"]).sum())
-        lengths = [g.settings["train.steps"] * len(g.members) for g in self.groups]
+        lengths = [g.experiment.train["steps"] * len(g.members) for g in self.groups]
         group = self.groups[self.position.group]
         waiting = len(self.position.waiting)
         before = self.position.until - living - waiting
-        done = before * group.settings["train.steps"] + living * self.position.at
+        done = before * group.experiment.train["steps"] + living * self.position.at
         done += waiting * self.position.waiting_at
         self.progress(
             Progress(
@@ -432,12 +430,6 @@ class Sweeper:
 
     def _seconds(self) -> float:
         return self.position.seconds + time.perf_counter() - self._clock
-
-    def _steps(self, group: Group) -> np.ndarray:
-        s = group.settings
-        return train.record_steps(
-            s["train.steps"], s["train.records"], s["train.spacing"]
-        )
 
     def _save_if_due(self) -> None:
         waited = time.perf_counter() - self._saved_at
@@ -509,7 +501,7 @@ class Sweeper:
         results = record.assemble(
             self.plan.grid,
             [group.members for group in self.groups],
-            [self._steps(group) for group in self.groups],
+            [group.steps for group in self.groups],
             [self.records[g] for g in numbers],
             [self.per_step[g] for g in numbers],
         )

@@ -1,15 +1,23 @@
 """Settings live in the signature of what they set; this module reads them from there.
 
-A factory such as `committee(*, width: Count = 500, epsilon: NonNegative = 0.25)`
+A callable such as `committee(*, width: Count = 500, epsilon: NonNegative = 0.25)`
 declares each setting's type, range and default once. Floats and seeds are traced (a
 sweep over them compiles once); everything else is static: each value compiles anew.
+
+Of a class the parameters of its `__init__` are settings, as the fields of a flax module
+are; of a function those that are keyword-only or have a default, and any other that is
+given by name (`part(optax.adam, learning_rate=1e-3)`). A plain `float` is traced where
+it is a keyword-only parameter of a function, and static elsewhere.
 """
 
+import contextlib
 import difflib
+import functools
 import inspect
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 
@@ -45,6 +53,8 @@ class Bounds:
         return " and ".join(part for part in (low, high) if part)
 
 
+NOTHING = inspect.Parameter.empty
+"""The default of a setting that has none."""
 STATIC = "static"
 """Marks a float that must stay a Python number inside the program."""
 TRACED = "traced"
@@ -76,9 +86,12 @@ class Leaf:
     bounds: Bounds | None = None
     choices: tuple[str, ...] = ()
     static: bool = True
+    required: bool = False
 
     def check(self, path: str, value: Any) -> Any:
         """`value` as this leaf holds it; raises SettingError with one sentence."""
+        if self.kind is object:
+            return _hashable(path, value)
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if self.kind is float and is_number:
             value = float(value)
@@ -99,7 +112,25 @@ class Leaf:
         return value
 
 
-def _leaf(annotation: Any, default: Any) -> Leaf:
+def _hashable(path: str, value: Any) -> Any:
+    """A value of any kind, which is to be part of a program's structure."""
+    value = tuple(value) if isinstance(value, list) else value
+    try:
+        hash(value)
+    except TypeError as error:
+        raise SettingError(
+            f"{path} is {value!r}; a static setting must be hashable."
+        ) from error
+    return value
+
+
+_KINDS = (int, float, bool, str)
+_GIVEN = ("self", "parent", "rngs", "key", "keys", "view", "files")
+"""What the engine passes, or flax: no settings."""
+
+
+def _leaf(annotation: Any, default: Any, own: bool, required: bool) -> Leaf:
+    """`own`: whether a plain `float` is a traced number."""
     marks: tuple[Any, ...] = ()
     if get_origin(annotation) is Annotated:
         annotation, *rest = get_args(annotation)
@@ -107,25 +138,54 @@ def _leaf(annotation: Any, default: Any) -> Leaf:
     choices: tuple[str, ...] = ()
     if get_origin(annotation) is Literal:
         choices, annotation = get_args(annotation), str
+    kind = annotation if annotation in _KINDS else object
     bounds = next((mark for mark in marks if isinstance(mark, Bounds)), None)
-    traced = (annotation is float and STATIC not in marks) or TRACED in marks
-    return Leaf(annotation, default, bounds, choices, static=not traced)
+    floats = kind is float and STATIC not in marks and (own or bool(marks))
+    return Leaf(
+        kind, default, bounds, choices, not (floats or TRACED in marks), required
+    )
 
 
-def schema(factory: Callable) -> dict[str, Leaf]:
-    """The keyword-only parameters of `factory` as settings.
+@functools.cache
+def schema(make: Callable) -> Mapping[str, Leaf]:
+    """The settings of a callable.
 
     >>> def f(key, *, width: Count = 3, rate: Positive = 0.5): ...
     >>> {name: (leaf.default, leaf.static) for name, leaf in schema(f).items()}
     {'width': (3, True), 'rate': (0.5, False)}
     """
-    hints = typing.get_type_hints(factory, include_extras=True)
-    return {
-        name: _leaf(hints[name], parameter.default)
-        for name, parameter in inspect.signature(factory).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-        and parameter.default is not parameter.empty
-    }
+    make = getattr(make, "make", make)  # of a Task
+    is_class = inspect.isclass(make)
+    signature = inspect.signature(make.__init__ if is_class else make)
+    hints, leaves = _hints(make), {}
+    for name, parameter in signature.parameters.items():
+        kind = parameter.kind
+        if name in _GIVEN or kind in (kind.VAR_POSITIONAL, kind.VAR_KEYWORD):
+            continue
+        if is_class and name == "name" and _is_flax(make):
+            continue
+        alone = kind is kind.KEYWORD_ONLY
+        leaves[name] = _leaf(
+            hints.get(name, object),
+            parameter.default,
+            own=alone and not is_class,
+            required=(alone or is_class) and parameter.default is parameter.empty,
+        )
+    return MappingProxyType(leaves)
+
+
+def _is_flax(make: type) -> bool:
+    return any(base.__module__.startswith("flax.") for base in make.__mro__)
+
+
+def _hints(make: Callable) -> dict[str, Any]:
+    """The annotations of a callable's parameters, as far as they can be read."""
+    found: dict[str, Any] = {}
+    sources = [make, make.__init__] if inspect.isclass(make) else [make]
+    for source in sources:
+        with contextlib.suppress(NameError, TypeError, AttributeError):
+            found |= typing.get_type_hints(source, include_extras=True)
+    return found
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -18,9 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grok_jax import build, memory, programs, sweep
 from grok_jax import config as config_lib
-from grok_jax.grid import Group
+from grok_jax import experiment, memory, programs, registry, sweep
 from grok_jax.types import Dataset, Device, Split
 
 Settings = Mapping[str, Any]
@@ -168,17 +167,17 @@ def group_program(
     """The program of `runs` seeds of settings that change no shape."""
     own = plan(settings, runs)
     (group,) = own.groups()
-    return program_of(own, group, devices)
+    return program_of(group, devices)
 
 
 def program_of(
-    own: programs.Plan, group: Group, devices: Sequence[Device]
+    group: programs.Group, devices: Sequence[Device]
 ) -> programs.GroupProgram:
     """The program of a group. A task that reads files has a stand-in of the same
     shapes, so that nothing has to be fetched."""
-    make = STAND_INS.get(group.settings["task.name"])
+    make = STAND_INS.get(group.experiment.task.make)
     kind = programs.GroupProgram if make is None else _OnStandIn
-    return kind(own, group, tuple(devices))
+    return kind(group, tuple(devices))
 
 
 def compile_segment(program: programs.GroupProgram, mode: str) -> Any:
@@ -214,7 +213,7 @@ def one_step(
 ) -> tuple[Callable[[Any, Any], Any], Any, Any]:
     """(a step, its state, its data) of a run of a program, the latter two as shapes;
     of so many runs `stacked`, which share their data where the program's do."""
-    run = build.make(program.settings_of(0))
+    run = experiment.make(program.group.experiment)
     data = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, program.dataset(0)))
     state = jax.eval_shape(run.init, data)
 
@@ -241,7 +240,8 @@ def states(own: Lot) -> Any:
 def first_run(own: Lot) -> tuple[dict[str, Any], Any, Any]:
     """(settings, parameters, train examples) of the first run of a lot, on the host."""
     params = jax.tree.map(lambda leaf: leaf[0], states(own).params)
-    return own.program.settings_of(0), params, own.program.dataset(0).train
+    settings = programs.named_settings(own.program.group.experiment)
+    return settings, params, own.program.dataset(0).train
 
 
 def planned_bytes(compiled: Any) -> dict[str, int]:
@@ -361,8 +361,8 @@ class _OnStandIn(programs.GroupProgram):
         return ()
 
     def _make_dataset(self, own: Mapping[str, Any], files: Any) -> Dataset:
-        make = STAND_INS[self.group.settings["task.name"]]
-        made = make(build.section_of(self.group.settings, "task"))
+        task = self.group.experiment.task
+        made = STAND_INS[task.make](task.settings)
         return jax.tree.map(jnp.asarray, made)
 
 
@@ -414,9 +414,9 @@ def _split(x: Any, y: Any) -> Split:
     return Split(x, y, weight)
 
 
-STAND_INS: dict[str, Callable[[Mapping[str, Any]], Dataset]] = {
-    "mnist": _images,
-    "imdb": _words,
-    "qm9": _molecules,
+STAND_INS: dict[Any, Callable[[Mapping[str, Any]], Dataset]] = {
+    registry.TASKS["mnist"]: _images,
+    registry.TASKS["imdb"]: _words,
+    registry.TASKS["qm9"]: _molecules,
 }
 """Task that reads files -> (its settings) -> data of the shapes that it would have."""

@@ -25,9 +25,13 @@ from jax import Array
 from grok_jax import tree
 from grok_jax.batching import any_run
 from grok_jax.losses import Loss, weighted_mean
+from grok_jax.settings import SettingError, nearest
 from grok_jax.types import Apply, Dataset, Dynamics, Params, Scalar, Split, Stop
 
 Record = dict[str, Array]
+
+ALWAYS = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
+"""What every run records."""
 
 TRAIN_STEPS = "train_steps"
 """The scope of the training loop, by which a compiled program's text names it."""
@@ -244,6 +248,12 @@ def _judge(
     )
     if stop is None:
         return state, record
+    numbers = [name for name, value in record.items() if jnp.ndim(value) == 0]
+    if stop.metric not in numbers:
+        raise SettingError(
+            f"stop.metric is {stop.metric!r}, which is no number that this run "
+            f"records; {nearest(stop.metric, numbers)}."
+        )
     value = record[stop.metric]
     holds = value >= stop.threshold if stop.above else value <= stop.threshold
     since = jnp.where(state.met_at >= 0, state.met_at, step)

@@ -42,6 +42,9 @@ class Task(NamedTuple):
     make: Callable[..., Dataset]
     load: Callable[..., dict[str, Any]] | None = None
 
+    def __call__(self, *args: Any, **settings: Any) -> Dataset:
+        return self.make(*args, **settings)
+
 
 class Dynamics(NamedTuple):
     """How parameters move, in the place of a gradient and an optimiser."""

@@ -58,7 +58,7 @@ import jax.monitoring  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from grok_jax import build, config, planning, runner, sweep, train  # noqa: E402
+from grok_jax import config, experiment, planning, programs, runner, sweep, train  # noqa: E402
 
 logging.getLogger("orbax").setLevel(logging.ERROR)
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -196,23 +196,20 @@ def run_alone(resolved):
     """run_alone(layer, ...) -> (state, records, data, settings) of ONE run, without
     the sweep engine: init and one segment over all records, jitted."""
 
-    def run(*layers, changes=None):
-        settings = {**resolved(*layers).plan.settings, **(changes or {})}
-        files = build.load_files(settings)
-        data = jax.jit(lambda files: build.make_dataset(settings, **files))(files)
-        one = build.make(settings)
-        steps = train.record_steps(
-            settings["train.steps"],
-            settings["train.records"],
-            settings["train.spacing"],
-        )
+    def run(*layers):
+        plan = resolved(*layers).plan
+        own = plan.experiment
+        files = experiment.load_files(own)
+        data = jax.jit(lambda files: experiment.make_dataset(own, **files))(files)
+        one = experiment.make(own)
+        steps = programs.Group((0,), (own,)).steps
         pieces = train.Pieces(0, np.diff(steps, prepend=0), np.arange(len(steps)))
 
         def whole(data):
             return train.segment(one, one.init(data), data, pieces)
 
         state, records = jax.jit(whole)(data)
-        return state, records, data, {**settings, "steps": steps}
+        return state, records, data, {**plan.settings, "steps": steps}
 
     return run
 

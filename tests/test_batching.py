@@ -113,8 +113,8 @@ ODD = Axis("seed", ("seed",), ((0,), (1,), (0,)))
 def test_data_that_some_runs_share_is_copied_for_none_of_them(resolved, axes, order):
     layer = dict(PAGES["own data"], train=dict(steps=30, records=2))
     plan = resolved(layer).plan
-    plan = programs.Plan(plan.settings, plan.leaves, Grid(axes))
-    program = programs.GroupProgram(plan, plan.groups()[0], DEVICE)
+    plan = programs.Plan(plan.experiment, Grid(axes))
+    program = programs.GroupProgram(plan.groups()[0], DEVICE)
     runs = len(plan.grid)
     place = sweep.layout(runs, DEVICE)
     assert program.order("vmap", place) == order

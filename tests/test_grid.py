@@ -1,10 +1,10 @@
-"""Axes -> runs -> groups: products, zips, names, and what shares a compilation."""
+"""Axes -> runs: products, zips and names."""
 
 import math
 
 import pytest
 
-from grok_jax.grid import Axis, Grid, group_runs, make_grid, resolve, short_name
+from grok_jax.grid import Axis, Grid, make_grid, resolve, short_name
 from grok_jax.settings import Bounds, Leaf, SettingError
 
 LEAVES = {
@@ -17,7 +17,6 @@ LEAVES = {
     "task.degree": Leaf(int, 0),
     "train.steps": Leaf(int, 100, Bounds(low=0)),
 }
-SETTINGS = {path: leaf.default for path, leaf in LEAVES.items()} | {"model.name": "m"}
 
 
 def test_the_grid_is_the_product_with_the_last_axis_fastest():
@@ -138,47 +137,6 @@ def test_each_kind_of_bad_axis_has_its_own_sentence(sweep, zips, sentence):
     with pytest.raises(SettingError) as error:
         make_grid(LEAVES, sweep, zips)
     assert str(error.value) == sentence
-
-
-# --- groups --------------------------------------------------------------------------
-
-
-def groups_of(sweep, zips=()):
-    return group_runs(make_grid(LEAVES, sweep, zips), SETTINGS, LEAVES)
-
-
-def test_traced_axes_of_any_length_make_one_group():
-    (group,) = groups_of({"epsilon": tuple(range(8)), "seed": tuple(range(8))})
-    assert group.members == tuple(range(64))
-
-
-def test_a_static_axis_of_k_values_makes_k_groups():
-    groups = groups_of({"seed": (0, 1), "width": (3, 4, 5), "epsilon": (0.1, 0.2)})
-    assert len(groups) == 3
-    assert [g.settings["model.width"] for g in groups] == [3, 4, 5]
-    assert [g.members for g in groups] == [(0, 1, 6, 7), (2, 3, 8, 9), (4, 5, 10, 11)]
-
-
-def test_groups_partition_the_runs_and_each_member_keeps_its_own_settings():
-    sweep = {"width": (3, 4), "seed": (7, 8), "linearized": (False, True)}
-    groups, runs = groups_of(sweep), make_grid(LEAVES, sweep).runs()
-    members = [n for group in groups for n in group.members]
-    assert sorted(members) == list(range(len(runs)))
-    for group in groups:
-        for place, number in enumerate(group.members):
-            own = {path: values[place] for path, values in group.traced.items()}
-            settings = {**group.settings, **own}
-            assert settings == {**SETTINGS, **runs[number]}
-
-
-def test_every_traced_setting_has_a_value_for_each_member_swept_or_not():
-    (group,) = groups_of({"epsilon": (0.1, 0.2)})
-    assert group.traced == {"seed": [0, 0], "model.epsilon": [0.1, 0.2]}
-
-
-def test_false_and_zero_of_different_axes_stay_apart():
-    groups = groups_of({"linearized": (False, True), "width": (1, 2)})
-    assert len(groups) == 4
 
 
 def test_a_hand_made_grid_counts_as_the_product_of_its_axes():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grok_jax import _probes, build, look_up, ntk, tree
+from grok_jax import _probes, checks, look_up, ntk, registry, tree
 from grok_jax.models.fnn import fnn
 from grok_jax.models.transformer import transformer
 
@@ -115,7 +115,7 @@ MODELS = {
 def test_no_model_has_a_scatter_in_its_gradient(name, twin):
     """On a GPU its atomics would give other bits each time, on a TPU it is slow."""
     settings, x = MODELS[name]
-    model = build.MODELS[name.partition(" ")[0]](**settings)
+    model = registry.MODELS[name.partition(" ")[0]](**settings)
     params = jax.eval_shape(model.init, jax.random.key(0), x)
     many = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), params
@@ -136,7 +136,7 @@ def test_no_model_has_a_scatter_in_its_gradient(name, twin):
 
 def test_all_models_are_among_them():
     named = {name.partition(" ")[0] for name in MODELS}
-    assert named == set(build.MODELS) - set(build.EXACT)  # which have no gradient
+    assert named == set(registry.MODELS) - set(checks.EXACT)  # which have no gradient
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from grok_jax import build, config, planning, runner
+from grok_jax import config, experiment, planning, runner
 from grok_jax.settings import SettingError
 from grok_jax.theory import xor
 
@@ -45,8 +45,8 @@ def test_the_one_step_is_of_the_network_as_it_is_at_a_record():
     )
     plan = config.resolve(config.make_config(LAYER, layer)).plan
     results = runner.Sweeper(plan, MAP, say=lambda _: None).run()
-    data = build.make_dataset(plan.settings)
-    params = build.make(plan.settings).init(data).params
+    data = experiment.make_dataset(plan.experiment)
+    params = experiment.make(plan.experiment).init(data).params
     for draw in (0, 5):
         for prefix, rate in (("", 0.5), ("largest_", 2.0)):
             expected = xor.one_step_accuracy(

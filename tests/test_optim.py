@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from grok_jax import build, config, optim, tree
+from grok_jax import config, experiment, optim, tree
 from grok_jax.losses import squared_error
 from grok_jax.models import wrappers
 from grok_jax.models.committee import committee
@@ -253,7 +253,7 @@ def test_the_orthogonal_gradient_needs_the_weights():
 @pytest.mark.parametrize("gradient", ["grokfast_ema", "grokfast_ma", "orthogonal"])
 def test_a_run_cut_anywhere_carries_the_filter_along(gradient):
     window = dict(grokfast_window=3) if gradient == "grokfast_ma" else {}
-    settings = config.resolve(
+    own = config.resolve(
         config.make_config(
             dict(
                 task=dict(name="teacher_student", train_size=6, test_size=4),
@@ -261,8 +261,8 @@ def test_a_run_cut_anywhere_carries_the_filter_along(gradient):
                 optimizer=dict(name="adamw", gradient=gradient, **window),
             )
         )
-    ).plan.settings
-    run, data = build.make(settings), build.make_dataset(settings)
+    ).plan.experiment
+    run, data = experiment.make(own), experiment.make_dataset(own)
 
     @jax.jit
     def end(cuts):
@@ -273,7 +273,9 @@ def test_a_run_cut_anywhere_carries_the_filter_along(gradient):
 
     whole, cut = end(jnp.array([10, 0])), end(jnp.array([4, 6]))
     jax.tree.map(np.testing.assert_array_equal, whole, cut)
-    plain = build.make({**settings, "optimizer.gradient": "plain"})
+    plain = experiment.make(
+        experiment.with_settings(own, {"optimizer.gradient": "plain"})
+    )
     other = plain.advance(plain.init(data), data, 0, 10).params
     differs = jax.tree.map(lambda a, b: bool((a != b).any()), whole, other)
     assert any(jax.tree.leaves(differs))

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from grok_jax import build, launch, planning, programs, runner, sweep
+from grok_jax import experiment, launch, planning, programs, runner, sweep
 from grok_jax.settings import SettingError
 
 DEVICES = tuple(jax.local_devices()[:2])
@@ -27,7 +27,7 @@ K3 = Path(__file__).parents[1] / "experiments" / "lazy_to_rich" / "k3_laziness.p
 @pytest.fixture
 def program(resolved):
     plan = resolved(TINY).plan
-    return programs.GroupProgram(plan, plan.groups()[0], DEVICES)
+    return programs.GroupProgram(plan.groups()[0], DEVICES)
 
 
 def engine(size, **more):
@@ -94,7 +94,7 @@ def test_a_launch_that_cannot_fit_ends_with_that_sentence(tmp_path, capsys):
 def test_each_device_holds_the_data_of_its_own_runs_alone(resolved):
     """12 seeds on two devices: six sets on each; in chunks of four, two."""
     plan = resolved(TINY).plan
-    program = programs.GroupProgram(plan, plan.groups()[0], DEVICES)
+    program = programs.GroupProgram(plan.groups()[0], DEVICES)
     for capacity, room in ((12, 6), (4, 2)):
         chunk = programs.Chunk(program, np.arange(4), capacity, "map")
         (data, _), runs, *_ = chunk.arguments(
@@ -105,7 +105,7 @@ def test_each_device_holds_the_data_of_its_own_runs_alone(resolved):
         for member in range(4):
             device, slot = member % 2, member // 2
             place = int(np.asarray(runs["data"].addressable_shards[device].data)[slot])
-            mine = build.make_dataset(program.settings_of(member)).train.x
+            mine = experiment.make_dataset(program.group.runs[member]).train.x
             held = data.train.x.addressable_shards[device].data[place]
             np.testing.assert_allclose(held, mine, rtol=1e-6)
 
@@ -124,7 +124,7 @@ own = dict(engine=dict(mode=mode, checkpoint_seconds=1e-3))
 resolved = config.resolve(config.make_config(layer, own))
 engine = config.set_up_jax(resolved.engine)
 group = resolved.plan.groups()[0]
-program = programs.GroupProgram(resolved.plan, group, engine.devices)
+program = programs.GroupProgram(group, engine.devices)
 place = sweep.layout(len(group.members), engine.devices)
 needed = planning.needed(program, mode, place) * len(engine.devices)
 before = resident("VmRSS:")

@@ -98,7 +98,7 @@ def test_where_a_resume_has_room_for_fewer_runs_some_wait_and_have_the_same_bits
     expected = run_sweep(layer)
     interrupt(run_sweep, tmp_path, 5, layers=(layer,), runs_per_chunk=0)
     plan, one = resolved(layer).plan, tuple(DEVICES[:1])
-    program = programs.GroupProgram(plan, plan.groups()[0], one)
+    program = programs.GroupProgram(plan.groups()[0], one)
     room = planning.needed(program, "map", sweep.layout(2, one)) / planning.GIB
     small = {**SHORT, "devices": one, "memory_gb": 1.01 * room, "runs_per_chunk": 0}
     _, chunk = planning.choose(program, planning.Engine("map", 0, 1, 1, 1.01 * room))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sweeps import GRID, STOPS, same_runs
 
-from grok_jax import build, planning, programs, runner, sweep, train
+from grok_jax import experiment, planning, programs, runner, sweep, train
 from grok_jax.grid import Axis, Grid
 
 DEVICES = jax.local_devices()
@@ -195,14 +195,12 @@ def test_a_static_axis_of_k_values_compiles_k_groups(compilations, run_sweep):
 
 def test_every_traced_setting_may_be_swept_without_another_group(resolved):
     plan = resolved(GRID).plan
-    traced = [path for path, leaf in plan.leaves.items() if not leaf.static]
+    leaves = experiment.leaves_of(plan.experiment)
+    traced = [path for path, leaf in leaves.items() if not leaf.static]
     assert {"model.epsilon", "optimizer.learning_rate", "seed"} <= set(traced)
     for path in traced:
-        kind = plan.leaves[path].kind
-        values = tuple((kind(v),) for v in (1, 2, 3))
-        swept = programs.Plan(
-            plan.settings, plan.leaves, Grid((Axis("a", (path,), values),))
-        )
+        values = tuple((leaves[path].kind(v),) for v in (1, 2, 3))
+        swept = programs.Plan(plan.experiment, Grid((Axis("a", (path,), values),)))
         assert len(swept.groups()) == 1, path
 
 
@@ -213,7 +211,7 @@ def test_every_traced_setting_may_be_swept_without_another_group(resolved):
 @pytest.mark.parametrize("mode", ["map", "vmap"])
 def test_no_collective_is_in_the_training_program(resolved, mode):
     plan = resolved(GRID).plan
-    program = programs.GroupProgram(plan, plan.groups()[0], tuple(DEVICES))
+    program = programs.GroupProgram(plan.groups()[0], tuple(DEVICES))
     text = program.compiled(mode, sweep.layout(6, DEVICES)).as_text()
     assert "num_partitions=2" in text
     assert not [name for name in COLLECTIVES if name in text]
@@ -231,7 +229,7 @@ def test_no_collective_is_in_the_training_program(resolved, mode):
 def test_runs_on_the_same_data_hold_it_once(resolved, sweep_of, sets):
     plan = resolved(dict(sweep=sweep_of)).plan
     (group,) = plan.groups()
-    program = programs.GroupProgram(plan, group, tuple(DEVICES))
+    program = programs.GroupProgram(group, tuple(DEVICES))
     assert len(program.owners) == sets
     assert sorted(set(program.data_of)) == list(range(sets))
     members = np.arange(len(group.members))
@@ -241,7 +239,7 @@ def test_runs_on_the_same_data_hold_it_once(resolved, sweep_of, sets):
     for leaf in jax.tree.leaves(data):
         assert {len(part.data) for part in leaf.addressable_shards} == {room}
     for member in range(len(group.members)):
-        own = build.make_dataset(program.settings_of(member))
+        own = experiment.make_dataset(group.runs[member])
         for a, b in zip(
             jax.tree.leaves(program.dataset(member)), jax.tree.leaves(own), strict=True
         ):
@@ -391,16 +389,17 @@ def differs(one, other):
 def dead_settings(resolved, wanted):
     """Settings of a committee run that change nothing in the results."""
     plan = resolved(LIVELY).plan
-    paths = [p for p, leaf in plan.leaves.items() if wanted(leaf)]
+    leaves = experiment.leaves_of(plan.experiment)
+    paths = [p for p, leaf in leaves.items() if wanted(leaf)]
     paths = [path for path in paths if not path.startswith(IDLE)]
     base = tuple(plan.settings[path] for path in paths)
     rows = [base]
     for i, path in enumerate(paths):
-        new = plan.leaves[path].check(path, change_of(path, plan.leaves[path], base[i]))
+        new = leaves[path].check(path, change_of(path, leaves[path], base[i]))
         assert new != base[i]
         rows.append((*base[:i], new, *base[i + 1 :]))
     axis = Axis("change", tuple(paths), tuple(rows))
-    swept = programs.Plan(plan.settings, plan.leaves, Grid((axis,)))
+    swept = programs.Plan(plan.experiment, Grid((axis,)))
     engine = planning.Engine(mode="map")
     results = runner.Sweeper(swept, engine, say=lambda _: None).run()
     first, changed = results.isel(change=0), results.isel(change=slice(1, None))
@@ -448,7 +447,7 @@ def test_progress_counts_every_run_to_its_end_and_names_what_was_reached(resolve
 def test_the_estimate_of_a_group_names_what_it_would_take(resolved):
     plan = resolved(GRID).plan
     (group,) = plan.groups()
-    estimate = planning.estimate(plan, group, planning.Engine(mode="map"))
+    estimate = planning.estimate(group, planning.Engine(mode="map"))
     assert (estimate.mode, estimate.chunk) == ("map", 6)
     assert estimate.bytes > 0 and estimate.seconds > 0
 
@@ -466,9 +465,7 @@ def test_the_estimate_of_a_flow_goes_by_its_records(
     clock = itertools.count()
     monkeypatch.setattr(planning.time, "perf_counter", lambda: next(clock))
     devices = tuple(DEVICES[:2])
-    estimate = planning.estimate(
-        plan, group, planning.Engine(mode="map", devices=devices)
-    )
+    estimate = planning.estimate(group, planning.Engine(mode="map", devices=devices))
     steps = train.record_steps(10**5, records, "log")
     timed = min(programs.PIECES, len(steps) - 1)
     runs = min(seeds, 2 * planning.PROBED)

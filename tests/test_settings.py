@@ -2,7 +2,9 @@
 
 from typing import Annotated, Literal
 
+import optax
 import pytest
+from flax import linen as nn
 
 from grok_jax.settings import (
     STATIC,
@@ -38,7 +40,11 @@ def part(
     flag: bool = False,
     needed: int,
 ):
-    """Only keyword-only parameters that have a default are settings."""
+    """`key` is passed by the engine."""
+
+
+KEYWORDS = ["width", "rate", "momentum", "seed", "plain", "kind", "name", "flag"]
+KEYWORDS += ["needed"]
 
 
 def check(annotation, value, path="part.x"):
@@ -47,19 +53,46 @@ def check(annotation, value, path="part.x"):
     return schema(factory)["x"].check(path, value)
 
 
-def test_a_schema_holds_the_keyword_only_parameters_with_a_default():
-    assert list(schema(part)) == [
-        "width",
-        "rate",
-        "momentum",
-        "seed",
-        "plain",
-        "kind",
-        "name",
-        "flag",
-    ]
-    assert schema(part)["width"] == Leaf(int, 5, Bounds(low=1), (), static=True)
-    assert schema(part)["kind"] == Leaf(str, "a", None, ("a", "b"), static=True)
+def test_a_schema_holds_the_parameters_that_have_a_default_or_must_be_named():
+    leaves = schema(part)
+    assert list(leaves) == ["size", *KEYWORDS]
+    assert leaves["width"] == Leaf(int, 5, Bounds(low=1), (), static=True)
+    assert leaves["kind"] == Leaf(str, "a", None, ("a", "b"), static=True)
+    assert [name for name, leaf in leaves.items() if leaf.required] == ["needed"]
+
+
+class Net:
+    def __init__(
+        self, inputs: int, width: int = 3, *, scale: float = 1.0, rate: Positive = 0.5
+    ):
+        self.inputs = inputs
+
+
+class Linen(nn.Module):
+    width: int = 3
+    scale: float = 1.0
+    sizes: tuple = (2, 3)
+
+
+def test_the_fields_of_a_class_are_settings_and_a_plain_float_of_it_is_static():
+    leaves = schema(Net)
+    assert list(leaves) == ["inputs", "width", "scale", "rate"]
+    assert leaves["inputs"].required and leaves["scale"].static
+    assert not leaves["rate"].static
+    assert list(schema(Linen)) == ["width", "scale", "sizes"]
+
+
+def test_of_a_foreign_function_any_parameter_may_be_given_and_all_are_static():
+    leaves = schema(optax.adam)
+    assert {"learning_rate", "b1", "eps"} < set(leaves)
+    assert all(leaf.static and not leaf.required for leaf in leaves.values())
+
+
+def test_a_static_setting_of_any_kind_is_hashable():
+    leaf = schema(Linen)["sizes"]
+    assert leaf.check("model.sizes", [4, 5]) == (4, 5)
+    with pytest.raises(SettingError, match=r"model.sizes is .*must be hashable"):
+        leaf.check("model.sizes", {"a": []})
 
 
 def test_floats_and_seeds_are_traced_and_everything_else_is_static():

@@ -153,7 +153,7 @@ def test_double_precision_is_told_from_the_program_before_it_is_compiled():
 def group(resolved):
     plan = resolved(dict(sweep=dict(seed=(0, 1, 2)), seeds=dict(data=0, split=0))).plan
     (own,) = plan.groups()
-    return timing.program_of(plan, own, HERE.devices)
+    return timing.program_of(own, HERE.devices)
 
 
 def test_a_groups_report_has_its_programs_and_its_training_loop(group):
@@ -181,7 +181,7 @@ def test_a_step_is_timed_only_where_every_step_costs_the_same(
     resolved, monkeypatch, name
 ):
     plan = resolved(dict(model=dict(name=name))).plan
-    program = timing.program_of(plan, plan.groups()[0], HERE.devices[:1])
+    program = timing.program_of(plan.groups()[0], HERE.devices[:1])
     whole = targets._report
 
     def reckons(*arguments):

@@ -6,7 +6,17 @@ import numpy as np
 import optax
 import pytest
 
-from grok_jax import build, config, planning, programs, runner, train, transfer, tree
+from grok_jax import (
+    config,
+    experiment,
+    planning,
+    programs,
+    rng,
+    runner,
+    train,
+    transfer,
+    tree,
+)
 from grok_jax.grid import Axis, Grid
 from grok_jax.models import wrappers
 from grok_jax.models.fnn import fnn
@@ -26,15 +36,15 @@ TWO_STAGES = dict(
 )
 
 
-def settings_of(*layers):
-    return config.resolve(config.make_config(TWO_STAGES, *layers)).plan.settings
+def experiment_of(*layers):
+    return config.resolve(config.make_config(TWO_STAGES, *layers)).plan.experiment
 
 
 def begin(*layers):
-    """(settings, data, state at step 0) of a run."""
-    settings = settings_of(*layers)
-    data = build.make_dataset(settings)
-    return settings, data, jax.jit(build.make(settings).init)(data)
+    """(experiment, data, state at step 0) of a run."""
+    own = experiment_of(*layers)
+    data = experiment.make_dataset(own)
+    return own, data, jax.jit(experiment.make(own).init)(data)
 
 
 def sweep(*layers):
@@ -165,26 +175,31 @@ def test_with_adamw_the_factors_rest_after_the_merge():
 
 
 def test_the_weak_network_is_the_run_that_its_settings_alone_make():
-    settings, data, state = begin()
-    keys = build.make_keys(settings)
-    own = keys._replace(init=build.rng.named_key(keys.init, "transfer"))
-    weak = build.make(build.weak_settings(settings), own)
+    target, data, state = begin()
+    keys = experiment.make_keys(target)
+    own = keys._replace(init=rng.named_key(keys.init, "transfer"))
+    weak = experiment.make(experiment.weak_experiment(target), own)
     alone = jax.jit(lambda data: weak.advance(weak.init(data), data, 0, 40))(data)
     np.testing.assert_allclose(
         state.params["embed"].a, alone.params["embed"], rtol=1e-4, atol=1e-5
     )
     assert state.notes["weak_steps_taken"] == 40
-    fresh = build.make({**settings, "transfer.source": "none"}).init(data).params
+    fresh = (
+        experiment.make(experiment.with_settings(target, {"transfer.source": "none"}))
+        .init(data)
+        .params
+    )
     np.testing.assert_array_equal(state.params["layer_1"], fresh["layer_1"])
 
 
 def test_of_several_weak_networks_the_one_of_lowest_train_loss_is_taken():
-    settings, data, state = begin(dict(transfer=dict(weak_candidates=3)))
-    keys = build.make_keys(settings)
-    key = build.rng.named_key(keys.init, "transfer")
+    target, data, state = begin(dict(transfer=dict(weak_candidates=3)))
+    keys = experiment.make_keys(target)
+    key = rng.named_key(keys.init, "transfer")
     alone = []
     for own in jax.random.split(key, 3):
-        weak = build.make(build.weak_settings(settings), keys._replace(init=own))
+        network = experiment.weak_experiment(target)
+        weak = experiment.make(network, keys._replace(init=own))
         alone.append(train.train_until(weak, data, steps=40, accuracy=2.0, every=7))
     losses = [float(weak.record["train_loss"]) for weak in alone]
     assert len(set(losses)) == 3
@@ -201,7 +216,7 @@ def test_a_weak_network_that_diverged_is_not_the_one_taken():
     weak = train.Trained(
         {"w": jnp.arange(3.0)}, jnp.array([5, 3, 5]), {"train_loss": loss}
     )
-    chosen = build._lowest_loss(weak)
+    chosen = experiment._lowest_loss(weak)
     assert float(chosen.params["w"]) == 2.0 and float(chosen.record["train_loss"]) == 1
     assert int(chosen.steps) == 13
 
@@ -224,10 +239,10 @@ def test_a_random_embedding_is_what_the_weak_network_had_before_it_trained():
 
 def test_a_copied_embedding_is_the_weak_one_itself():
     wide = dict(transfer=dict(form="copy", weak_embedding=6))
-    settings, data, state = begin(wide)
+    target, data, state = begin(wide)
     _, _, product = begin(dict(transfer=dict(weak_embedding=6)))
     np.testing.assert_array_equal(state.params["embed"], product.params["embed"].a)
-    assert build.make(settings).init(data).params["embed"].shape == (5, 6)
+    assert experiment.make(target).init(data).params["embed"].shape == (5, 6)
 
 
 def test_init_scale_scales_b_and_not_what_was_learned():
@@ -268,7 +283,7 @@ def test_every_number_of_the_weak_network_changes_the_start():
     rows = tuple(tuple(columns[name][row] for name in names) for row in range(6))
     plan = config.resolve(config.make_config(TWO_STAGES)).plan
     grid = Grid((Axis("change", tuple(names), rows),))
-    plan = programs.Plan(plan.settings, plan.leaves, grid)
+    plan = programs.Plan(plan.experiment, grid)
     results = runner.Sweeper(plan, MAP, say=lambda _: None).run()
     loss = results.weak_train_loss.isel(step=0).values
     assert (loss[1:] != loss[0]).all()
@@ -276,9 +291,8 @@ def test_every_number_of_the_weak_network_changes_the_start():
 
 def operations(*layers):
     plan = config.resolve(config.make_config(TWO_STAGES, *layers)).plan
-    return programs.GroupProgram(
-        plan, plan.groups()[0], jax.local_devices()
-    ).operations()
+    program = programs.GroupProgram(plan.groups()[0], jax.local_devices())
+    return program.operations()
 
 
 def test_operations_are_those_of_the_products():
@@ -302,9 +316,9 @@ def test_operations_are_results_of_every_run_that_counts_them():
 
 
 def test_train_until_stops_at_its_last_step_even_between_two_looks():
-    settings, data, _ = begin(dict(transfer=dict(source="none")))
+    target, data, _ = begin(dict(transfer=dict(source="none")))
     trained = train.train_until(
-        build.make(settings), data, steps=10, accuracy=2.0, every=7
+        experiment.make(target), data, steps=10, accuracy=2.0, every=7
     )
     assert int(trained.steps) == 10
 
@@ -334,7 +348,7 @@ def test_train_until_stops_at_its_last_step_even_between_two_looks():
 )
 def test_a_transfer_that_cannot_be_is_a_sentence(layer, said):
     with pytest.raises(config.SettingError, match=said):
-        settings_of(layer)
+        experiment_of(layer)
 
 
 def test_a_graft_of_another_shape_is_a_sentence_before_anything_runs():

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import optax
 
-from grok_jax import build, products, timing
+from grok_jax import products, registry, timing
 from grok_jax.timing import Contender, Lot, Row, Setup, as_text
 
 WORKERS = 12
@@ -211,9 +211,9 @@ def update_alone(lot: Lot, devices: Sequence[Any]) -> Callable[[int], Any] | Non
     """n -> n updates by the lot's optimiser of its parameters, the gradient given, on
     each device at once; None for exact dynamics, which have none."""
     settings, params, _ = timing.first_run(lot)
-    if build.MODELS[settings["model.name"]] is build.exact_dynamics:
+    if settings["model.name"] == "committee_dynamics":
         return None
-    tx = build.OPTIMIZERS[settings["optimizer.name"]](
+    tx = registry.OPTIMIZERS[settings["optimizer.name"]](
         learning_rate=settings["optimizer.learning_rate"],
         weight_decay=settings["optimizer.weight_decay"],
     )

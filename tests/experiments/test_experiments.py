@@ -106,7 +106,7 @@ def parts_of(path):
     chosen = ("task.name", "model.name", "model.linearized", "loss.name")
     chosen += ("optimizer.name", "optimizer.gradient", "optimizer.norm")
     chosen += ("transfer.source",)
-    every = [group.settings for group in plan.groups()]
+    every = [programs.named_settings(g.experiment) for g in plan.groups()]
     return {(name, settings[name]) for settings in every for name in chosen}
 
 

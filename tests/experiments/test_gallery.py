@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from grok_jax import build, launch, record, report
+from grok_jax import experiment, launch, record, report
 
 PATH = Path(__file__).parents[2] / "experiments" / "gallery.py"
 PAGE = """
@@ -66,7 +66,7 @@ def checkout(tmp_path, monkeypatch):
         path.write_text(text)
     monkeypatch.setattr(gallery, "ROOT", tmp_path)
     monkeypatch.delenv("GROK_JAX_DATA", raising=False)
-    build._load.cache_clear()  # what another test has read
+    experiment._load.cache_clear()  # what another test has read
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no cache"))
     return tmp_path
 

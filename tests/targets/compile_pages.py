@@ -19,9 +19,8 @@ from typing import Any
 
 import jax
 
-from grok_jax import config, launch, targets, timing
-from grok_jax.grid import Group
-from grok_jax.programs import Plan
+from grok_jax import config, launch, programs, targets, timing
+from grok_jax.programs import Group, Plan
 from grok_jax.settings import SettingError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +57,7 @@ def plan_of(page: str, preset: str) -> tuple[Plan, dict[str, Any]]:
 def kind_of(plan: Plan, group: Group) -> tuple[Any, ...]:
     """What tells kinds of programs apart: the parts, and what puts a loop or a
     conditional into them."""
-    own = group.settings
+    own = programs.named_settings(group.experiment)
     parts = ("task", "model", "loss", "optimizer")
     return (
         *(own[f"{part}.name"] for part in parts),
@@ -75,10 +74,10 @@ def compile_group(page: str, preset: str, number: int, name: str) -> dict[str, A
     target = targets.parse(name)
     plan, engine = plan_of(page, preset)
     group = plan.groups()[number]
-    program = timing.program_of(plan, group, target.devices)
+    program = timing.program_of(group, target.devices)
     about = {"page": page, "preset": preset, "group": number, "target": name}
     about |= {"runs": len(group.members), "x64": engine["x64"]}
-    about["model"] = group.settings["model.name"]
+    about["model"] = programs.named_settings(group.experiment)["model.name"]
     started = time.perf_counter()
     try:
         report = targets.of_group(program, target)

@@ -23,9 +23,10 @@ pytestmark = pytest.mark.target
 SCRIPT = Path(compile_pages.__file__)
 NONE = (
     *("sorts", "gradient_scatters", "collectives", "host", "asks_of_runs"),
-    *("in_branch", "batched_conditionals", "copies"),
+    *("batched_conditionals", "copies"),
 )
-"""What there is none of: in the training loop or, where `Findings` says so, at all."""
+"""What there is none of: in the training loop or, where `Findings` says so, at all. The
+loop stands in one conditional, which asks whether any run is to go on at all."""
 
 
 def needs(module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grok_jax import build, programs, runner, train
+from grok_jax import experiment, programs, runner, train
 from grok_jax.theory import committee as theory
 
 SIZES = dict(input_dim=8, train_size=30, test_size=10)
@@ -139,9 +139,9 @@ def test_at_the_papers_size_and_rate_descent_stays_near_the_flow(run_alone):
 
 
 def test_segments_cut_anywhere_have_the_same_bits(resolved, assert_identical):
-    settings = resolved(layer("committee_flow", steps=5000, records=25)).plan.settings
-    data = jax.jit(lambda: build.make_dataset(settings))()
-    run = build.make(settings)
+    own = resolved(layer("committee_flow", steps=5000, records=25)).plan.experiment
+    data = jax.jit(lambda: experiment.make_dataset(own))()
+    run = experiment.make(own)
     steps = train.record_steps(5000, 25, "log")
     segment = jax.jit(lambda state, pieces: train.segment(run, state, data, pieces))
 

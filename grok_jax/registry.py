@@ -1,0 +1,168 @@
+"""The parts that ship, by the names that the command line and `config.json` give them,
+and the names of all others: "module:name", or "file.py:name"."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import optax
+from jax import Array
+
+from grok_jax import losses, observables, optim
+from grok_jax.models.cluster_net import cluster_net
+from grok_jax.models.committee import committee
+from grok_jax.models.fnn import fnn
+from grok_jax.models.gcn import gcn
+from grok_jax.models.lstm import lstm
+from grok_jax.models.mlp import mlp
+from grok_jax.models.transformer import transformer
+from grok_jax.models.two_layer import quadratic
+from grok_jax.settings import SettingError, lookup
+from grok_jax.tasks import files
+from grok_jax.tasks.eigenlabels import eigenlabels
+from grok_jax.tasks.imdb import imdb
+from grok_jax.tasks.mnist import mnist
+from grok_jax.tasks.modular import modular, modular_embedded, modular_tokens
+from grok_jax.tasks.parity import sparse_parity
+from grok_jax.tasks.polynomial import polynomial
+from grok_jax.tasks.qm9 import qm9
+from grok_jax.tasks.teacher_student import teacher_student
+from grok_jax.tasks.toy_addition import toy_addition
+from grok_jax.tasks.xor import xor_clusters
+from grok_jax.theory.committee import exact_dynamics, exact_flow
+from grok_jax.types import Model, Task
+
+TASKS: dict[str, Task] = {
+    "polynomial": Task(polynomial),
+    "eigenlabels": Task(eigenlabels),
+    "modular": Task(modular),
+    "teacher_student": Task(teacher_student),
+    "toy_addition": Task(toy_addition),
+    "modular_tokens": Task(modular_tokens),
+    "modular_embedded": Task(modular_embedded, files.modular_embedded),
+    "sparse_parity": Task(sparse_parity),
+    "xor_clusters": Task(xor_clusters),
+    "mnist": Task(mnist, files.mnist),
+    "imdb": Task(imdb, files.imdb),
+    "qm9": Task(qm9, files.qm9),
+}
+MODELS: dict[str, Callable[..., Model]] = {
+    "committee": committee,
+    "committee_dynamics": exact_dynamics,
+    "committee_flow": exact_flow,
+    "quadratic": quadratic,
+    "mlp": mlp,
+    "fnn": fnn,
+    "cluster_net": cluster_net,
+    "lstm": lstm,
+    "gcn": gcn,
+    "transformer": transformer,
+}
+LOSSES: dict[str, Callable[..., losses.Loss]] = {
+    "squared_error": losses.regression,
+    "classification": losses.classification,
+    "binary_cross_entropy": losses.binary_cross_entropy,
+    "exponential": losses.exponential,
+}
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "gradient_descent": optim.gradient_descent,
+    "adamw": optim.adamw,
+}
+OBSERVABLES: dict[str, Callable[..., dict[str, Array]]] = {
+    "norms": observables.norms,
+    "kernel_alignment": observables.kernel_alignment,
+    "population_risk": observables.population_risk,
+    "output_alignment": observables.output_alignment,
+    "kernel_snapshots": observables.kernel_snapshots,
+    "embedding_fourier": observables.embedding_fourier,
+    "parameter_snapshots": observables.parameter_snapshots,
+    "softmax_collapse": observables.softmax_collapse,
+    "xor_norms": observables.xor_norms,
+    "xor_one_step": observables.xor_one_step,
+}
+
+REGISTRIES: dict[str, dict[str, Any]] = {
+    "task": TASKS,
+    "model": MODELS,
+    "loss": LOSSES,
+    "optimizer": OPTIMIZERS,
+    "observable": OBSERVABLES,
+}
+
+
+def find(what: str, name: Any) -> Callable:
+    """The part of a name; a part itself is what it is.
+
+    Raises: SettingError where there is no such part.
+    """
+    if not isinstance(name, str):
+        if not callable(name):
+            raise SettingError(f"A {what} is a callable or a name, not {name!r}.")
+        return name
+    if ":" not in name:
+        return lookup(REGISTRIES[what], name, what)
+    place, _, attribute = name.rpartition(":")
+    try:
+        found: Any = load(place)
+        for each in attribute.split("."):
+            found = getattr(found, each)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise SettingError(f"There is no {what} {name!r}: {error}.") from error
+    return found
+
+
+def load(place: str) -> ModuleType:
+    """A module by its name, or by its file: of one that is loaded already, as a page
+    is, that very module."""
+    if not place.endswith(".py"):
+        return importlib.import_module(place)
+    path = Path(place)
+    for known, module in list(sys.modules.items()):
+        if known == str(path.resolve()) or (
+            known.endswith(f"/{place}") and path.name == place
+        ):
+            return module
+    name = str(path.resolve())  # by which its parts know where they are from
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ImportError(f"there is no file {place}")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def name_of(what: str, part: Any) -> str:
+    """The name by which `find` finds a part.
+
+    Raises: SettingError where it has none, as a lambda or what a function made.
+    """
+    for name, known in REGISTRIES[what].items():
+        if known is part:
+            return name
+    make = part.make if isinstance(part, Task) else part
+    name, module = make.__qualname__, make.__module__
+    if isinstance(part, Task):
+        known = vars(sys.modules[module]).items()
+        name = next((key for key, value in known if value is part), "<task>")
+    if "<" in name or module == "__main__":
+        raise SettingError(
+            f"The {what} {make.__qualname__} has no name by which a later launch finds "
+            "it; define it at the top of a module, or run without a workdir."
+        )
+    return f"{Path(module).name if module.endswith('.py') else module}:{name}"
+
+
+def label(what: str, part: Any) -> str:
+    """The name of a part, or what its definition is called."""
+    try:
+        return name_of(what, part)
+    except SettingError:
+        return getattr(part, "__qualname__", repr(part))
