@@ -24,7 +24,15 @@ from typing import Any
 import jax
 from absl import flags
 
-from grok_jax import command_line, config, launch, programs, record, report
+from grok_jax import (
+    command_line,
+    config,
+    launch,
+    programs,
+    record,
+    report,
+    session,
+)
 from grok_jax.settings import SettingError, nearest
 from grok_jax.tasks.files import DataError
 
@@ -78,7 +86,7 @@ def missing_data(page: Path, preset: str, workdir: record.Workdir) -> str:
         return ""
     try:
         experiment, _ = launch.load_experiment(str(page))
-        programs.check_data(config.resolve(launch.get_config(experiment, preset)).plan)
+        programs.check_data(config.resolve(session.get_config(experiment, preset)).plan)
     except DataError as error:
         return str(error)
     except SettingError:  # the launcher says it

@@ -4,6 +4,7 @@ The primitives stand alone; a module is imported when it is first asked for:
 
     import grok_jax
 
+    results = grok_jax.run(config)
     kernel = grok_jax.ntk.empirical_ntk(apply_fn, params, x)
 """
 
@@ -17,10 +18,12 @@ _MODULES = {module.name for module in pkgutil.iter_modules(__path__)}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "run":
+        return importlib.import_module(f"{__name__}.session").run
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *(name for name in _MODULES if name[0] != "_")})
+    return sorted({*globals(), "run", *(name for name in _MODULES if name[0] != "_")})

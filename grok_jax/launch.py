@@ -30,16 +30,12 @@ if __name__ == "__main__":  # the imports below take seconds; a stop then is one
         signal.signal(_number, lambda *_: os._exit(75))
 
 import dataclasses
-import importlib.metadata
 import io
-import json
 import shlex
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from logging import getLogger
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -49,8 +45,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from grok_jax import claims as claims_lib
 from grok_jax import (
-    __version__,
     command_line,
     dry_run,
     hosts,
@@ -58,10 +54,9 @@ from grok_jax import (
     plot,
     programs,
     record,
-    registry,
     runner,
+    session,
 )
-from grok_jax import claims as claims_lib
 from grok_jax import config as config_lib
 from grok_jax import watch as watch_lib
 from grok_jax.checkpoint import CheckpointError
@@ -105,9 +100,8 @@ def _run(
         with hosts.together():
             target = dry_run.target_of(options)
             experiment, preset = load_experiment(options.config)
-            resolved = config_lib.resolve(
-                config_lib.apply_overrides(get_config(experiment, preset), overrides)
-            )
+            config = session.get_config(experiment, preset)
+            resolved = config_lib.resolve(config_lib.apply_overrides(config, overrides))
             if not (options.workdir or options.dry_run):
                 raise SettingError("Give --workdir=DIR, the folder for the results.")
             workdir = record.Workdir(options.workdir or "runs/dry")
@@ -129,7 +123,8 @@ def _run(
             dry_run.show(console, resolved.plan, engine, target)
             console.print(f"Nothing was written; results would go to {workdir.path}.")
             return DONE
-        about = _about(resolved, engine, argv)
+        words = ["python -m grok_jax.launch", *(shlex.quote(word) for word in argv[1:])]
+        about = session.about_run(resolved, engine, " ".join(words))
         return launch(experiment, resolved, engine, workdir, about, stopper, logs)
 
 
@@ -144,52 +139,29 @@ def launch(
 ) -> int:
     """Runs or resumes the sweep, or redraws a complete one, in `workdir`; `logs` are
     kinds of `watch`."""
-    results = _complete(workdir) if hosts.is_writer() else None
+    results = session.complete(workdir, console.print) if hosts.is_writer() else None
     if hosts.agree(results is not None)[0]:
         console.print(f"{workdir.path} is complete; drawing it again.")
         return DONE if results is None else finish(experiment, results, workdir)
-    if hosts.is_writer() and not workdir.config.exists():
-        record.write_json(workdir.config, about)
     print_start(resolved, engine, workdir)
-    say, plan = console.print, resolved.plan
-    open_logs = [watch_lib.Log(kind, workdir, plan, say) for kind in logs]
+    open_logs = [
+        watch_lib.Log(kind, workdir, resolved.plan, console.print) for kind in logs
+    ]
     live = console.status("compiling ...") if console.is_terminal else None
     if live:
         live.start()
-    watch = watch_lib.Watch(workdir, say, live, open_logs)
-    sweeper = runner.Sweeper(
-        plan,
-        engine,
-        folder=workdir.checkpoints,
-        grok=resolved.grok,
-        say=say,
-        progress=watch.show,
-        seen=watch.records if logs else None,
-        stop_requested=stopper.requested,
-    )
+    watch = watch_lib.Watch(workdir, console.print, live, open_logs)
     try:
         with stopper.waiting():
-            results = sweeper.run()
+            results = session.sweep(
+                resolved, engine, workdir, about, watch, stopper.requested
+            )
     except runner.Interrupted:
         console.print(
             f"Stopped and saved in {workdir.path}; run the same line to go on."
         )
         return STOPPED
-    finally:
-        watch.close()
-    if not hosts.is_writer():
-        return DONE
-    held = record.read_json(workdir.config)
-    results.attrs |= {
-        "name": resolved.name,
-        "complete": 1,
-        "config": json.dumps(held["config"]),
-        "command": held["command"],
-        "device": held["device"],
-        "grok_jax": held["versions"]["grok_jax"],
-    }
-    record.write_results(workdir.results, results)
-    return finish(experiment, results, workdir)
+    return finish(experiment, results, workdir) if hosts.is_writer() else DONE
 
 
 def finish(experiment: ModuleType, results: xr.Dataset, workdir: record.Workdir) -> int:
@@ -218,18 +190,6 @@ def finish(experiment: ModuleType, results: xr.Dataset, workdir: record.Workdir)
     print_claims(tested)
     console.print(f"Figures: {workdir.figures}")
     return DONE
-
-
-def _complete(workdir: record.Workdir) -> xr.Dataset | None:
-    """The results of a complete run; None where there is something left to do."""
-    if not workdir.results.exists():
-        return None
-    try:
-        results = record.read_results(workdir.results)
-    except record.RecordError as error:
-        console.print(f"{error} It is made again from the newest checkpoint.")
-        return None
-    return results if results.attrs.get("complete") else None
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -274,25 +234,11 @@ def _flags(argv: Sequence[str]) -> Any:
 
 def load_experiment(spec: str) -> tuple[ModuleType, str | None]:
     """The module of an experiment file and the preset, from "FILE.py[:PRESET]"."""
-    name, found, preset = spec.partition(".py:")
-    path = Path(f"{name}.py" if found else spec)
-    if not path.is_file():
-        raise SettingError(f"There is no config file {path}.")
-    if path.suffix != ".py":
-        raise SettingError(f"{path} is not a Python file.")
-    try:
-        module = registry.load(str(path))
-    except (SyntaxError, ImportError) as error:
-        raise SettingError(f"{path} cannot be loaded: {error}.") from error
+    module, preset = session.load_page(spec)
     for needed in ("get_config", "claims", "figure"):
         if not hasattr(module, needed):
-            raise SettingError(f"{path} defines no {needed}().")
-    return module, preset if found else None
-
-
-def get_config(experiment: ModuleType, preset: str | None) -> Any:
-    """The configuration that an experiment has for a preset (None: its default)."""
-    return experiment.get_config(preset) if preset else experiment.get_config()
+            raise SettingError(f"{module.__file__} defines no {needed}().")
+    return module, preset
 
 
 class Stopped(KeyboardInterrupt):
@@ -372,31 +318,6 @@ def print_claims(tested: Sequence[claims_lib.Claim]) -> None:
     console.print(table)
     held = sum(bool(claim.holds) for claim in tested)
     console.print(f"{held} of {len(tested)} claims hold.")
-
-
-def _about(
-    resolved: config_lib.Resolved, engine: planning.Engine, argv: Sequence[str]
-) -> dict[str, Any]:
-    packages = ("jax", "jaxlib", "optax", "orbax-checkpoint", "numpy")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    command = " ".join(
-        ["python -m grok_jax.launch", *(shlex.quote(word) for word in argv[1:])]
-    )
-    return {
-        "name": resolved.name,
-        "description": resolved.description,
-        "config": resolved.stored,
-        "engine": resolved.engine,
-        "command": command,
-        "versions": {"grok_jax": __version__, **versions},
-        "device": config_lib.device_text(engine.devices),
-        "precision": {
-            "matmul": resolved.engine["precision"],
-            "float": 64 if resolved.engine["x64"] else 32,
-        },
-        "git_commit": record.git_commit(),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
 
 
 def _end(status: int) -> None:

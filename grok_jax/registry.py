@@ -107,7 +107,7 @@ def find(what: str, name: Any) -> Callable:
         return lookup(REGISTRIES[what], name, what)
     place, _, attribute = name.rpartition(":")
     try:
-        found: Any = load(place)
+        found: Any = module_at(place)
         for each in attribute.split("."):
             found = getattr(found, each)
     except (ImportError, AttributeError, SyntaxError) as error:
@@ -115,7 +115,7 @@ def find(what: str, name: Any) -> Callable:
     return found
 
 
-def load(place: str) -> ModuleType:
+def module_at(place: str) -> ModuleType:
     """A module by its name, or by its file: of one that is loaded already, as a page
     is, that very module."""
     if not place.endswith(".py"):

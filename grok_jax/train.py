@@ -298,6 +298,13 @@ def segment(
     return state, records
 
 
+def run(one: Run, data: Dataset, steps: Sequence[int]) -> tuple[RunState, Record]:
+    """The whole of a run from its own step 0, measured at these steps (rising, such as
+    `record_steps` gives): its state at the last, and records [len(steps), ...]."""
+    pieces = Pieces(0, np.diff(steps, prepend=0), np.arange(len(steps)))
+    return segment(one, one.init(data), data, pieces)
+
+
 class Trained(NamedTuple):
     """A network that has been trained to a point."""
 

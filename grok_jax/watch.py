@@ -293,48 +293,52 @@ class Line(Protocol):
 
 
 class Watch:
-    """Progress as a live line (a line now and then where there is no terminal) and in
-    progress.json, and what else watches."""
+    """Progress as a live line (a line now and then where there is no terminal), in
+    progress.json where there is a workdir, and what else watches."""
 
     def __init__(
         self,
-        workdir: record.Workdir,
+        workdir: record.Workdir | None,
         say: Callable[[str], None],
         live: Line | None = None,
         logs: Sequence[Log] = (),
         seconds: float = 15.0,
     ):
-        self._workdir, self._say, self._live = workdir, say, live
-        self._logs, self._seconds, self._last = logs, seconds, -1e9
+        self._workdir, self.say, self._live = workdir, say, live
+        self.logs, self._seconds, self._last = logs, seconds, -1e9
         # a store takes its time, and no more than one write a second of one object
-        self._pause, self._wrote = 10.0 if remote.is_remote(workdir.path) else 0.0, -1e9
+        far = workdir is not None and remote.is_remote(workdir.path)
+        self._pause, self._wrote = 10.0 if far else 0.0, -1e9
 
     def records(self, new: runner.Records) -> None:
         """Tells the logs."""
-        for log in self._logs:
+        for log in self.logs:
             log.records(new)
 
     def show(self, progress: runner.Progress) -> None:
         """Tells everybody how far the sweep is."""
-        self._workdir.check_lock()
-        if time.monotonic() - self._wrote >= self._pause:
+        if self._workdir is not None:
+            self._workdir.check_lock()
+        if self._workdir is not None and (
+            time.monotonic() - self._wrote >= self._pause
+        ):
             content = {**progress.__dict__, "eta": progress.eta, "at": time.time()}
             record.write_json(self._workdir.progress, content)
             self._wrote = time.monotonic()
-        for log in self._logs:
+        for log in self.logs:
             log.progress(progress)
         text = progress_text(progress)
         if self._live:
             self._live.update(text)
         elif time.monotonic() - self._last >= self._seconds:
             self._last = time.monotonic()
-            self._say(text)
+            self.say(text)
 
     def close(self) -> None:
         """Leaves the terminal and ends the logs."""
         if self._live:
             self._live.stop()
-        for log in self._logs:
+        for log in self.logs:
             log.close()
 
 

@@ -203,12 +203,7 @@ def run_alone(resolved):
         data = jax.jit(lambda files: experiment.make_dataset(own, **files))(files)
         one = experiment.make(own)
         steps = programs.Group((0,), (own,)).steps
-        pieces = train.Pieces(0, np.diff(steps, prepend=0), np.arange(len(steps)))
-
-        def whole(data):
-            return train.segment(one, one.init(data), data, pieces)
-
-        state, records = jax.jit(whole)(data)
+        state, records = jax.jit(lambda data: train.run(one, data, steps))(data)
         return state, records, data, {**plan.settings, "steps": steps}
 
     return run

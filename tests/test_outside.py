@@ -67,7 +67,7 @@ def test_its_parts_have_the_defaults_and_sentences_of_any_other(page, capsys):
 
 
 def test_a_part_is_found_by_the_name_that_it_is_stored_by(page):
-    module = registry.load("sines.py")
+    module = registry.module_at("sines.py")
     name = registry.name_of("model", module.Net)
     assert registry.find("model", name) is module.Net
     assert registry.name_of("task", registry.TASKS["mnist"]) == "mnist"

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from grok_jax import launch, planning, programs, record, remote, runner, watch
+from grok_jax import config, launch, planning, programs, record, remote, runner, watch
 from grok_jax.grid import Axis, Grid
 from grok_jax.settings import SettingError
 
@@ -238,18 +238,22 @@ def test_what_is_not_a_number_for_each_record_and_what_is_nan_is_left_out(
 
 def plan_of(seeds, values=None):
     values = values or range(seeds)
-    axis = Axis("seed", ("seeds.seed",), tuple((value,) for value in values))
-    return programs.Plan({"seeds.seed": 0, "train.steps": 7}, {}, Grid((axis,)))
+    axis = Axis("seed", ("seed",), tuple((value,) for value in values))
+    layer = dict(train=dict(steps=7))
+    own = config.resolve(config.make_config(layer)).plan.experiment
+    return programs.Plan(own, Grid((axis,)))
 
 
 def test_runs_have_names_of_their_own_that_are_fit_for_folders():
     assert [run.name for run in watch.shown(plan_of(2))] == ["seed=0", "seed=1"]
-    assert watch.shown(plan_of(2))[1].settings == {"seeds.seed": 1, "train.steps": 7}
+    settings = watch.shown(plan_of(2))[1].settings
+    assert (settings["seed"], settings["train.steps"]) == (1, 7)
+    assert settings["model.name"] == "committee"
     odd = watch.shown(plan_of(0, ["a/b", "a b", "x" * 400]))
     names = [run.name for run in odd]
     assert len(set(names)) == 3
     assert all(re.fullmatch(r"[\w.=,+-]{1,200}", name) for name in names)
-    alone = programs.Plan({}, {}, Grid(()))
+    alone = programs.Plan(plan_of(2).experiment, Grid(()))
     assert [run.name for run in watch.shown(alone)] == ["run"]
 
 

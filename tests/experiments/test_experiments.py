@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from grok_jax import config, launch, programs, record, report
+from grok_jax import config, launch, programs, record, report, session
 from grok_jax.claims import Claim
 from grok_jax.settings import SettingError
 from grok_jax.tasks.files import DataError
@@ -58,7 +58,7 @@ def test_there_are_experiments():
 @pytest.mark.parametrize("preset", ["smoke", "cpu", "paper"])
 def test_a_preset_resolves_to_a_grid_with_seeds(path, preset):
     experiment, chosen = launch.load_experiment(f"{path}:{preset}")
-    resolved = config.resolve(launch.get_config(experiment, chosen))
+    resolved = config.resolve(session.get_config(experiment, chosen))
     assert resolved.name and resolved.description
     axes = [path for axis in resolved.plan.grid.axes for path in axis.paths]
     assert any(axis == "seed" or axis.startswith("seeds.") for axis in axes)
@@ -68,7 +68,7 @@ def test_a_preset_resolves_to_a_grid_with_seeds(path, preset):
 def test_the_preset_without_a_name_is_one_of_those_with_a_name(path):
     experiment, _ = launch.load_experiment(str(path))
     stored = [
-        config.resolve(launch.get_config(experiment, preset)).stored
+        config.resolve(session.get_config(experiment, preset)).stored
         for preset in (None, "smoke", "cpu", "paper")
     ]
     assert stored[0] in stored[1:]
@@ -78,7 +78,7 @@ def test_the_preset_without_a_name_is_one_of_those_with_a_name(path):
 def test_an_unknown_preset_names_those_there_are(path):
     experiment, preset = launch.load_experiment(f"{path}:quick")
     with pytest.raises(SettingError, match=r"no preset 'quick'; known: .*smoke"):
-        launch.get_config(experiment, preset)
+        session.get_config(experiment, preset)
 
 
 @every_experiment
@@ -92,7 +92,7 @@ def test_the_docstring_names_the_command(path):
 def skip_without_data(path):
     """Skips an experiment on data that no package ships, unless they are here."""
     experiment, preset = launch.load_experiment(f"{path}:smoke")
-    resolved = config.resolve(launch.get_config(experiment, preset))
+    resolved = config.resolve(session.get_config(experiment, preset))
     try:
         programs.check_data(resolved.plan)
     except DataError as error:
@@ -102,7 +102,7 @@ def skip_without_data(path):
 def parts_of(path):
     """The names of the parts that the smoke preset of a page is made of."""
     experiment, preset = launch.load_experiment(f"{path}:smoke")
-    plan = config.resolve(launch.get_config(experiment, preset)).plan
+    plan = config.resolve(session.get_config(experiment, preset)).plan
     chosen = ("task.name", "model.name", "model.linearized", "loss.name")
     chosen += ("optimizer.name", "optimizer.gradient", "optimizer.norm")
     chosen += ("transfer.source",)

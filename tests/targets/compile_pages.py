@@ -19,7 +19,7 @@ from typing import Any
 
 import jax
 
-from grok_jax import config, launch, programs, targets, timing
+from grok_jax import config, launch, programs, session, targets, timing
 from grok_jax.programs import Group, Plan
 from grok_jax.settings import SettingError
 
@@ -49,7 +49,7 @@ def pages() -> list[str]:
 def plan_of(page: str, preset: str) -> tuple[Plan, dict[str, Any]]:
     """The plan of a page, and its engine settings, which are in force from here on."""
     module, _ = launch.load_experiment(str(ROOT / "experiments" / f"{page}.py"))
-    resolved = config.resolve(launch.get_config(module, preset))
+    resolved = config.resolve(session.get_config(module, preset))
     config.set_up_jax(resolved.engine)
     return resolved.plan, resolved.engine
 

@@ -1,0 +1,213 @@
+"""A sweep from Python: what a notebook calls, and what the launcher is made of.
+
+results = grok_jax.run(config)                 in memory
+results = grok_jax.run(config, "runs/mine")    saved as it goes; again: goes on
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import xarray as xr
+
+from grok_jax import __version__, hosts, planning, programs, record, registry, runner
+from grok_jax import config as config_lib
+from grok_jax import watch as watch_lib
+from grok_jax.settings import SettingError
+
+
+def run(
+    config: config_lib.ConfigDict | Mapping[str, Any] | str,
+    workdir: str | Path | None = None,
+    *,
+    say: Callable[[str], None] = print,
+) -> xr.Dataset:
+    """Runs a whole sweep; its results have the swept axes and `step` as dimensions.
+
+    The same engine as the launcher's. With a `workdir` the results, the configuration
+    and checkpoints are kept there: the same call goes on where the last one ended, or
+    only reads what is complete; the launcher and `report` take the folder too. Claims
+    and figures belong to a page and are left to it. JAX's settings of precision are
+    those of `config.engine` meanwhile and what they were afterwards.
+
+    Args:
+      config: what `config.make_config` returns, the nested settings that it takes, or a
+        page, "FILE.py[:PRESET]".
+      say: what becomes of a line of progress, one in 15 seconds.
+
+    Raises:
+      SettingError: a setting that is unknown, out of range or does not go with another;
+        with a workdir also a part that has no name by which it is found again.
+      RecordError: a folder that holds another run, or cannot be written.
+
+    >>> settings = dict(train=dict(steps=4, records=2), sweep=dict(seed=(0, 1)))
+    >>> results = run(settings, say=lambda line: None)
+    >>> dict(results.train_loss.sizes)
+    {'seed': 2, 'step': 3}
+    """
+    resolved = config_lib.resolve(_as_config(config))
+    with _flags_kept():
+        engine = config_lib.set_up_jax(resolved.engine)
+        if workdir is None:
+            programs.check_data(resolved.plan)
+            results = _sweeper(resolved, engine, watch_lib.Watch(None, say)).run()
+            results.attrs |= {"name": resolved.name, "complete": 1}
+            return results
+        place = record.Workdir(workdir)
+        place.check(resolved.stored)
+        results = complete(place, say)
+        if results is not None:
+            return results
+        programs.check_data(resolved.plan)
+        place.create()
+        with place.locked(say):
+            about = about_run(resolved, engine, f"grok_jax.run(..., {str(workdir)!r})")
+            watch = watch_lib.Watch(place, say)
+            return sweep(resolved, engine, place, about, watch)
+
+
+def sweep(
+    resolved: config_lib.Resolved,
+    engine: planning.Engine,
+    workdir: record.Workdir,
+    about: Mapping[str, Any],
+    watch: watch_lib.Watch,
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> xr.Dataset:
+    """Runs or resumes a sweep in a workdir, which is held, and writes the results; of
+    several processes the first alone has them.
+
+    Raises: runner.Interrupted, after saving, once `stop_requested`.
+    """
+    if hosts.is_writer() and not workdir.config.exists():
+        record.write_json(workdir.config, about)
+    more = {"folder": workdir.checkpoints, "stop_requested": stop_requested}
+    try:
+        results = _sweeper(resolved, engine, watch, **more).run()
+    finally:
+        watch.close()
+    if not hosts.is_writer():
+        return results
+    held = record.read_json(workdir.config)
+    results.attrs |= {
+        "name": resolved.name,
+        "complete": 1,
+        "config": json.dumps(held["config"]),
+        "command": held["command"],
+        "device": held["device"],
+        "grok_jax": held["versions"]["grok_jax"],
+    }
+    record.write_results(workdir.results, results)
+    return results
+
+
+def _sweeper(
+    resolved: config_lib.Resolved,
+    engine: planning.Engine,
+    watch: watch_lib.Watch,
+    **more: Any,
+) -> runner.Sweeper:
+    return runner.Sweeper(
+        resolved.plan,
+        engine,
+        grok=resolved.grok,
+        say=watch.say,
+        progress=watch.show,
+        seen=watch.records if watch.logs else None,
+        **more,
+    )
+
+
+def complete(workdir: record.Workdir, say: Callable[[str], None]) -> xr.Dataset | None:
+    """The results of a complete run; None where there is something left to do."""
+    if not workdir.results.exists():
+        return None
+    try:
+        results = record.read_results(workdir.results)
+    except record.RecordError as error:
+        say(f"{error} It is made again from the newest checkpoint.")
+        return None
+    return results if results.attrs.get("complete") else None
+
+
+def about_run(
+    resolved: config_lib.Resolved, engine: planning.Engine, command: str
+) -> dict[str, Any]:
+    """What config.json says of a run."""
+    packages = ("jax", "jaxlib", "optax", "orbax-checkpoint", "numpy")
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {
+        "name": resolved.name,
+        "description": resolved.description,
+        "config": resolved.stored,
+        "engine": resolved.engine,
+        "command": command,
+        "versions": {"grok_jax": __version__, **versions},
+        "device": config_lib.device_text(engine.devices),
+        "precision": {
+            "matmul": resolved.engine["precision"],
+            "float": 64 if resolved.engine["x64"] else 32,
+        },
+        "git_commit": record.git_commit(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def load_page(spec: str) -> tuple[ModuleType, str | None]:
+    """The module of a page and the preset, from "FILE.py[:PRESET]".
+
+    Raises: SettingError where there is no such file or it cannot be loaded.
+    """
+    name, found, preset = spec.partition(".py:")
+    path = Path(f"{name}.py" if found else spec)
+    if not path.is_file():
+        raise SettingError(f"There is no config file {path}.")
+    if path.suffix != ".py":
+        raise SettingError(f"{path} is not a Python file.")
+    try:
+        module = registry.module_at(str(path))
+    except (SyntaxError, ImportError) as error:
+        raise SettingError(f"{path} cannot be loaded: {error}.") from error
+    return module, preset if found else None
+
+
+def get_config(page: ModuleType, preset: str | None) -> Any:
+    """The configuration that a page has for a preset (None: its default)."""
+    return page.get_config(preset) if preset else page.get_config()
+
+
+def _as_config(
+    config: config_lib.ConfigDict | Mapping[str, Any] | str,
+) -> config_lib.ConfigDict:
+    if isinstance(config, str):
+        return get_config(*load_page(config))
+    return (
+        config
+        if isinstance(config, config_lib.ConfigDict)
+        else config_lib.make_config(config)
+    )
+
+
+_FLAGS = (
+    "jax_default_matmul_precision",
+    "jax_enable_x64",
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+)
+
+
+@contextlib.contextmanager
+def _flags_kept() -> Iterator[None]:
+    """What a run sets of JAX is afterwards as it was."""
+    before = {name: getattr(jax.config, name) for name in _FLAGS}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
