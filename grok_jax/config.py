@@ -1,9 +1,9 @@
 """ConfigDict <-> plain settings: defaults, presets, overrides, validation.
 
-A configuration has the sections task, model, loss, optimizer (each with a `name` that
-chooses the part and the part's settings), train, stop, seeds, observe, reference, grok
-and engine, and `sweep` (axis -> values) with `zip`. Every default and range stands in
-the signature of the part it belongs to.
+A configuration has the sections task, model, loss, optimizer (each with a `name`, that
+of a registered part or the part itself, and the part's settings), train, stop, seeds,
+observe, reference, grok and engine, and `sweep` (axis -> values) with `zip`. Every
+default and range stands in the signature of the part it belongs to.
 """
 
 import ast
@@ -20,7 +20,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from grok_jax import checks, hosts, registry
-from grok_jax.experiment import FIXED, SECTIONS, Experiment, Observed, Rhythm
+from grok_jax.experiment import (
+    FIXED,
+    SECTIONS,
+    SEED,
+    Experiment,
+    Observed,
+    Rhythm,
+)
 from grok_jax.grid import make_grid
 from grok_jax.grid import resolve as full_path
 from grok_jax.parts import Part
@@ -33,7 +40,6 @@ from grok_jax.settings import (
     Natural,
     NonNegative,
     Positive,
-    Seed,
     SettingError,
     nearest,
     schema,
@@ -66,9 +72,6 @@ def _grok(
 
 
 def _top(*, name: str = "", description: str = "") -> None: ...
-
-
-def _seed(*, seed: Seed = 0) -> None: ...
 
 
 CACHE = Path("~/.cache/grok_jax/programs").expanduser()
@@ -164,7 +167,7 @@ def _leaves(given: Mapping[str, Any]) -> dict[str, Leaf]:
     return {
         **schema(_top),
         **{path: Leaf(object, default) for path, default in named.items()},
-        **schema(_seed),
+        "seed": SEED,
         **{
             f"{section}.{key}": leaf
             for section, makes in sections.items()
