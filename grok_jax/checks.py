@@ -10,7 +10,7 @@ EXACT = ("committee_dynamics", "committee_flow")  # dynamics of the statistics
 ONE_OUTPUT = ("polynomial", "eigenlabels")  # and every example with the same weight
 
 
-def _section(settings: Mapping[str, Any], section: str) -> dict[str, Any]:
+def section_of(settings: Mapping[str, Any], section: str) -> dict[str, Any]:
     """The settings of one section by their short names."""
     prefix = f"{section}."
     return {
@@ -141,7 +141,7 @@ def _is_plain(settings: Mapping[str, Any]) -> bool:
 
 
 def _validate_transfer(settings: Mapping[str, Any]) -> None:
-    own, model = _section(settings, "transfer"), settings["model.name"]
+    own, model = section_of(settings, "transfer"), settings["model.name"]
     if own["source"] == "none":
         return
     if model not in ("fnn", "transformer") or not settings.get("model.embedding", 1):

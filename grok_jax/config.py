@@ -321,8 +321,8 @@ def resolve(config: ConfigDict) -> Resolved:
         name=values["name"],
         description=values["description"],
         plan=plan,
-        engine=_section(values, "engine"),
-        grok=Grok(**_section(values, "grok")),
+        engine=checks.section_of(values, "engine"),
+        grok=Grok(**checks.section_of(values, "grok")),
         compared={
             **{path: values[path] for path in sorted(beside) if "grok." in path},
             **{path: values[path] for path in exact},
@@ -350,14 +350,6 @@ def _experiment(makes: Mapping[str, Any], values: Mapping[str, Any]) -> Experime
         if section.startswith("observe.")
     }
     return Experiment(seed=values["seed"], observe=observe, **fields)
-
-
-def _section(values: Mapping[str, Any], section: str) -> dict[str, Any]:
-    """The settings of one section by their short names."""
-    prefix = f"{section}."
-    return {
-        p.removeprefix(prefix): v for p, v in values.items() if p.startswith(prefix)
-    }
 
 
 def set_up_jax(engine: Mapping[str, Any]) -> Engine:

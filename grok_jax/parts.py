@@ -17,7 +17,7 @@ import jax
 from grok_jax.settings import NOTHING, Leaf, SettingError, nearest, schema
 
 
-@jax.tree_util.register_pytree_with_keys_class
+@jax.tree_util.register_pytree_node_class
 class Part:
     """`make(..., **settings)`; every setting of `make` is there and checked."""
 
@@ -44,12 +44,11 @@ class Part:
         """The declaration of a setting."""
         return schema(self.make)[name]
 
-    def tree_flatten_with_keys(self) -> tuple[Any, Any]:
+    def tree_flatten(self) -> tuple[Any, Any]:
         leaves = schema(self.make)
         traced = tuple(name for name in self.settings if not leaves[name].static)
         static = tuple((n, v) for n, v in self.settings.items() if leaves[n].static)
-        keyed = [(jax.tree_util.DictKey(n), self.settings[n]) for n in traced]
-        return keyed, (self.make, traced, static)
+        return [self.settings[n] for n in traced], (self.make, traced, static)
 
     @classmethod
     def tree_unflatten(cls, structure: Any, leaves: Any) -> "Part":
@@ -67,26 +66,18 @@ def part(make: Callable, **given: Any) -> Part:
     Raises: SettingError where a setting is unknown, missing, of another type or out of
     its range.
     """
-    return Part(make, checked(make, given))
-
-
-def checked(
-    make: Callable, given: Mapping[str, Any], where: str = ""
-) -> dict[str, Any]:
-    """Every setting of `make`, those `given` in the place of their defaults. `where` is
-    the section that a sentence names."""
-    leaves, prefix = schema(make), f"{where}." if where else ""
+    leaves = schema(make)
     for name in given:
         if name not in leaves:
-            path, known = f"{prefix}{name}", [f"{prefix}{leaf}" for leaf in leaves]
-            raise SettingError(f"There is no setting {path!r}; {nearest(path, known)}.")
+            raise SettingError(
+                f"There is no setting {name!r}; {nearest(name, leaves)}."
+            )
     for name, leaf in leaves.items():
         if leaf.required and name not in given:
-            raise SettingError(f"{prefix}{name} has no default; give it a value.")
-    return {
-        name: leaf.check(f"{prefix}{name}", given[name])
-        if name in given
-        else leaf.default
+            raise SettingError(f"{name} has no default; give it a value.")
+    settings = {
+        name: leaf.check(name, given[name]) if name in given else leaf.default
         for name, leaf in leaves.items()
         if name in given or leaf.default is not NOTHING
     }
+    return Part(make, settings)

@@ -116,20 +116,25 @@ def find(what: str, name: Any) -> Callable:
 
 
 def module_at(place: str) -> ModuleType:
-    """A module by its name, or by its file: of one that is loaded already, as a page
-    is, that very module."""
+    """A module by its name, or by its file: one that is here, or else a page of that
+    name that is loaded already."""
     if not place.endswith(".py"):
         return importlib.import_module(place)
     path = Path(place)
+    if path.is_file():
+        return sys.modules.get(str(path.resolve())) or load_file(path)
     for known, module in list(sys.modules.items()):
-        if known == str(path.resolve()) or (
-            known.endswith(f"/{place}") and path.name == place
-        ):
+        if path.name == place and known.endswith(f"/{place}"):
             return module
-    name = str(path.resolve())  # by which its parts know where they are from
+    raise ImportError(f"there is no file {place}")
+
+
+def load_file(path: Path) -> ModuleType:
+    """The module of a Python file, run anew; its name is its path, by which its parts
+    know where they are from."""
+    name = str(path.resolve())
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise ImportError(f"there is no file {place}")
+    assert spec is not None and spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -171,7 +171,7 @@ def load_page(spec: str) -> tuple[ModuleType, str | None]:
     if path.suffix != ".py":
         raise SettingError(f"{path} is not a Python file.")
     try:
-        module = registry.module_at(str(path))
+        module = registry.load_file(path)
     except (SyntaxError, ImportError) as error:
         raise SettingError(f"{path} cannot be loaded: {error}.") from error
     return module, preset if found else None

@@ -12,7 +12,7 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
-from grok_jax import config, launch, ntk, record, registry, runner
+from grok_jax import config, launch, ntk, record, registry, runner, session
 from grok_jax.models.modules import as_model
 from grok_jax.parts import part
 from grok_jax.planning import Engine
@@ -72,6 +72,19 @@ def test_a_part_is_found_by_the_name_that_it_is_stored_by(page):
     assert registry.find("model", name) is module.Net
     assert registry.name_of("task", registry.TASKS["mnist"]) == "mnist"
     assert registry.find("model", "grok_jax.models.mlp:mlp") is registry.MODELS["mlp"]
+
+
+def test_two_pages_of_one_name_are_two_and_one_that_was_changed_is_read_anew(
+    tmp_path, monkeypatch
+):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "page.py").write_text(f"WHERE = {folder!r}\n")
+        monkeypatch.chdir(tmp_path / folder)
+        assert folder == session.load_page("page.py")[0].WHERE
+        assert folder == registry.module_at("page.py").WHERE
+    (tmp_path / "b" / "page.py").write_text("WHERE = 'changed'\n")
+    assert session.load_page("page.py")[0].WHERE == "changed"
 
 
 def test_what_has_no_name_runs_without_a_workdir_and_is_a_sentence_with_one():
