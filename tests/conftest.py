@@ -114,7 +114,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
         waits = TRAINS & set(getattr(item, "fixturenames", ()))
-        if not (waits or item.path.stem in slow or marks & {"slow", "optimised"}):
+        others = marks & {"slow", "optimised", "target"}
+        if not (waits or others or item.path.stem in slow):
             item.add_marker("fast")
 
 
