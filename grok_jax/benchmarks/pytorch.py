@@ -10,8 +10,11 @@ The forms, as its users have them:
 
 # pyright: reportMissingImports=false
 import importlib.util
+import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any
 
@@ -43,7 +46,9 @@ def need() -> None:
 def compare(setup: Setup, goals: Mapping[str, float]) -> Iterator[Row]:
     """How many times as long as ours a run-step takes in PyTorch: for one run in its
     first two forms, beside one of ours on each device, and for many runs stacked,
-    beside as many of ours. A form that a model does not go through says why.
+    beside as many of ours. A form that a model does not go through says why. On a CPU
+    what PyTorch compiles runs in a process of its own, beside ours: compiled code may
+    end its process.
 
     Raises:
       SettingError: PyTorch is not installed, or computes on no device of these.
@@ -56,16 +61,17 @@ def compare(setup: Setup, goals: Mapping[str, float]) -> Iterator[Row]:
     many = [runs for runs in setup.runs if runs > each]
     if device == "cpu":
         many = many[:1]  # inductor takes a minute for each
+    row = _row_apart if device == "cpu" else _row
     for name in setup.workloads:
         first = _row(setup, name, "eager", each, device, goals.get(name))
         yield first
-        yield _row(setup, name, "compiled", each, device)
+        yield row(setup, name, "compiled", each, device)
         for runs in many:
             expected = (first.numbers or {}).get("ours_s", 0.0) * runs
-            row = _row(setup, name, "stacked", runs, device, expected=expected)
-            yield row
-            failed = row.measured is None and not row.note.startswith("left out")
-            if failed and device == "cuda":
+            stacked = row(setup, name, "stacked", runs, device, expected=expected)
+            yield stacked
+            left_out = stacked.note.startswith("left out")
+            if stacked.measured is None and not left_out and device == "cuda":
                 yield _row(setup, name, "captured", runs, device, expected=expected)
 
 
@@ -78,7 +84,7 @@ def _row(
     goal: float | None = None,
     expected: float = 0.0,
 ) -> Row:
-    place = f"pytorch/{name}" + ("" if form == "eager" else f"/{form}/{runs}")
+    place = _place(name, form, runs)
     try:
         found = _both(setup, name, runs, form, device, expected)
     except Exception as error:  # PyTorch has many ways to say no
@@ -90,6 +96,33 @@ def _row(
     note += f"{runs} runs of ours; theirs ready in {as_text(found['start_s'])}"
     own = goal if device == "cpu" else None
     return Row(place, times, "times", own, note, at_least=True, numbers=found)
+
+
+def _place(name: str, form: str, runs: int) -> str:
+    return f"pytorch/{name}" + ("" if form == "eager" else f"/{form}/{runs}")
+
+
+def _row_apart(
+    setup: Setup, name: str, form: str, runs: int, device: str, expected: float = 0.0
+) -> Row:
+    """`_row` in a process of its own, which may die."""
+    plain = {
+        key: getattr(setup, key)
+        for key in ("workloads", "runs", "mode", "seconds", "repeats", "most", "rates")
+    }
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context) as apart:
+        job = apart.submit(_from_plain, plain, name, form, runs, device, expected)
+        try:
+            return job.result()
+        except BrokenProcessPool:
+            note = "PyTorch ended its process"
+            return Row(_place(name, form, runs), None, "times", None, note)
+
+
+def _from_plain(plain: Mapping[str, Any], *rest: Any) -> Row:
+    *place, expected = rest
+    return _row(Setup(**plain), *place, expected=expected)
 
 
 def _both(
