@@ -14,16 +14,18 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+_FUNCTIONS = {"run": "session", "params": "states"}
 _MODULES = {module.name for module in pkgutil.iter_modules(__path__)}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "run":
-        return importlib.import_module(f"{__name__}.session").run
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(f"{__name__}.{_FUNCTIONS[name]}"), name)
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "run", *(name for name in _MODULES if name[0] != "_")})
+    modules = (name for name in _MODULES if name[0] != "_")
+    return sorted({*globals(), *_FUNCTIONS, *modules})

@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 
 from grok_jax import remote, tree
 
-VERSION = 3
+VERSION = 4
 KEEP = 2
 
 

@@ -53,8 +53,15 @@ class Grid:
 
     def coordinates(self) -> dict[str, tuple[str, list[Any]]]:
         """name -> (dimension, values), for every swept setting."""
+        every = [short_name(path) for axis in self.axes for path in axis.paths]
+        doubled = {name for name in every if every.count(name) > 1}
+
+        def name(path: str) -> str:
+            short = short_name(path)
+            return path.replace(".", "_") if short in doubled else short
+
         return {
-            axis.name if i == 0 else short_name(path): (
+            axis.name if i == 0 else name(path): (
                 axis.name,
                 [values[i] for values in axis.values],
             )

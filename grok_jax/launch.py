@@ -17,8 +17,9 @@ DIR may lie in an object store: gs://BUCKET/FOLDER, with pip install 'grok_jax[g
 says of it: it compiles every group, needs pip install 'grok_jax[tpu]' or '[cuda12]' but
 no such machine, and no data files either.
 
-Exit status: 0 done; 2 wrong usage; 75 stopped by SIGTERM or SIGINT: while it trains
-after saving, before and after that at once, since nothing is lost then.
+Exit status: 0 done; 1 the results are there, and the page's claims or figures fail on
+them; 2 wrong usage; 74 the disk is full; 75 stopped by SIGTERM or SIGINT: while it
+trains after saving, before and after that at once, since nothing is lost then.
 """
 
 import os
@@ -33,6 +34,7 @@ import dataclasses
 import io
 import shlex
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from logging import getLogger
@@ -49,6 +51,7 @@ from grok_jax import claims as claims_lib
 from grok_jax import (
     command_line,
     dry_run,
+    extend,
     hosts,
     planning,
     plot,
@@ -63,7 +66,7 @@ from grok_jax.checkpoint import CheckpointError
 from grok_jax.settings import SettingError
 from grok_jax.tasks.files import DataError
 
-DONE, WRONG_USAGE, STOPPED = 0, 2, 75
+DONE, PAGE_FAILED, WRONG_USAGE, DISK_FULL, STOPPED = 0, 1, 2, 74, 75
 
 console = Console(soft_wrap=True, highlight=False)
 
@@ -89,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return STOPPED
     except (SettingError, DataError, record.RecordError, CheckpointError) as error:
         print(f"grok_jax: {error}", file=sys.stderr)
-        return WRONG_USAGE
+        return DISK_FULL if record.is_full(error) else WRONG_USAGE
 
 
 def _run(
@@ -105,13 +108,13 @@ def _run(
             if not (options.workdir or options.dry_run):
                 raise SettingError("Give --workdir=DIR, the folder for the results.")
             workdir = record.Workdir(options.workdir or "runs/dry")
-            workdir.check(resolved.stored)
+            more = session.prepare(workdir, resolved)
             engine = config_lib.set_up_jax(resolved.engine)
             console.quiet = not hosts.is_writer()
             logs = (
                 watch_lib.check(options.log, workdir.path) if hosts.is_writer() else []
             )
-            if not (target or workdir.results.exists()):
+            if not target and (more or not workdir.results.exists()):
                 programs.check_data(resolved.plan)
             if not options.dry_run and hosts.is_writer():
                 workdir.create()
@@ -124,8 +127,8 @@ def _run(
             console.print(f"Nothing was written; results would go to {workdir.path}.")
             return DONE
         words = ["python -m grok_jax.launch", *(shlex.quote(word) for word in argv[1:])]
-        about = session.about_run(resolved, engine, " ".join(words))
-        return launch(experiment, resolved, engine, workdir, about, stopper, logs)
+        about = session.about_run(resolved, engine, " ".join(words), preset or "cpu")
+        return launch(experiment, resolved, engine, workdir, about, stopper, logs, more)
 
 
 def launch(
@@ -136,14 +139,22 @@ def launch(
     about: dict[str, Any],
     stopper: "Stopper",
     logs: Sequence[str] = (),
+    more: extend.Extension | None = None,
 ) -> int:
     """Runs or resumes the sweep, or redraws a complete one, in `workdir`; `logs` are
-    kinds of `watch`."""
-    results = session.complete(workdir, console.print) if hosts.is_writer() else None
+    kinds of `watch`, `more` is what a finished sweep lacks."""
+    results = None
+    if hosts.is_writer() and not more:
+        results = session.complete(workdir, console.print)
     if hosts.agree(results is not None)[0]:
         console.print(f"{workdir.path} is complete; drawing it again.")
         return DONE if results is None else finish(experiment, results, workdir)
     print_start(resolved, engine, workdir)
+    if more:
+        groups = more.plan.groups()
+        runs = sum(len(group.members) for group in groups)
+        since = f" from step {more.plan.after:,} on" if more.plan.after else ""
+        console.print(f"The folder has the rest: {runs} runs are made{since}.")
     open_logs = [
         watch_lib.Log(kind, workdir, resolved.plan, console.print) for kind in logs
     ]
@@ -154,7 +165,7 @@ def launch(
     try:
         with stopper.waiting():
             results = session.sweep(
-                resolved, engine, workdir, about, watch, stopper.requested
+                resolved, engine, workdir, about, watch, stopper.requested, more
             )
     except runner.Interrupted:
         console.print(
@@ -167,19 +178,21 @@ def launch(
 def finish(experiment: ModuleType, results: xr.Dataset, workdir: record.Workdir) -> int:
     """Tests the claims and draws the figures of complete results.
 
-    A page asks for points of its own grid; where the command line has left them out,
-    the results stay and a sentence says so.
+    Where the page fails, as on a grid from which the command line has taken points that
+    it asks for, the results stay, and its own line is shown.
     """
     try:
         tested = list(experiment.claims(results))
         drawn = experiment.figure(results)
-    except (KeyError, IndexError, ValueError) as error:
+    except Exception as error:  # of the page's own code
+        said = f"{type(error).__name__}: {watch_lib.first_line(error)}"
         console.print(
             f"The results are in {workdir.results}. The claims and figures of this "
-            "experiment cannot be made from this grid "
-            f"({type(error).__name__}: {str(error).splitlines()[0]})."
+            f"experiment cannot be made from them ({said})"
+            f"{_line_of(experiment, error)}",
+            markup=False,
         )
-        return DONE
+        return PAGE_FAILED
     record.write_json(workdir.claims, [claim.as_json() for claim in tested])
     figures = drawn if isinstance(drawn, dict) else {"figure": drawn}
     for name, figure in figures.items():
@@ -190,6 +203,15 @@ def finish(experiment: ModuleType, results: xr.Dataset, workdir: record.Workdir)
     print_claims(tested)
     console.print(f"Figures: {workdir.figures}")
     return DONE
+
+
+def _line_of(page: ModuleType, error: Exception) -> str:
+    """The last line of the page itself on the way to an error, in words."""
+    lines = traceback.extract_tb(error.__traceback__)
+    own = [line for line in lines if line.filename == page.__file__]
+    if not own:
+        return "."
+    return f", at {own[-1].filename}:{own[-1].lineno}:\n    {own[-1].line}"
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:

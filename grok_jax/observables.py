@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from grok_jax import alignment, losses, spectra, tree
-from grok_jax.settings import Count, Natural, Positive, Seed, lookup
+from grok_jax.settings import Count, Natural, Positive, Seed, SettingError, lookup
 from grok_jax.theory import committee, xor
 from grok_jax.types import Apply, Dataset, Params, Split
 
@@ -30,6 +30,7 @@ class View(NamedTuple):
     lift: Callable[[Callable[[Params, Any], Any]], Callable[[Params, Any], Any]]
     """Puts the network's wrappers (linearised, centred) around any function of its
     parameters and of something else; the output scale is left out."""
+    loss: losses.Loss
     model: dict[str, Any]  # the model's settings
 
 
@@ -121,6 +122,11 @@ def softmax_collapse(view: View) -> Record:
     exactly 0 and moves their right logit no more (Prieto et al. 2025, arXiv
     2501.04697). With loss.error cross_entropy it is the share that the naive form would
     have lost. For logits [n, C], labels [n] or one-hot [n, C]."""
+    if view.loss.value not in (losses.cross_entropy, losses.naive_cross_entropy):
+        raise SettingError(
+            "observe.softmax_collapse needs loss.error cross_entropy or "
+            "naive_cross_entropy."
+        )
     x, y, weight = view.data.train
     zero = losses.naive_cross_entropy(view.apply(view.params, x), y) == 0
     return {"softmax_collapse": losses.weighted_mean(zero.astype(weight.dtype), weight)}
@@ -129,12 +135,18 @@ def softmax_collapse(view: View) -> Record:
 def population_risk(view: View) -> Record:
     """The exact test loss of a quadratic committee in its three terms (Kumar et al.
     2024, eq. 6), and its linear mode |wbar|^2."""
+    squares = view.model.get("degree", 0) == 0 and "epsilon" in view.model
+    if not squares or "square" not in view.data.extras:
+        raise SettingError(
+            "observe.population_risk needs task.name polynomial with one direction and "
+            "degree 0, and a committee model with degree 0."
+        )
     statistics = view.lift(lambda params, _: committee.statistics_of(params))
     wbar, m = statistics(view.params, None)
     risk = committee.population_risk(
         wbar,
         m,
-        view.data.extras["beta"],
+        view.data.extras["square"],
         view.model["output_scale"],
         view.model["epsilon"],
     )
@@ -151,6 +163,7 @@ def xor_norms(view: View) -> Record:
     """norm_ratio = r_W, the size of a weight of a `cluster_net` on noise beside one on
     signal (`theory.xor.norm_ratio`; Xu et al. 2025, Fig. 5), and for 8 neurons or fewer
     directions [m], the cosine of each with the nearest of (+-1, +-1) (Fig. 4c)."""
+    _need_cluster_net(view, "xor_norms")
     record = {"norm_ratio": xor.norm_ratio(view.params)}
     signal = view.params["signal"]
     if signal.shape[1] <= 8:
@@ -175,6 +188,7 @@ def xor_one_step(
       target_width: m, the neurons of that network.
       draw: the seed of its weights.
     """
+    _need_cluster_net(view, "xor_one_step")
     record = {}
     largest = target_width**0.5 * v_init
     for prefix, rate in (("", step_size), ("largest_", largest)):
@@ -190,3 +204,8 @@ def xor_one_step(
         for name in ("train_accuracy", "test_accuracy"):
             record[f"{prefix}one_step_{name}"] = found[name]
     return record
+
+
+def _need_cluster_net(view: View, name: str) -> None:
+    if "noise" not in view.model or "signal" not in view.params:
+        raise SettingError(f"observe.{name} needs model.name cluster_net.")

@@ -1,5 +1,6 @@
 """Optimisers: optax transformations, and the learning-rate rule of the lazy limit."""
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,16 @@ import optax
 from jax import Array
 
 from grok_jax import tree
-from grok_jax.settings import Momentum, NonNegative, Positive, StaticDecay
+from grok_jax.settings import (
+    Count,
+    Factor,
+    Momentum,
+    Natural,
+    NonNegative,
+    Positive,
+    SettingError,
+    StaticDecay,
+)
 from grok_jax.types import Params, Scalar
 
 
@@ -28,13 +38,22 @@ def gradient_descent(
     learning_rate: Positive = 0.5,
     momentum: Momentum = 0.0,
     weight_decay: StaticDecay = 0.0,
+    clip_norm: StaticDecay = 0.0,
+    warmup_steps: Natural = 0,
+    rate_drops: tuple[int, ...] = (),
+    rate_factor: Factor = 0.2,
 ) -> optax.GradientTransformation:
     """Plain gradient descent, with heavy-ball momentum and weight decay if asked for.
 
     The decay is lambda of theta <- (1 - lambda) theta - lr gradient, not multiplied by
     the rate (Xu et al. 2025, Sec. 3.1); that of `adamw` is. It is static.
+
+    Args:
+      clip_norm: the largest L2 norm of the whole gradient; 0 for any.
+      warmup_steps, rate_drops, rate_factor: see `scheduled`.
     """
-    descent = optax.sgd(learning_rate, momentum=momentum or None)
+    rate = scheduled(learning_rate, warmup_steps, rate_drops, rate_factor)
+    descent = _clipped(optax.sgd(rate, momentum=momentum or None), clip_norm)
     if not weight_decay:
         return descent
     return optax.chain(descent, optax.add_decayed_weights(-weight_decay))
@@ -46,12 +65,59 @@ def adamw(
     weight_decay: NonNegative = 0.0,
     b1: Momentum = 0.9,
     b2: Momentum = 0.999,
+    clip_norm: StaticDecay = 0.0,
+    warmup_steps: Natural = 0,
+    rate_drops: tuple[int, ...] = (),
+    rate_factor: Factor = 0.2,
 ) -> optax.GradientTransformation:
     """AdamW: decoupled decay, theta <- theta (1 - lr weight_decay) - lr adam.
 
     The betas are static: traced ones would change the trajectory.
+
+    Args:
+      clip_norm: the largest L2 norm of the whole gradient; 0 for any.
+      warmup_steps, rate_drops, rate_factor: see `scheduled`.
     """
-    return optax.adamw(learning_rate, b1=b1, b2=b2, weight_decay=weight_decay)
+    rate = scheduled(learning_rate, warmup_steps, rate_drops, rate_factor)
+    tx = optax.adamw(rate, b1=b1, b2=b2, weight_decay=weight_decay)
+    return _clipped(tx, clip_norm)
+
+
+def scheduled(
+    rate: Scalar, warmup_steps: int, rate_drops: tuple[int, ...], rate_factor: float
+) -> Scalar | optax.Schedule:
+    """A learning rate that rises linearly to `rate` over its first `warmup_steps` and
+    is multiplied by `rate_factor` at each step of `rate_drops`.
+
+    >>> rate = scheduled(1.0, 2, (4, 6), 0.2)
+    >>> [round(float(rate(step)), 2) for step in range(7)]
+    [0.5, 1.0, 1.0, 1.0, 0.2, 0.2, 0.04]
+
+    Raises: SettingError where the drops are no rising steps.
+    """
+    if not (warmup_steps or rate_drops):
+        return rate
+    rising = all(a < b for a, b in pairwise((0, *rate_drops)))
+    if not (rising and all(isinstance(step, int) for step in rate_drops)):
+        raise SettingError(
+            f"optimizer.rate_drops is {rate_drops!r}; it must be rising steps, such as "
+            "(1000, 2000)."
+        )
+    drop = optax.piecewise_constant_schedule(
+        1.0, dict.fromkeys(rate_drops, rate_factor)
+    )
+
+    def schedule(count: Any) -> Any:
+        warm = jnp.minimum(1.0, (count + 1) / max(warmup_steps, 1))
+        return rate * warm * drop(count)
+
+    return schedule
+
+
+def _clipped(
+    tx: optax.GradientTransformation, norm: float
+) -> optax.GradientTransformation:
+    return optax.chain(optax.clip_by_global_norm(norm), tx) if norm else tx
 
 
 class FixedNormState(NamedTuple):
@@ -97,7 +163,7 @@ class EmaState(NamedTuple):
 
 
 def grokfast_ema(
-    *, decay: Scalar = 0.98, strength: Scalar = 2.0
+    *, decay: Momentum = 0.98, strength: NonNegative = 2.0
 ) -> optax.GradientTransformation:
     """The slow part of the gradient once more: mu <- a mu + (1 - a) g, then
     g + lambda mu, with a = `decay` and lambda = `strength` (Lee et al. 2024, arXiv
@@ -137,7 +203,7 @@ class WindowState(NamedTuple):
 
 
 def grokfast_ma(
-    *, window: int = 100, strength: Scalar = 5.0
+    *, window: Count = 100, strength: NonNegative = 5.0
 ) -> optax.GradientTransformation:
     """g + lambda times the mean of the last `window` gradients, the present one among
     them (Lee et al. 2024, arXiv 2405.20233, GrokFast-MA).

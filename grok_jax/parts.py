@@ -56,6 +56,14 @@ class Part:
         return cls(make, {**dict(static), **dict(zip(traced, leaves, strict=True))})
 
 
+def plain(make: Callable) -> Part:
+    """`make` at its defaults; a setting that has none is not there yet."""
+    leaves = schema(make).items()
+    return Part(
+        make, {n: leaf.default for n, leaf in leaves if leaf.default is not NOTHING}
+    )
+
+
 def part(make: Callable, **given: Any) -> Part:
     """`make` with these settings and the defaults of the others, checked.
 

@@ -1,6 +1,7 @@
 """Results -> matplotlib figures. Drawn from saved results only, on any machine."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib
@@ -18,18 +19,36 @@ STYLE: Any = {
     "axes.grid": True,
     "grid.alpha": 0.25,
     "font.size": 9,
-    "legend.frameon": False,
     "axes.titlesize": 10,
 }
-TRAIN, TEST, LAZY = "tab:blue", "tab:red", "0.45"
+TRAIN, TEST = "tab:blue", "tab:red"
+SPLITS = (("train", TRAIN), ("test", TEST))
+
+
+def house_style() -> AbstractContextManager[None]:
+    """The house style, for as long as the context lasts. Titles and colour bars take
+    their size when they are drawn: panels are to be drawn in it, not only made."""
+    return matplotlib.rc_context(STYLE)
 
 
 def panels(rows: int, columns: int, width: float = 3.6, height: float = 2.8):
     """(figure, axes [rows, columns]) in the house style, on no screen: whatever backend
     a notebook shows its own figures with stays."""
-    with matplotlib.rc_context(STYLE):
+    with house_style():
         figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
         return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def words(name: Any) -> str:
+    """The name of a variable or an axis, as it is to be read."""
+    return str(name).replace("_", " ")
+
+
+def held(curve: xr.DataArray) -> xr.DataArray:
+    """The curve [..., step], a run that has stopped carried on at its last finite
+    value: a median over runs goes on to the last step of all."""
+    end = curve.step.where(np.isfinite(curve)).max("step")
+    return curve.where(~(curve.step > end), curve.where(curve.step == end).max("step"))
 
 
 def curves(
@@ -41,35 +60,65 @@ def curves(
     color: Any = None,
     label: str | None = None,
     style: str = "-",
+    share: bool = False,
+    each: bool = False,
 ) -> None:
-    """The median over `over` as a line, up to where the first run ends, and the range
-    of all runs as a band."""
+    """The median over the axis `over` of a variable [over, step] as a line and the
+    range of all runs as a band, a run that has stopped counting with its last value; or
+    `each` run as a line up to its end, the first bold, as the median of few curves that
+    cross is none of them. A `share` is of what the run began with."""
     values = results[variable].dropna("step", how="all")
-    steps = values["step"].values
-    middle = values.median(over, skipna=False) if over in values.dims else values
-    middle = middle.dropna("step")
-    axis.plot(
-        _shifted(middle["step"].values), middle, style, color=color, label=label, lw=1.4
-    )
-    if over in values.dims:
-        low, high = values.min(over), values.max(over)
-        axis.fill_between(_shifted(steps), low, high, color=color, alpha=0.15, lw=0)
+    if share:
+        values = values / values.isel(step=0, drop=True)
+
+    def line(run: xr.DataArray, color: Any, **how: Any) -> Any:
+        run = run.dropna("step")
+        x = _shifted(run["step"].values)
+        return axis.plot(x, run, style, color=color, **how)[0].get_color()
+
+    if over not in values.dims:
+        line(values, color, label=label, lw=1.4)
+    elif each:
+        first, *others = values.transpose(over, "step")
+        color = line(first, color, label=label, lw=1.8)
+        for run in others:
+            line(run, color, lw=0.6, alpha=0.6)
+    else:
+        values = held(values)
+        color = line(values.median(over, skipna=False), color, label=label, lw=1.4)
+        x, low, high = values["step"].values, values.min(over), values.max(over)
+        axis.fill_between(_shifted(x), low, high, color=color, alpha=0.15, lw=0)
 
 
 def family(
-    axis: Axes, results: xr.Dataset, over: str, symbol: str, kind: str = "accuracy"
+    axis: Axes,
+    results: xr.Dataset,
+    over: str,
+    symbol: str = "",
+    kind: str = "accuracy",
+    *,
+    dashed: str | None = None,
+    label: str | None = None,
+    share: bool = False,
+    log: bool = False,
+    each: bool = False,
 ) -> None:
-    """Train (dashed) and test curves of one kind for each value of the axis `over`, on
-    a log axis of steps."""
+    """A curve for each place on the axis `over`, on a log axis of steps: of the
+    variable `kind`, and of another one `dashed`; of test and (dashed) train accuracy or
+    loss if that is the kind. `share` and `each` as in `curves`, `log` as in `losses`.
+    The members are "symbol = value", or the value alone if there is no symbol."""
+    solid, note = kind, words(dashed)
+    if kind in ("accuracy", "loss"):
+        solid, dashed, note = f"test_{kind}", f"train_{kind}", "train"
     values = results[over].values
-    for value, color in zip(values, family_colors(len(values)), strict=True):
-        run = results.sel({over: value})
-        curves(axis, run, f"train_{kind}", color=color, style="--")
-        label = f"{symbol} = {value:g}"
-        curves(axis, run, f"test_{kind}", color=color, label=label)
-    log_steps(axis)
-    axis.set_ylabel(f"{kind} (dashed: train)")
-    axis.legend(fontsize=7)
+    for place, color in enumerate(family_colors(len(values))):
+        run, name = results.isel({over: place}), _said(values[place])
+        how: dict[str, Any] = dict(color=color, share=share, each=each)
+        if dashed:
+            curves(axis, run, dashed, style="--", **how)
+        curves(axis, run, solid, label=f"{symbol} = {name}" if symbol else name, **how)
+    said = f"{words(kind)}{' / start' if share else ''}"
+    _finish(axis, label or (f"{said} (dashed: {note})" if dashed else said), log)
 
 
 def losses(
@@ -79,37 +128,43 @@ def losses(
     test: str = "test_loss",
     style: str = "-",
     suffix: str = "",
+    log: bool = False,
+    each: bool = False,
 ) -> None:
-    """Train loss and test loss (the variable `test`) on a log axis of steps."""
-    for variable, color, name in (
-        ("train_loss", TRAIN, "train"),
-        (test, TEST, "test"),
-    ):
-        label = f"{name}{suffix}"
-        curves(axis, results, variable, color=color, label=label, style=style)
-    log_steps(axis)
-    axis.set_ylabel("loss")
-    axis.legend(fontsize=7)
+    """Train loss and test loss (the variable `test`) on a log axis of steps; `log`: on
+    a log axis of losses too."""
+    for variable, (name, color) in zip(("train_loss", test), SPLITS, strict=True):
+        how: dict[str, Any] = dict(color=color, label=f"{name}{suffix}", style=style)
+        curves(axis, results, variable, each=each, **how)
+    _finish(axis, "loss", log)
 
 
-def accuracies(axis: Axes, results: xr.Dataset) -> None:
+def accuracies(axis: Axes, results: xr.Dataset, *, each: bool = False) -> None:
     """Train and test accuracy on a log axis of steps."""
-    for name, color in (("train", TRAIN), ("test", TEST)):
-        curves(axis, results, f"{name}_accuracy", color=color, label=name)
-    log_steps(axis)
-    axis.set_ylabel("accuracy")
+    for name, color in SPLITS:
+        curves(axis, results, f"{name}_accuracy", color=color, label=name, each=each)
     axis.set_ylim(-0.03, 1.03)
-    axis.legend(fontsize=7)
+    _finish(axis, "accuracy")
+
+
+def levels(
+    axis: Axes, values: Any, *, label: str | None = None, color: Any = "0.4"
+) -> None:
+    """A dotted horizontal line at each of the values, whatever their axes; none at
+    NaN."""
+    heights = np.unique(np.asarray(values, float))
+    for height in heights[np.isfinite(heights)]:
+        axis.axhline(height, color=color, ls=":", lw=1, label=label)
+        label = None  # one entry of the legend
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=7)
 
 
 def landscape(axis: Axes, results: xr.Dataset, *, over: str = "init_scale") -> None:
     """train_loss and test_loss, without a step axis, over the swept norm on log axes:
     the median over seeds as a line, all seeds as a band. A loss of 0 is at 1e-16."""
-    for variable, color, label in (
-        ("train_loss", TRAIN, "train"),
-        ("test_loss", TEST, "test"),
-    ):
-        values = results[variable].clip(min=1e-16)
+    for label, color in SPLITS:
+        values = results[f"{label}_loss"].clip(min=1e-16)
         norms = values[over].values
         axis.plot(norms, values.median("seed"), "o-", ms=3, color=color, label=label)
         low, high = values.min("seed"), values.max("seed")
@@ -124,28 +179,40 @@ def landscape(axis: Axes, results: xr.Dataset, *, over: str = "init_scale") -> N
     axis.legend(fontsize=7)
 
 
-def times(axis: Axes, results: xr.Dataset, over: str) -> None:
+def times(
+    axis: Axes, results: xr.Dataset, over: str, *, law: float | None = None
+) -> None:
     """t_train and t_test over a swept setting on log axes: every seed a dot, the
-    median a line; a run that never got there is an open triangle at the last step."""
+    median a line; a run that never got there is an open triangle at the last step.
+    With the line along which t_test would go as the power `law`, as in `slope`."""
     last = results["step"].values[-1]
     x = results[over].values
-    for name, color, label in (
-        ("t_train", TRAIN, "train"),
-        ("t_test", TEST, "test"),
-    ):
-        reached = results[name].transpose(over, "seed")
-        censored = xr.where(reached.isnull(), float(last), np.nan)
+    for label, color in SPLITS:
+        reached = results[f"t_{label}"].transpose(over, "seed")
+        never = xr.where(reached.isnull(), float(last), np.nan)
         axis.plot(x, reached, "o", ms=3, color=color)
-        axis.plot(x, censored, "^", ms=6, color=color, mfc="none")
-        middle = reached.median("seed", skipna=False)
-        axis.plot(x, middle, color=color, label=label)
+        axis.plot(x, never, "^", ms=6, color=color, mfc="none")
+        axis.plot(x, reached.median("seed", skipna=False), color=color, label=label)
+    if law is not None:
+        slope(axis, results["t_test"], over, law)
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xticks(x, [f"{v:g}" for v in x], rotation=45)
     axis.minorticks_off()
-    axis.set_xlabel(over.replace("_", " "))
+    axis.set_xlabel(words(over))
     axis.set_ylabel("step")
     axis.legend(fontsize=7)
+
+
+def slope(axis: Axes, values: xr.DataArray, over: str, exponent: float) -> None:
+    """A dotted line proportional to `over` to a power, through the last median of the
+    values [over, ...] that there is."""
+    x = values[over].values
+    lines = values.transpose(over, ...).values.reshape(len(x), -1)
+    known = np.flatnonzero(np.isfinite(lines).all(axis=1))
+    if known.size:
+        law = np.median(lines[known[-1]]) * (x / x[known[-1]]) ** exponent
+        axis.plot(x, law, ":", color="0.4", label=f"slope {exponent:g}")
 
 
 def inverse(axis: Axes, x: np.ndarray, through: xr.DataArray) -> None:
@@ -153,6 +220,33 @@ def inverse(axis: Axes, x: np.ndarray, through: xr.DataArray) -> None:
     if np.isfinite(middle := float(through.median())):
         axis.plot(x, middle * x[-1] / x, ":", color="0.4", label="1 / x")
         axis.legend(fontsize=7)
+
+
+def censored(
+    axis: Axes,
+    values: xr.DataArray,
+    cap: float,
+    *,
+    over: str = "arm",
+    label: str = "",
+    log: bool = False,
+) -> None:
+    """A row for each place on the axis `over` of values [over, ...], from above: a dot
+    for each run, an open triangle at the cap where its value is NaN or infinite. Runs
+    lie a little above one another, so that none hides another."""
+    names = [_said(name) for name in values[over].values]
+    lines = values.transpose(over, ...).values.reshape(len(names), -1)
+    offsets = np.linspace(-0.2, 0.2, lines.shape[1]) if lines.shape[1] > 1 else [0.0]
+    rows, came = np.add.outer(np.arange(len(names)), offsets), np.isfinite(lines)
+    axis.plot(lines[came], rows[came], "o", ms=4, color=TEST)
+    caps = np.full_like(rows[~came], cap)
+    axis.plot(caps, rows[~came], "^", ms=6, mfc="none", color=TEST)
+    axis.set_yticks(range(len(names)), names, fontsize=7)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    if log:
+        axis.set_xscale("log")
+        axis.minorticks_off()
+    axis.set_xlabel(label)
 
 
 def risk_terms(axis: Axes, results: xr.Dataset) -> None:
@@ -163,8 +257,19 @@ def risk_terms(axis: Axes, results: xr.Dataset) -> None:
         ("variance_error", "variance error", "tab:orange"),
     ):
         curves(axis, results, variable, color=color, label=label)
+    _finish(axis, "terms of the risk")
+
+
+def _said(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, np.number) else str(value)
+
+
+def _finish(axis: Axes, label: str, log: bool = False) -> None:
+    """What belongs to curves over steps, when all of them are drawn."""
     log_steps(axis)
-    axis.set_ylabel("terms of the risk")
+    if log:
+        axis.set_yscale("log")
+    axis.set_ylabel(label)
     axis.legend(fontsize=7)
 
 
@@ -184,53 +289,56 @@ def family_colors(count: int) -> list[Any]:
     return [matplotlib.colormaps["viridis"](v) for v in np.linspace(0.05, 0.9, count)]
 
 
+def cells(
+    axis: Axes,
+    values: xr.DataArray,
+    x: str,
+    y: str,
+    *,
+    label: str = "",
+    never: str = "not within the run",
+    text: Callable[[float], str] = lambda v: f"{v:,.0f}",
+) -> None:
+    """Values with the two axes x and y as cells on a log colour scale, each with its
+    `text`; NaN (censored) is hatched, zero has the colour of the smallest positive
+    value. The colour bar has the `label`, and what hatched cells `never` did."""
+    table = values.transpose(y, x).values
+    known = np.isfinite(table)
+    positive = table[known & (table > 0)]
+    low, high = (positive.min(), positive.max()) if positive.size else (1, 10)
+    norm = LogNorm(low, max(high, low * 1.01), clip=True)
+    axis.grid(False)
+    image = axis.pcolormesh(np.maximum(table, low), norm=norm, cmap="viridis")
+    for row, column in np.ndindex(table.shape):
+        value = float(table[row, column])
+        if known[row, column]:
+            color = "white" if np.asarray(norm(value)) < 0.6 else "black"
+            how: dict[str, Any] = dict(ha="center", va="center", fontsize=6.5)
+            axis.text(column + 0.5, row + 0.5, text(value), color=color, **how)
+        else:
+            axis.add_patch(
+                Rectangle((column, row), 1, 1, fill=False, hatch="////", ec="0.6", lw=0)
+            )
+    names = {dim: [_said(v) for v in values[dim].values] for dim in (x, y)}
+    axis.set_xticks(np.arange(len(names[x])) + 0.5, names[x], rotation=45)
+    axis.set_yticks(np.arange(len(names[y])) + 0.5, names[y])
+    axis.set_xlabel(words(x))
+    axis.set_ylabel(words(y))
+    bar = axis.figure.colorbar(image, ax=axis)
+    bar.set_label(label if known.all() else f"{label}\nhatched: {never}", fontsize=8)
+
+
 def heat_map(
     figure: Figure,
     axis: Axes,
     values: np.ndarray,
     x: Sequence[float],
     y: Sequence[float],
-    *,
-    label: str,
-    never: str = "not within the run",
-    text: Callable[[float], str] = lambda v: f"{v:,.0f}",
+    **options: Any,
 ) -> None:
-    """values [len(y), len(x)] on a log colour scale; NaN (censored) is hatched, zero
-    has the colour of the smallest positive value."""
-    finite = values[np.isfinite(values)]
-    positive = finite[finite > 0]
-    low, high = (positive.min(), positive.max()) if positive.size else (1, 10)
-    norm = LogNorm(low, max(high, low * 1.01), clip=True)
-    axis.grid(False)
-    image = axis.pcolormesh(
-        np.arange(len(x) + 1),
-        np.arange(len(y) + 1),
-        np.maximum(values, low),
-        norm=norm,
-        cmap="viridis",
-    )
-    for row, column in np.ndindex(values.shape):
-        value = float(values[row, column])
-        if np.isfinite(value):
-            dark = np.asarray(norm(value)) < 0.6
-            axis.text(
-                column + 0.5,
-                row + 0.5,
-                text(value),
-                ha="center",
-                va="center",
-                fontsize=6.5,
-                color="white" if dark else "black",
-            )
-        else:
-            axis.add_patch(
-                Rectangle((column, row), 1, 1, fill=False, hatch="////", ec="0.6", lw=0)
-            )
-    axis.set_xticks(np.arange(len(x)) + 0.5, [f"{v:g}" for v in x], rotation=45)
-    axis.set_yticks(np.arange(len(y)) + 0.5, [f"{v:g}" for v in y])
-    if finite.size < values.size:
-        axis.set_title(f"hatched: {never}", fontsize=8, color="0.4")
-    figure.colorbar(image, ax=axis, label=label)
+    """`cells` of values [len(y), len(x)] without named axes."""
+    del figure
+    cells(axis, xr.DataArray(values, {"y": list(y), "x": list(x)}), "x", "y", **options)
 
 
 def save(figure: Figure, path: Any) -> None:

@@ -8,15 +8,31 @@ A data set is held once on each device whose runs use it.
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from grok_jax import census, experiment, memory, products, registry, sweep, train
-from grok_jax.experiment import Experiment, settings_of, with_settings
+from grok_jax import (
+    census,
+    experiment,
+    memory,
+    products,
+    reference,
+    registry,
+    sweep,
+    train,
+)
+from grok_jax.experiment import (
+    CHOSEN,
+    NAMED,
+    WEAK,
+    Experiment,
+    settings_of,
+    with_settings,
+)
 from grok_jax.grid import Grid
 from grok_jax.settings import SettingError
 from grok_jax.types import Dataset, Device
@@ -31,6 +47,7 @@ class Group:
 
     members: tuple[int, ...]  # run numbers
     runs: tuple[Experiment, ...]
+    after: int = 0  # the step that the runs have come to already
 
     @property
     def experiment(self) -> Experiment:
@@ -41,29 +58,49 @@ class Group:
     def steps(self) -> np.ndarray:
         """At which a run is measured."""
         own = self.experiment.train
-        return train.record_steps(own["steps"], own["records"], own["spacing"])
+        steps = train.record_steps(own["steps"], own["records"], own["spacing"])
+        return steps[steps > self.after] if self.after else steps
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to run."""
+    """What is to run: the points of a grid, whose first axis is "arm" where several
+    experiments are run side by side; `experiment` is the first of those."""
 
     experiment: Experiment
     grid: Grid
+    arms: Mapping[str, Experiment] = field(default_factory=dict)
+    only: frozenset[int] | None = None
+    """The numbers of the runs to make; None: all"""
+    after: int = 0
+    """The step from which they go on"""
 
     def groups(self) -> list[Group]:
         """The runs of the grid, together where their experiments have one structure."""
         groups: dict[Any, dict[int, Experiment]] = {}
         for number, changes in enumerate(self.grid.runs()):
-            run = with_settings(self.experiment, changes)
+            if self.only is not None and number not in self.only:
+                continue
+            run = with_settings(self._of(changes), changes)
             groups.setdefault(jax.tree.structure(run), {})[number] = run
         ordered = map(_side_by_side, groups.values())
-        return [Group(tuple(own), tuple(own.values())) for own in ordered]
+        return [Group(tuple(own), tuple(own.values()), self.after) for own in ordered]
+
+    def _of(self, changes: Mapping[str, Any]) -> Experiment:
+        return self.arms[changes["arm"]] if self.arms else self.experiment
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """path -> value, with the names of the parts."""
+        """path -> value, with the names of the parts; of arms, those of the first."""
         return named_settings(self.experiment)
+
+    def settings_of_runs(self) -> list[dict[str, Any]]:
+        """For each run path -> value, with the names of the parts."""
+        arms = {name: named_settings(own) for name, own in self.arms.items()}
+        runs = self.grid.runs()
+        return [
+            {**(arms[run["arm"]] if arms else self.settings), **run} for run in runs
+        ]
 
 
 def _side_by_side(own: dict[int, Experiment]) -> dict[int, Experiment]:
@@ -83,36 +120,59 @@ def named_settings(
     own: Experiment, name_of: Callable[[str, Any], str] = registry.label
 ) -> dict[str, Any]:
     """path -> value, of every setting and with the names of the parts."""
-    names = {
-        f"{what}.name": name_of(what, getattr(own, what).make)
-        for what in ("task", "model", "loss", "optimizer")
-    }
-    for key, observed in own.observe.items():
-        name = name_of("observable", observed.part.make)
-        names |= {} if name == key else {f"observe.{key}.name": name}
+    kinds = {section: what for section, (what, _) in [*CHOSEN.items(), *WEAK.items()]}
+    names = {}
+    for section, part in experiment.parts_of(own):
+        first = section.partition(".")[0]
+        if f"{section}.name" in names:
+            continue  # what stands around a part comes after it
+        if section in kinds:
+            names[f"{section}.name"] = name_of(kinds[section], part.make)
+        elif first in NAMED:
+            names[f"{section}.name"] = name_of(NAMED[first], part.make)
     return {**names, **settings_of(own)}
 
 
 def check_data(plan: Plan) -> None:
     """Reads what the tasks of a plan need and takes its shapes, before anything runs.
 
-    Raises: SettingError or DataError where data are missing, damaged or too few, where
-    what is to be transferred does not fit the target, or where the stop rule asks for
-    what is not recorded.
+    Every group's data and parts are made; its functions are traced once for each set of
+    parts, with the settings of the first and the last run.
+
+    Raises: SettingError or DataError where data are missing, damaged or too few, or
+    where parts do not go together.
     """
+    seen = set()
     for group in plan.groups():
         own = group.experiment
         make = partial(experiment.make_dataset, own)
         data = jax.eval_shape(make, **experiment.load_files(own))
-        run = experiment.make(own)
-        if own.transfer["source"] != "none":
-            try:
-                jax.eval_shape(run.init, data)
-            except ValueError as error:
-                raise SettingError(f"transfer: {error}") from error
-        if own.stop["metric"] not in ("", *train.ALWAYS):
+        if own.reference["lazy"]:
+            reference.check(own, data)
+        experiment.make(own)
+        parts = tuple(part.make for _, part in experiment.parts_of(own))
+        for each in () if parts in seen else {0, len(group.runs) - 1}:
+            run = experiment.make(group.runs[each])
             state = jax.eval_shape(run.init, data)
+            _check_loss(group.runs[each], state, data)
             jax.eval_shape(run.measure, state, data, 0, 0)
+        seen.add(parts)
+
+
+def _check_loss(own: Experiment, state: train.RunState, data: Dataset) -> None:
+    """That the loss makes one number of each example."""
+    network, (x, y, _) = experiment.network_of(own), data.train
+    f = jax.eval_shape(lambda p, x: network.apply(p)(p, x), state.params, x)
+    try:
+        shape = jax.eval_shape(own.loss().value, f, y).shape
+    except (TypeError, ValueError):
+        shape = None
+    if shape != (len(x),):
+        raise SettingError(
+            f"loss.name {registry.label('loss', own.loss.make)} does not make one "
+            f"number of an example's output of shape {f.shape[1:]} and target of shape "
+            f"{y.shape[1:]}."
+        )
 
 
 class GroupProgram:
@@ -143,7 +203,7 @@ class GroupProgram:
     @property
     def adaptive(self) -> bool:
         """Whether the dynamics choose their own steps, so that a step has no cost."""
-        return experiment.Network(self.group.experiment).model.adaptive
+        return experiment.network_of(self.group.experiment).model.adaptive
 
     def _read(self) -> Any:
         return experiment.load_files(self.group.experiment)
@@ -346,7 +406,7 @@ class GroupProgram:
         a step of its weak network where it has one."""
         own = self.group.experiment
         runs = {"flops_per_step": own}
-        if own.transfer["source"] != "none":
+        if own.transfer is not None:
             runs["weak_flops_per_step"] = experiment.weak_experiment(own)
         data = self.data_shapes()
         number = jax.ShapeDtypeStruct((), np.int32)

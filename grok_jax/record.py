@@ -3,10 +3,12 @@
 It lies on a disk or in an object store (gs://bucket/run, see remote).
 """
 
+import errno
 import fcntl
 import io
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -35,10 +37,12 @@ class Workdir:
         self.progress = self.path / "progress.json"
         self.figures = self.path / "figures"
         self.checkpoints = self.path / "checkpoints"
+        self.states = self.path / "states"
         self._lock: remote.Lock | None = None
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """Raises RecordError unless this folder is new or holds this very config."""
+        """Raises RecordError unless this folder is new or holds this very config (or
+        its results do: an extension was killed between the two)."""
         try:
             started = self.config.exists()
             is_folder = self.path.is_dir()
@@ -55,7 +59,7 @@ class Workdir:
                     f"{self.config} is damaged: it does not say what ran. Give another "
                     "--workdir."
                 )
-            if held != _as_json(settings):
+            if held != _as_json(settings) and not self._is_of_results(settings):
                 keys = sorted(held.keys() | settings.keys())
                 mine = _as_json(settings)
                 differ = [key for key in keys if held.get(key) != mine.get(key)]
@@ -71,6 +75,13 @@ class Workdir:
             )
         elif self.path.exists() and not is_folder:
             raise RecordError(f"{self.path} is a file; give a folder as --workdir.")
+
+    def _is_of_results(self, settings: Mapping[str, Any]) -> bool:
+        try:
+            own = read_results(self.results).attrs.get("config", "{}")
+        except RecordError:
+            return False
+        return json.loads(own) == _as_json(settings)
 
     def _is_foreign(self, path: Path) -> bool:
         """Not hidden, and not left by a launch that was killed before its config."""
@@ -149,6 +160,20 @@ def _why(path: Path, error: Exception) -> str:
     if remote.is_remote(path):
         return remote.reason(error)
     return getattr(error, "strerror", None) or str(error)
+
+
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a failure to write comes from a disk that has no room left."""
+    while error is not None:
+        code = re.search(r"os_error_code='(\d+)'", str(error))  # of tensorstore
+        number = int(code[1]) if code else getattr(error, "errno", None)
+        if number in _FULL:
+            return True
+        error = error.__cause__
+    return False
 
 
 def git_commit() -> str:

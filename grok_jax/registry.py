@@ -24,31 +24,38 @@ from grok_jax.models.two_layer import quadratic
 from grok_jax.settings import SettingError, lookup
 from grok_jax.tasks import files
 from grok_jax.tasks.eigenlabels import eigenlabels
-from grok_jax.tasks.imdb import imdb
-from grok_jax.tasks.mnist import mnist
-from grok_jax.tasks.modular import modular, modular_embedded, modular_tokens
+from grok_jax.tasks.imdb import imdb, review_sizes
+from grok_jax.tasks.mnist import mnist, ten_classes
+from grok_jax.tasks.modular import (
+    modular,
+    modular_embedded,
+    modular_sizes,
+    modular_tokens,
+    token_sizes,
+)
 from grok_jax.tasks.parity import sparse_parity
 from grok_jax.tasks.polynomial import polynomial
-from grok_jax.tasks.qm9 import qm9
+from grok_jax.tasks.qm9 import one_output, qm9
 from grok_jax.tasks.teacher_student import teacher_student
 from grok_jax.tasks.toy_addition import toy_addition
 from grok_jax.tasks.xor import xor_clusters
 from grok_jax.theory.committee import exact_dynamics, exact_flow
+from grok_jax.train import threshold
 from grok_jax.types import Model, Task
 
 TASKS: dict[str, Task] = {
     "polynomial": Task(polynomial),
     "eigenlabels": Task(eigenlabels),
-    "modular": Task(modular),
+    "modular": Task(modular, sizes=modular_sizes),
     "teacher_student": Task(teacher_student),
     "toy_addition": Task(toy_addition),
-    "modular_tokens": Task(modular_tokens),
-    "modular_embedded": Task(modular_embedded, files.modular_embedded),
+    "modular_tokens": Task(modular_tokens, sizes=token_sizes),
+    "modular_embedded": Task(modular_embedded, files.modular_embedded, modular_sizes),
     "sparse_parity": Task(sparse_parity),
     "xor_clusters": Task(xor_clusters),
-    "mnist": Task(mnist, files.mnist),
-    "imdb": Task(imdb, files.imdb),
-    "qm9": Task(qm9, files.qm9),
+    "mnist": Task(mnist, files.mnist, ten_classes),
+    "imdb": Task(imdb, files.imdb, review_sizes),
+    "qm9": Task(qm9, files.qm9, one_output),
 }
 MODELS: dict[str, Callable[..., Model]] = {
     "committee": committee,
@@ -72,6 +79,12 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "gradient_descent": optim.gradient_descent,
     "adamw": optim.adamw,
 }
+STOPS: dict[str, Callable[..., Array]] = {"threshold": threshold}
+GRADIENTS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "grokfast_ema": optim.grokfast_ema,
+    "grokfast_ma": optim.grokfast_ma,
+    "orthogonal": optim.orthogonal_gradient,
+}
 OBSERVABLES: dict[str, Callable[..., dict[str, Array]]] = {
     "norms": observables.norms,
     "kernel_alignment": observables.kernel_alignment,
@@ -91,6 +104,9 @@ REGISTRIES: dict[str, dict[str, Any]] = {
     "loss": LOSSES,
     "optimizer": OPTIMIZERS,
     "observable": OBSERVABLES,
+    "gradient transformation": GRADIENTS,
+    "wrapper": {},
+    "stop rule": STOPS,
 }
 
 

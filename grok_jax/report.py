@@ -78,9 +78,10 @@ def read(path: Path, key: str) -> Report:
 def _name(about: dict[str, Any]) -> str:
     """The experiment's name, and its preset unless that is `cpu`: a page may be run at
     several sizes."""
-    preset = re.search(r"--config=\S*\.py:(\w+)", about["command"])
-    size = preset[1] if preset else "cpu"
-    return about["name"] + (f" ({size})" if about["name"] and size != "cpu" else "")
+    said = re.search(r"--config=\S*\.py:(\w+)", about["command"])  # older folders
+    size = about.get("preset", said[1] if said else "")
+    shown = about["name"] and size not in ("", "cpu")
+    return about["name"] + (f" ({size})" if shown else "")
 
 
 def _progress(workdir: record.Workdir) -> tuple[str, float, dict[str, int]]:

@@ -20,10 +20,11 @@ import numpy as np
 import xarray as xr
 
 from grok_jax import checkpoint, hosts, measures, record, sweep, train, tree
-from grok_jax.experiment import lazy_reference
 from grok_jax.planning import Engine, choose
 from grok_jax.programs import Chunk, Group, GroupProgram, Plan, make_pieces
+from grok_jax.reference import lazy_reference
 from grok_jax.settings import SettingError
+from grok_jax.states import States
 from grok_jax.types import Device
 
 COMPACTION = 16
@@ -60,6 +61,17 @@ class Grok:
         return tuple(
             _first_step_reaching(steps, np.asarray(results[f"{name}_accuracy"]), level)
             for name, level in (("train", self.train), ("test", self.test))
+        )
+
+    def judged(self, results: xr.Dataset) -> xr.Dataset:
+        """The results with t_train, t_test and diverged of each run."""
+        dims = results["diverged_at"].dims
+        curves = results.transpose(*dims, "step", ...)
+        t_train, t_test = self.times(results["step"].values, curves)
+        return results.assign(
+            t_train=(dims, np.asarray(t_train)),
+            t_test=(dims, np.asarray(t_test)),
+            diverged=results["diverged_at"].notnull(),
         )
 
 
@@ -113,10 +125,6 @@ class Position:
     chunks: dict[str, int] = field(default_factory=dict)  # group -> runs per chunk
     slots: dict[str, int] = field(default_factory=dict)  # group -> those on a device
     room: int = 0  # runs that the chunk has room for, after ended runs have left
-    waiting: list[int] = field(default_factory=list)
-    """members of the chunk that a resume on fewer devices has no room for yet"""
-    waiting_at: int = 0  # step of their states
-    waiting_index: int = 0
     seconds: float = 0.0
     spent: dict[str, list[float]] = field(default_factory=dict)
     """group -> seconds and runs of starting; seconds and run-steps of training"""
@@ -137,19 +145,23 @@ class Sweeper:
         progress: Callable[[Progress], None] = lambda _: None,
         stop_requested: Callable[[], bool] = lambda: False,
         seen: Callable[[Records], None] | None = None,
+        states: States | None = None,
     ):
-        """`seen` gets the records of each segment, after a resume those before it."""
+        """`seen` gets the records of each segment, after a resume those before it;
+        `states` keeps those of runs that have ended, and has those that a plan which
+        goes on from a step begins with."""
+        self.states = states
         self.plan, self.engine, self.folder = plan, engine, folder
         self.grok, self.say, self.progress = grok or Grok(), say, progress
         self.stop_requested, self.seen = stop_requested, seen
         self.groups = plan.groups()
+        self._points = plan.grid.runs()
         self.devices = engine.devices or tuple(jax.local_devices())
         self.records: dict[int, dict[str, np.ndarray]] = {}
         self.per_step: dict[int, set[str]] = {}
         self.position = Position()
         self._state: Any = None
         self._resumed: dict[str, np.ndarray] = {}
-        self._waiting: dict[str, np.ndarray] = {}
         self._host_copy: HostCopy | None = None
         self._saved_at = self._clock = time.perf_counter()
         self._rate = 0.0
@@ -193,18 +205,15 @@ class Sweeper:
                 self._take_fewer(key, error)
                 continue
             self._state = self._host_copy = None
-            if self.position.waiting:
-                self._take_waiting()
-                continue
             self.position.start = self.position.until
-            self.position.at = self.position.index = self.position.room = 0
+            self.position.index = self.position.room = 0
             self.position.living = []
 
     def _take_fewer(self, key: str, error: Exception) -> None:
         """After a device has run out of memory: half as many runs at once, from the
         newest states on the host. The others begin anew afterwards."""
         here, chunk = self.position, self.position.chunks[key]
-        if not sweep.is_out_of_memory(error) or hosts.several() or here.waiting:
+        if not sweep.is_out_of_memory(error) or hosts.several():
             raise error
         if self._slots(chunk) == 1:
             raise SettingError(
@@ -234,22 +243,6 @@ class Sweeper:
         """So many runs of a group go on at once from now on."""
         self.position.chunks[key] = chunk
         self.position.slots[key] = self._slots(chunk)
-
-    def _set_aside(self, capacity: int) -> None:
-        """The resumed runs beyond `capacity` wait until the others have ended."""
-        here = self.position
-        here.living, here.waiting = here.living[:capacity], here.living[capacity:]
-        here.waiting_at, here.waiting_index = here.at, here.index
-        leaves = self._resumed.items()
-        self._waiting = {name: leaf[capacity:] for name, leaf in leaves}
-        self._resumed = {name: leaf[:capacity] for name, leaf in leaves}
-
-    def _take_waiting(self) -> None:
-        here = self.position
-        here.living, here.waiting = here.waiting, []
-        here.at, here.index = here.waiting_at, here.waiting_index
-        here.room = 0  # that of the others, some of whom have left, may be too small
-        self._resumed, self._waiting = self._waiting, {}
 
     def _run_chunk(self, program: GroupProgram, capacity: int) -> None:
         mode = self.position.modes[str(self.position.group)]
@@ -282,6 +275,17 @@ class Sweeper:
             self._tell(working, advanced, spent)
             self._state = partial(chunk.place.collect, chunk.state)
             self._save_if_due()
+        self._keep_states(program, chunk.members, chunk.place.collect(chunk.state))
+
+    def _keep_states(
+        self, program: GroupProgram, members: np.ndarray, states: Any
+    ) -> None:
+        """Of runs that have ended, for whoever wants their weights or to go on."""
+        if self.states is None or not (hosts.is_writer() and len(members)):
+            return
+        numbers = np.asarray(program.group.members)[members]
+        points = [self._points[number] for number in numbers]
+        self.states.keep(points, int(program.steps[-1]), states, self.say)
 
     def _pieces(self, program: GroupProgram, mode: str, budget: int) -> train.Pieces:
         at, index = self.position.at, self.position.index
@@ -310,7 +314,11 @@ class Sweeper:
                 smaller = -(-self._slots(smaller) // 4) * size
             self.position.room = room = smaller
         states = chunk.place.collect(chunk.state)
-        living = jax.tree.map(lambda leaf: leaf[alive], states)
+        living, ended = (
+            jax.tree.map(lambda leaf, which=which: leaf[which], states)
+            for which in (alive, ~alive)
+        )
+        self._keep_states(program, chunk.members[~alive], ended)
         return Chunk(program, chunk.members[alive], room, mode, lambda _: living)
 
     def _first_chunk(self, program: GroupProgram, capacity: int, mode: str) -> Chunk:
@@ -318,7 +326,10 @@ class Sweeper:
         here = self.position
         if self._resumed:
             if len(here.living) > capacity:
-                self._set_aside(capacity)
+                raise SettingError(
+                    f"The checkpoint holds {len(here.living)} runs at once, and here "
+                    f"is room for {capacity}; resume it on as many devices."
+                )
             here.room = min(here.room or capacity, capacity)
             living = np.asarray(here.living)
             resumed, self._resumed = self._resumed, {}
@@ -327,11 +338,18 @@ class Sweeper:
             fitted = partial(checkpoint.fit, resumed)
             return Chunk(program, living, here.room, mode, fitted)
         here.until = min(here.start + capacity, len(program.group.members))
-        here.room = capacity
+        here.room, here.at = capacity, self.plan.after
         members = np.arange(here.start, here.until)
-        program.initial(mode, sweep.layout(len(members), program.devices, capacity))
+        state = None
+        if self.plan.after:
+            assert self.states is not None
+            numbers = np.asarray(program.group.members)[members]
+            points = [self._points[number] for number in numbers]
+            state = partial(checkpoint.fit, self.states.read(points))
+        else:
+            program.initial(mode, sweep.layout(len(members), program.devices, capacity))
         started = time.perf_counter()  # compiled already
-        chunk = Chunk(program, members, capacity, mode)
+        chunk = Chunk(program, members, capacity, mode, state)
         jax.block_until_ready(chunk.state)
         self._note_seconds(0, time.perf_counter() - started, len(members))
         if program.group.experiment.reference["lazy"]:
@@ -411,10 +429,8 @@ class Sweeper:
             diverged += int(np.isfinite(records["diverged_at"]).sum())
         lengths = [g.experiment.train["steps"] * len(g.members) for g in self.groups]
         group = self.groups[self.position.group]
-        waiting = len(self.position.waiting)
-        before = self.position.until - living - waiting
+        before = self.position.until - living
         done = before * group.experiment.train["steps"] + living * self.position.at
-        done += waiting * self.position.waiting_at
         self.progress(
             Progress(
                 seconds=self._seconds(),
@@ -457,7 +473,6 @@ class Sweeper:
             return
         content = {
             "state": state,
-            "waiting": self._waiting,
             "records": {str(g): values for g, values in self.records.items()},
         }
         about = {
@@ -482,9 +497,8 @@ class Sweeper:
         self.per_step = {int(g): set(names) for g, names in about["per_step"].items()}
         for name, leaf in leaves.items():
             kind, rest = name.split(".", 1)
-            if kind in ("state", "waiting"):
-                held = self._resumed if kind == "state" else self._waiting
-                held[rest] = leaf
+            if kind == "state":
+                self._resumed[rest] = leaf
             else:
                 group, variable = rest.split(".", 1)
                 self.records.setdefault(int(group), {})[variable] = leaf.copy()
@@ -505,28 +519,24 @@ class Sweeper:
             [self.records[g] for g in numbers],
             [self.per_step[g] for g in numbers],
         )
-        t_train, t_test = self.grok.times(results["step"].values, results)
-        dims = self.plan.grid.dims
-        results["t_train"] = (dims, np.asarray(t_train))
-        results["t_test"] = (dims, np.asarray(t_test))
-        results["diverged"] = results["diverged_at"].notnull()
+        results["start_seconds"] = self._per_run(0)
+        results["step_seconds"] = self._per_run(2)
+        results = self.grok.judged(results)
         results.attrs = {
             "seconds": self._seconds(),
-            "start_seconds": self._per_run(0),
-            "step_seconds": self._per_run(2),
             "modes": ", ".join(sorted(set(self.position.modes.values()))),
             "groups": len(self.groups),
         }
         return results
 
-    def _per_run(self, place: int) -> np.ndarray:
-        """For each run of the grid, flat, its share of the wall time: of starting (0;
-        data, initial values, weak networks), or of a step with its records (2)."""
+    def _per_run(self, place: int) -> tuple[tuple[str, ...], np.ndarray]:
+        """For each run of the grid its share of the wall time: of starting (0; data,
+        initial values, weak networks), or of a step with its records (2)."""
         shares = np.full(len(self.plan.grid), np.nan)
         for number, group in enumerate(self.groups):
             seconds, amount = self.position.spent[str(number)][place : place + 2]
             shares[list(group.members)] = seconds / amount if amount else np.nan
-        return shares
+        return self.plan.grid.dims, shares.reshape(self.plan.grid.shape)
 
 
 def keeps_host_copies(devices: Sequence[Device]) -> bool:

@@ -16,7 +16,17 @@ from typing import Any
 import jax
 import xarray as xr
 
-from grok_jax import __version__, hosts, planning, programs, record, registry, runner
+from grok_jax import (
+    __version__,
+    extend,
+    hosts,
+    planning,
+    programs,
+    record,
+    registry,
+    runner,
+    states,
+)
 from grok_jax import config as config_lib
 from grok_jax import watch as watch_lib
 from grok_jax.settings import SettingError
@@ -32,7 +42,8 @@ def run(
 
     The same engine as the launcher's. With a `workdir` the results, the configuration
     and checkpoints are kept there: the same call goes on where the last one ended, or
-    only reads what is complete; the launcher and `report` take the folder too. Claims
+    only reads what is complete, and one with more values of an axis or more steps makes
+    what is new (`extend`); the launcher and `report` take the folder too. Claims
     and figures belong to a page and are left to it. JAX's settings of precision are
     those of `config.engine` meanwhile and what they were afterwards.
 
@@ -60,8 +71,8 @@ def run(
             results.attrs |= {"name": resolved.name, "complete": 1}
             return results
         place = record.Workdir(workdir)
-        place.check(resolved.stored)
-        results = complete(place, say)
+        more = prepare(place, resolved)
+        results = None if more else complete(place, say)
         if results is not None:
             return results
         programs.check_data(resolved.plan)
@@ -69,7 +80,21 @@ def run(
         with place.locked(say):
             about = about_run(resolved, engine, f"grok_jax.run(..., {str(workdir)!r})")
             watch = watch_lib.Watch(place, say)
-            return sweep(resolved, engine, place, about, watch)
+            return sweep(resolved, engine, place, about, watch, more=more)
+
+
+def prepare(
+    workdir: record.Workdir, resolved: config_lib.Resolved
+) -> extend.Extension | None:
+    """What is to be run beyond the finished sweep that a folder holds, if it holds one
+    that this one extends.
+
+    Raises: record.RecordError where it holds anything else but this very sweep.
+    """
+    more = extend.find(workdir, resolved)
+    if more is None:
+        workdir.check(resolved.stored)
+    return more
 
 
 def sweep(
@@ -79,22 +104,35 @@ def sweep(
     about: Mapping[str, Any],
     watch: watch_lib.Watch,
     stop_requested: Callable[[], bool] = lambda: False,
+    more: extend.Extension | None = None,
 ) -> xr.Dataset:
     """Runs or resumes a sweep in a workdir, which is held, and writes the results; of
-    several processes the first alone has them.
+    several processes the first alone has them. `more` is what a finished one lacks.
 
     Raises: runner.Interrupted, after saving, once `stop_requested`.
     """
     if hosts.is_writer() and not workdir.config.exists():
         record.write_json(workdir.config, about)
-    more = {"folder": workdir.checkpoints, "stop_requested": stop_requested}
+    folder = workdir.checkpoints / more.name if more else workdir.checkpoints
+    sweeper = _sweeper(
+        resolved,
+        engine,
+        watch,
+        plan=more.plan if more else resolved.plan,
+        folder=folder,
+        stop_requested=stop_requested,
+        states=states.States(workdir.states, 1e9 * resolved.engine["keep_gb"]),
+    )
     try:
-        results = _sweeper(resolved, engine, watch, **more).run()
+        results = sweeper.run()
     finally:
         watch.close()
     if not hosts.is_writer():
         return results
     held = record.read_json(workdir.config)
+    if more:
+        results = resolved.grok.judged(more.merged(results))
+        held = {**held, "config": about["config"]}
     results.attrs |= {
         "name": resolved.name,
         "complete": 1,
@@ -104,6 +142,8 @@ def sweep(
         "grok_jax": held["versions"]["grok_jax"],
     }
     record.write_results(workdir.results, results)
+    if more:
+        record.write_json(workdir.config, held)
     return results
 
 
@@ -111,10 +151,11 @@ def _sweeper(
     resolved: config_lib.Resolved,
     engine: planning.Engine,
     watch: watch_lib.Watch,
+    plan: programs.Plan | None = None,
     **more: Any,
 ) -> runner.Sweeper:
     return runner.Sweeper(
-        resolved.plan,
+        plan or resolved.plan,
         engine,
         grok=resolved.grok,
         say=watch.say,
@@ -137,7 +178,10 @@ def complete(workdir: record.Workdir, say: Callable[[str], None]) -> xr.Dataset 
 
 
 def about_run(
-    resolved: config_lib.Resolved, engine: planning.Engine, command: str
+    resolved: config_lib.Resolved,
+    engine: planning.Engine,
+    command: str,
+    preset: str = "",
 ) -> dict[str, Any]:
     """What config.json says of a run."""
     packages = ("jax", "jaxlib", "optax", "orbax-checkpoint", "numpy")
@@ -145,6 +189,7 @@ def about_run(
     return {
         "name": resolved.name,
         "description": resolved.description,
+        "preset": preset,
         "config": resolved.stored,
         "engine": resolved.engine,
         "command": command,

@@ -72,6 +72,7 @@ Positive = Annotated[float, Bounds(low=0, open_low=True)]
 NonNegative = Annotated[float, Bounds(low=0)]
 Momentum = Annotated[float, Bounds(low=0, high=1, open_high=True), STATIC]
 StaticDecay = Annotated[float, Bounds(low=0), STATIC]
+Factor = Annotated[float, Bounds(low=0, open_low=True), STATIC]
 Fraction = Annotated[float, Bounds(low=0, high=1, open_low=True)]
 StaticFraction = Annotated[float, Bounds(low=0, high=1, open_low=True), STATIC]
 Share = Annotated[float, Bounds(low=0, high=1)]
@@ -125,7 +126,10 @@ def _hashable(path: str, value: Any) -> Any:
 
 
 _KINDS = (int, float, bool, str)
-_GIVEN = ("self", "parent", "rngs", "key", "keys", "view", "files")
+_GIVEN = (
+    *("self", "parent", "rngs", "key", "keys", "files"),
+    *("view", "record", "apply", "anchor"),
+)
 """What the engine passes, or flax: no settings."""
 
 

@@ -14,7 +14,7 @@ conditionals (`batching.any_run`).
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from jax import Array
 from grok_jax import tree
 from grok_jax.batching import any_run
 from grok_jax.losses import Loss, weighted_mean
-from grok_jax.settings import SettingError, nearest
+from grok_jax.settings import Bounds, SettingError, nearest
 from grok_jax.types import Apply, Dataset, Dynamics, Params, Scalar, Split, Stop
 
 Record = dict[str, Array]
@@ -248,19 +248,36 @@ def _judge(
     )
     if stop is None:
         return state, record
-    numbers = [name for name, value in record.items() if jnp.ndim(value) == 0]
-    if stop.metric not in numbers:
-        raise SettingError(
-            f"stop.metric is {stop.metric!r}, which is no number that this run "
-            f"records; {nearest(stop.metric, numbers)}."
-        )
-    value = record[stop.metric]
-    holds = value >= stop.threshold if stop.above else value <= stop.threshold
+    value = stop.rule(record)
+    holds = value >= 0
     since = jnp.where(state.met_at >= 0, state.met_at, step)
     unmeasured = finite & jnp.isnan(value)  # at this record: what held still holds
     met_at = jnp.where(holds, since, jnp.where(unmeasured, state.met_at, -1))
     done = holds & (step >= met_at * (1 + stop.patience))
     return state._replace(alive=state.alive & ~done, met_at=met_at), record
+
+
+def threshold(
+    record: Record,
+    *,
+    metric: str = "",
+    threshold: Annotated[float, Bounds()] = 0.0,
+    above: bool = False,
+) -> Array:
+    """A stop rule: the number `metric` of a record is at or below `threshold`, or
+    `above`; "" for no rule at all.
+
+    Raises: SettingError where a run records no such number.
+    """
+    numbers = [name for name, value in record.items() if jnp.ndim(value) == 0]
+    if metric not in numbers:
+        raise SettingError(
+            f"stop.metric is {metric!r}, which is no number that this run records; "
+            f"{nearest(metric, numbers)}."
+        )
+    value = record[metric]
+    holds = value >= threshold if above else value <= threshold
+    return jnp.where(jnp.isnan(value), jnp.nan, jnp.where(holds, 0.0, -1.0))
 
 
 def segment(

@@ -38,7 +38,7 @@ def low_rank_embedding(key: Array, table: Array, width: int) -> Factors:
 
 def merge(params: Params) -> Params:
     """`params` with every low-rank embedding A B as the one table that it is."""
-    return _over_factors(tree.product, params)
+    return tree.over_factors(tree.product, params)
 
 
 def graft(params: Params, scions: Mapping[str, Any]) -> Params:
@@ -86,10 +86,11 @@ def transplant(source: Params, target: Params, leaves: tuple[str, ...] = ()) -> 
 
 
 class MergingState(NamedTuple):
-    """State of the optimiser that merges A B: the inner one's, and the steps so far."""
+    """State of the optimiser that merges A B."""
 
-    inner: Any
-    count: Array  # int32 []
+    inner: Any  # of the factors and all else
+    tables: Any  # of the tables alone, from the merge on
+    count: Array  # int32 [], the steps so far
 
 
 def merging(tx: optax.GradientTransformation, at: int) -> optax.GradientTransformation:
@@ -98,42 +99,57 @@ def merging(tx: optax.GradientTransformation, at: int) -> optax.GradientTransfor
 
     The factors carry room for the table (`with_room`): until the merge it is zero and
     rests, afterwards A and B are. The function of the network is the same on both sides
-    of the merge; only what is a free parameter of it changes. The moments that `tx`
-    keeps of the table begin at zero there, while a count of steps that it keeps for all
-    parameters goes on: after a merge at 100 Adam's first steps of the table are some
-    1.3 to 2.1 times its rate.
+    of the merge; only what is a free parameter of it changes. The table is a new
+    parameter: `tx` begins anew with it, moments and count of steps alike.
     """
 
     def init(params: Params) -> MergingState:
-        return MergingState(tx.init(params), jnp.zeros((), jnp.int32))
+        tables = tx.init(_tables(params))
+        return MergingState(tx.init(params), tables, jnp.zeros((), jnp.int32))
 
     def update(updates: Params, state: Any, params: Params | None = None):
         if params is None:
             raise ValueError("merging needs the parameters in update.")
         merged, merge_now = state.count >= at, state.count == at
 
-        def moving(leaf: Any) -> Any:
-            if not isinstance(leaf, Factors) or leaf.rest is None:
+        def factors_move(leaf: Any) -> Any:
+            if not _has_room(leaf):
                 return leaf
             a, b = (jnp.where(merged, 0, factor) for factor in (leaf.a, leaf.b))
-            return Factors(a, b, jnp.where(merged, leaf.rest, 0))
+            return Factors(a, b, jnp.zeros_like(leaf.rest))
+
+        moves, tables = tx.update(_tables(updates), state.tables, _tables(params))
+        own = iter(jax.tree.leaves(moves))
 
         def collapse(update: Any, leaf: Any) -> Any:
-            if not isinstance(leaf, Factors) or leaf.rest is None:
+            if not _has_room(leaf):
                 return update
             whole = leaf.a @ leaf.b
             return Factors(
                 jnp.where(merge_now, -leaf.a, update.a),
                 jnp.where(merge_now, -leaf.b, update.b),
-                update.rest + jnp.where(merge_now, whole, 0),
+                jnp.where(merged, next(own), 0) + jnp.where(merge_now, whole, 0),
             )
 
-        updates = _over_factors(moving, updates)
-        updates, inner = tx.update(updates, state.inner, params)
-        updates = _over_factors(collapse, _over_factors(moving, updates), params)
-        return updates, MergingState(inner, state.count + 1)
+        tables = tree.select(merged, tables, state.tables)
+        updates, inner = tx.update(
+            tree.over_factors(factors_move, updates), state.inner, params
+        )
+        updates = tree.over_factors(factors_move, updates)
+        updates = tree.over_factors(collapse, updates, params)
+        return updates, MergingState(inner, tables, state.count + 1)
 
     return optax.GradientTransformation(init, update)
+
+
+def _has_room(leaf: Any) -> bool:
+    return isinstance(leaf, Factors) and leaf.rest is not None
+
+
+def _tables(params: Params) -> list[Array]:
+    """The room for a table of every pair of factors, in tree order."""
+    leaves = jax.tree.leaves(params, is_leaf=lambda leaf: isinstance(leaf, Factors))
+    return [leaf.rest for leaf in leaves if _has_room(leaf)]
 
 
 def with_room(params: Params) -> Params:
@@ -144,13 +160,4 @@ def with_room(params: Params) -> Params:
             return leaf
         return leaf._replace(rest=jnp.zeros((len(leaf.a), leaf.b.shape[1])))
 
-    return _over_factors(widen, params)
-
-
-def _over_factors(function: Any, *trees: Params) -> Params:
-    """`function` of every leaf, where factors count as one."""
-
-    def is_factors(leaf: Any) -> bool:
-        return isinstance(leaf, Factors)
-
-    return jax.tree.map(function, *trees, is_leaf=is_factors)
+    return tree.over_factors(widen, params)

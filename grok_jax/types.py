@@ -37,10 +37,13 @@ class Dataset(NamedTuple):
 
 class Task(NamedTuple):
     """`make(keys, **settings) -> Dataset`, pure; `load(**settings)` reads files once
-    on the host and its arrays reach `make` as `files`."""
+    on the host and its arrays reach `make` as `files`; `sizes(**settings)` says what
+    shapes do not: the number of tokens (`vocabulary`) and of classes or outputs
+    (`outputs`), left out where there is none."""
 
     make: Callable[..., Dataset]
     load: Callable[..., dict[str, Any]] | None = None
+    sizes: Callable[..., dict[str, int]] | None = None
 
     def __call__(self, *args: Any, **settings: Any) -> Dataset:
         return self.make(*args, **settings)
@@ -73,10 +76,8 @@ class Model(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """When a run has nothing left to show: `metric` below (or above) `threshold`,
-    and `patience` times as many steps again after it first was."""
+    """When a run has nothing left to show: `rule(record)` [] is 0 or more, and
+    `patience` times as many steps again after it first was; NaN says nothing."""
 
-    metric: str
-    threshold: float
-    above: bool = False
-    patience: float = 0.0
+    rule: Callable[[dict[str, Array]], Array]
+    patience: Scalar = 0.0

@@ -190,7 +190,7 @@ def shown(plan: programs.Plan) -> list[Shown]:
     names = [_name(run) for run in runs]
     if len(set(names)) < len(names) or max(map(len, names)) > 150:
         names = [f"{number:05d}_{name[:120]}" for number, name in enumerate(names)]
-    settings = ({**plan.settings, **run} for run in runs)
+    settings = plan.settings_of_runs()
     return [Shown(*pair) for pair in zip(names, settings, strict=True)]
 
 

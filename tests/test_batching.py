@@ -157,7 +157,11 @@ def test_weak_networks_under_vmap_are_those_alone():
     layer = dict(
         PAGES["tokens"],
         transfer=dict(
-            source="weak", weak_width=4, weak_steps=40, weak_accuracy=0.3, weak_every=7
+            model=dict(embedding=4, width=4, layers=2),
+            optimizer=dict(learning_rate=5e-3, weight_decay=0.1),
+            steps=40,
+            accuracy=0.3,
+            every=7,
         ),
     )
     program = timing.group_program(layer, RUNS, DEVICE)
@@ -240,28 +244,6 @@ def test_a_sweep_that_is_stopped_after_some_have_left_resumes_to_the_same_bits(
     results, seen = rooms(run_sweep, segment_seconds=1e-9, folder=tmp_path)
     assert max(before) == 12 and max(seen) < 12
     assert_identical(results.data_vars, expected.data_vars)
-
-
-def test_runs_that_wait_find_room_after_others_have_left(
-    run_sweep, tmp_path, monkeypatch
-):
-    """Begun on two devices, taken up on one that has room for half of the runs."""
-    stops = iter([False, True])
-    with pytest.raises(runner.Interrupted):
-        run_sweep(
-            ENDS,
-            mode="vmap",
-            devices=tuple(jax.local_devices()[:2]),
-            segment_seconds=1e-9,
-            folder=tmp_path,
-            stop=lambda: next(stops),
-        )
-    monkeypatch.setattr(runner, "choose", lambda *_: ("vmap", 6))
-    results, seen = rooms(run_sweep, folder=tmp_path)
-    first_lot, left = seen.index(6), [n for n, room in enumerate(seen) if room < 6]
-    assert left and first_lot < left[0] < len(seen) - 1 - seen[::-1].index(6)
-    by_map = run_sweep(ENDS, devices=DEVICE)
-    np.testing.assert_allclose(results.stop_met_at, by_map.stop_met_at, rtol=0.1)
 
 
 # --- memory that runs out all the same -----------------------------------------------

@@ -7,7 +7,7 @@ import sys
 import jax
 import pytest
 
-from grok_jax import config
+from grok_jax import config, programs
 from grok_jax.config import apply_overrides, choose_preset, make_config, resolve
 from grok_jax.experiment import leaves_of
 from grok_jax.settings import SettingError
@@ -25,13 +25,21 @@ def refusal(*overrides, base=None):
     return str(error.value)
 
 
+def misfit(*overrides):
+    """What is said of parts that do not go together, before anything runs."""
+    changed = apply_overrides(make_config(), overrides)
+    with pytest.raises(SettingError) as error:
+        programs.check_data(resolve(changed).plan)
+    return str(error.value)
+
+
 # --- defaults and layers -------------------------------------------------------------
 
 
 def test_every_setting_has_the_default_of_its_signature():
     plain = settings()
     leaves = leaves_of(resolve(make_config()).plan.experiment)
-    assert len(leaves) > 40
+    assert len(leaves) > 30
     for path, leaf in leaves.items():
         assert plain[path] == leaf.default, path
 
@@ -244,8 +252,8 @@ def test_each_kind_of_bad_override_has_its_own_sentence(override, sentence):
 
 def test_a_short_name_of_two_settings_asks_for_the_full_path():
     assert refusal("every=2", base=make_config(TWO)) == (
-        "The setting 'every' could be observe.kernel_alignment.every or "
-        "observe.norms.every; write the full path."
+        "The setting 'every' could be observe.norms.every or "
+        "observe.kernel_alignment.every; write the full path."
     )
 
 
@@ -271,20 +279,20 @@ def test_a_bad_value_set_in_the_file_is_refused_as_one_on_the_command_line_is():
     ("overrides", "sentence"),
     [
         (
-            ["observe.population_risk.every=1", "task.name=modular"],
+            ["observe.population_risk.every=1", "task.name=eigenlabels"],
             "observe.population_risk needs task.name polynomial",
         ),
         (
             ["model.name=committee_dynamics"],
-            "model.name committee_dynamics is exact for optimizer.name gradient_desc",
+            "A model with dynamics of its own ",
         ),
         (
             ["model.name=committee_dynamics", "rule=lazy", "linearized=true"],
-            "model.name committee_dynamics is exact for optimizer.name gradient_desc",
+            "A model with dynamics of its own ",
         ),
         (
             ["model.name=committee_flow", "rule=lazy", "momentum=0.5"],
-            "model.name committee_flow is exact for optimizer.name gradient_descent",
+            "A model with dynamics of its own ",
         ),
         (
             ["reference.lazy=true", "momentum=0.5"],
@@ -296,7 +304,7 @@ def test_a_bad_value_set_in_the_file_is_refused_as_one_on_the_command_line_is():
         ),
         (
             ["model.name=committee_dynamics", "rule=lazy", "train.batch_size=5"],
-            "model.name committee_dynamics is exact for optimizer.name gradient_desc",
+            "A model with dynamics of its own ",
         ),
         (
             ["reference.lazy=true", "optimizer.norm=fixed"],
@@ -307,39 +315,57 @@ def test_a_bad_value_set_in_the_file_is_refused_as_one_on_the_command_line_is():
             "reference.lazy has a closed form for optimizer.name gradient_descent",
         ),
         (
-            ["task.name=modular_tokens", "modulus=7", "model.name=transformer"],
-            "model.vocabulary is 114, but task.name modular_tokens has 8 tokens.",
+            [
+                *("task.name=modular_tokens", "modulus=7"),
+                *("model.name=transformer", "vocabulary=5"),
+            ],
+            "model.vocabulary is 5, but the data need 8; leave it out",
         ),
         (
-            ["task.name=modular_tokens", "equals=false", "model.name=transformer"],
-            "model.vocabulary is 114, but task.name modular_tokens has 113 tokens.",
+            ["task.name=mnist", "model.name=mlp", "model.outputs=2"],
+            "model.outputs is 2, but the data need 10; leave it out",
         ),
         (
             [
                 *("task.name=modular_tokens", "equals=false"),
-                *("model.name=transformer", "vocabulary=113"),
+                *("model.name=transformer", "context=3"),
             ],
-            "model.context is 3, but the sentences of task.name modular_tokens have 2 ",
-        ),
-        (
-            ["task.name=modular_tokens", "equals=false", "model.name=fnn"],
-            "model.vocabulary is 0, but task.name modular_tokens has 113 tokens.",
+            "A transformer takes integer tokens of shape (n, 3), not int32 inputs of ",
         ),
         (
             ["task.name=modular_embedded", "model.name=fnn", "vocabulary=113"],
-            "model.vocabulary is 113, but task.name modular_embedded has no tokens.",
+            "An fnn with vocabulary 113 takes integer tokens of shape (n, D), not ",
         ),
         (
-            ["model.name=lstm"],
-            "model.vocabulary is 1000, but task.name polynomial has no tokens.",
+            ["model.name=transformer"],
+            "A transformer takes integer tokens of shape (n, T), not float32 inputs",
+        ),
+        (
+            ["task.name=modular"],
+            "loss.name squared_error does not make one number of an example's ",
         ),
         (
             ["model.name=cluster_net"],
-            "model.name cluster_net needs task.name xor_clusters.",
+            "A cluster net takes int8 signs of shape (n, p) with p >= 3, not float32 ",
         ),
         (
             ["observe.xor_norms.every=1"],
             "observe.xor_norms needs model.name cluster_net.",
+        ),
+        (
+            ["model.aligned_share=0.5", "task.name=eigenlabels"],
+            "model.aligned_share needs a task with a known solution",
+        ),
+        (
+            [
+                *("model.name=committee_dynamics", "rule=lazy"),
+                "observe.output_alignment.every=1",
+            ],
+            "The statistics of a network have one kernel, no diagonal one.",
+        ),
+        (
+            ["rate_drops=(9, 5)"],
+            "optimizer.rate_drops is (9, 5); it must be rising steps",
         ),
         (
             ["observe.softmax_collapse.every=1"],
@@ -348,12 +374,138 @@ def test_a_bad_value_set_in_the_file_is_refused_as_one_on_the_command_line_is():
     ],
 )
 def test_parts_that_do_not_go_together_have_their_own_sentence(overrides, sentence):
-    assert refusal(*overrides).startswith(sentence)
+    assert misfit(*overrides).startswith(sentence)
 
 
 def test_every_run_of_a_grid_is_checked_not_the_first_alone():
-    said = refusal("sweep.momentum=0,0.5", "reference.lazy=true")
+    said = misfit("sweep.momentum=0,0.5", "reference.lazy=true")
     assert said.startswith("reference.lazy has a closed form")
+
+
+# --- axes and arms -------------------------------------------------------------------
+
+ARMS = dict(
+    model=dict(width=6),
+    arms=dict(
+        plain={},
+        slow=dict(gradient=dict(grokfast_ema=dict(strength=3.0))),
+        deep=dict(model=dict(name="mlp", layers=3), optimizer=dict(name="adamw")),
+    ),
+    sweep=dict(seed=(0, 1)),
+)
+
+
+def test_axes_are_those_of_the_author_in_that_order():
+    orders = (("seed", "epsilon", "width"), ("width", "seed", "epsilon"))
+    values = dict(seed=(1, 0), epsilon=(0.5, 0.25), width=(3, 2))
+    for names in orders:
+        base = make_config(dict(sweep={name: values[name] for name in names}))
+        assert resolve(base).plan.grid.dims == names
+        changed = apply_overrides(base, ["sweep.epsilon=1,2"])
+        assert resolve(changed).plan.grid.dims == names
+        added = apply_overrides(base, ["sweep.output_scale=1,2"])
+        assert resolve(added).plan.grid.dims == (*names, "output_scale")
+
+
+def test_arms_are_the_first_axis_and_each_has_its_own_parts():
+    plan = resolve(make_config(ARMS)).plan
+    assert (plan.grid.dims, plan.grid.shape) == (("arm", "seed"), (3, 2))
+    plain, slow, deep = plan.arms.values()
+    assert (plain.model["width"], deep.model["width"]) == (6, 6)
+    assert "layers" not in plain.model.settings and deep.model["layers"] == 3
+    assert not plain.gradient and slow.gradient["grokfast_ema"]["strength"] == 3.0
+    runs = plan.settings_of_runs()
+    assert [run["model.name"] for run in runs] == 2 * ["committee"] * 2 + 2 * ["mlp"]
+    assert [run["seed"] for run in runs] == 3 * [0, 1]
+
+
+def test_an_arm_that_names_another_part_begins_with_its_defaults():
+    """What was set stays where both parts have it, and no default of the old part."""
+    base = dict(model=dict(name="fnn", layers=7))
+    arm = dict(model=dict(name="mlp"))
+    (own,) = resolve(make_config(base, dict(arms=dict(a=arm)))).plan.arms.values()
+    assert (own.model["layers"], own.model["width"]) == (7, 200)
+
+
+def test_what_arms_have_in_common_is_stored_once():
+    held = resolve(make_config(ARMS)).stored
+    assert held["model.width"] == 6 and "model.name" not in held
+    assert held["arms"]["plain"]["model.name"] == "committee"
+    assert held["arms"]["slow"]["gradient.grokfast_ema.strength"] == 3.0
+    assert "seed" in held and "seed" not in held["arms"]["deep"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["width=9"], (9, 9, 9)),  # for all
+        (["layers=5"], (6, 6, 6)),
+        (["arms.deep.width=9"], (6, 6, 9)),
+        (["arms.deep.model.width=9", "width=4"], (4, 4, 9)),
+        (["arms=slow,deep"], (6, 6)),
+    ],
+)
+def test_an_override_holds_for_all_arms_or_for_the_one_it_names(overrides, expected):
+    plan = resolve(apply_overrides(make_config(ARMS), overrides)).plan
+    assert tuple(own.model["width"] for own in plan.arms.values()) == expected
+    if overrides == ["layers=5"]:  # a setting that one arm alone has
+        assert plan.arms["deep"].model["layers"] == 5
+
+
+def test_an_override_wins_over_what_an_arm_says():
+    base = make_config(ARMS, dict(arms=dict(plain=dict(model=dict(width=8)))))
+    plan = resolve(apply_overrides(base, ["width=9"])).plan
+    assert {own.model["width"] for own in plan.arms.values()} == {9}
+
+
+def test_none_takes_out_what_an_earlier_layer_has():
+    layer = dict(arms=dict(slow=None, deep=None), observe=dict(norms=None))
+    first = dict(ARMS, observe=dict(norms={}, kernel_alignment={}))
+    plan = resolve(make_config(first, layer)).plan
+    assert [*plan.arms] == ["plain"]
+    assert [*plan.experiment.observe] == ["kernel_alignment"]
+    first = dict(ARMS, observe=dict(norms={}))
+    without = dict(arms=dict(plain=dict(observe=dict(norms=None))))
+    plain, slow, _ = resolve(make_config(first, without)).plan.arms.values()
+    assert not plain.observe and [*slow.observe] == ["norms"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "sentence"),
+    [
+        (dict(sweep=dict(layers=(2, 3))), "The axis layers sets nothing in arm plain"),
+        (
+            dict(arms=dict(plain=dict(engine=dict(x64=True)))),
+            "arms.plain sets engine, which all runs share.",
+        ),
+        (
+            dict(arms=dict(plain=dict(model=dict(widht=3)))),
+            "There is no setting 'model.widht'; nearest: model.width",
+        ),
+    ],
+)
+def test_arms_that_cannot_be_have_their_own_sentence(layer, sentence):
+    with pytest.raises(SettingError) as error:
+        resolve(make_config(ARMS, layer))
+    assert str(error.value).startswith(sentence)
+
+
+def test_an_unknown_arm_names_those_there_are():
+    said = "There is no arm 'slo'; known: plain, slow, deep."
+    assert refusal("arms=plain,slo", base=make_config(ARMS)) == said
+    assert refusal("arms.slo.width=3", base=make_config(ARMS)) == said
+
+
+def test_two_axes_of_one_short_name_are_stored_apart():
+    observe = dict(norms={}, kernel_alignment={})
+    axes = {"observe.norms.every": (1, 2), "observe.kernel_alignment.every": (3, 4)}
+    zipped = ("observe.norms.every+observe.kernel_alignment.every",)
+    resolved = resolve(make_config(dict(observe=observe, sweep=axes, zip=zipped)))
+    (stored_name,) = resolved.stored["sweep"]
+    assert stored_name == zipped[0]
+    names = resolved.plan.grid.coordinates()
+    assert [*names] == ["observe_norms_every", "observe_kernel_alignment_every"]
+    assert [v for _, v in names.values()] == [[1, 2], [3, 4]]
 
 
 # --- what is stored ------------------------------------------------------------------
@@ -435,7 +587,7 @@ def test_precision_and_x64_are_those_asked_for(jax_settings):
 
 
 MISSING = """
-from grok_jax import config
+from grok_jax import config, programs
 from grok_jax.experiment import leaves_of
 from grok_jax.settings import SettingError
 asked = config.apply_overrides(config.make_config(), ["platform=tpu"])

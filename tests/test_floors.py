@@ -39,22 +39,27 @@ FLOORS = [
     ["observables"],
     ["batching"],
     ["train"],
+    ["network"],
+    ["grok_transfer"],
     ["hosts"],
     ["sweep"],
     ["grid"],
     ["remote"],
     ["record"],
     ["checkpoint"],
+    ["states"],
     ["plot"],
     ["claims"],
     ["experiment"],
+    ["reference"],
     ["registry"],
-    ["checks"],
     ["products"],
     ["programs"],
     ["planning"],
     ["runner"],
     ["config"],
+    ["pages"],
+    ["extend"],
     ["timing"],
     ["targets"],
     ["watch"],
@@ -175,7 +180,7 @@ def opens_files(tree):
 
 
 def test_only_the_modules_of_the_disk_open_files():
-    allowed = {"tasks.files", "remote", "record", "checkpoint", "plot"}
+    allowed = {"tasks.files", "remote", "record", "checkpoint", "states", "plot"}
     allowed |= COMMAND_LINE
     allowed.add("benchmarks.host")  # a plain file, beside a checkpoint; /proc
     for name, tree in MODULES.items():
@@ -197,15 +202,15 @@ def is_in_memory(opened):
     ("libraries", "allowed"),
     [
         (("diffrax", "equinox"), {"flow"}),
-        (("matplotlib",), {"plot", "launch", "report"}),
+        (("matplotlib",), {"plot", "pages", "launch", "report"}),
         (("orbax",), {"checkpoint"}),
         (("upath", "fsspec", "gcsfs", "etils"), {"remote"}),
         (("absl",), {"command_line", *COMMAND_LINE}),
-        (("ml_collections",), {"config", *COMMAND_LINE}),
+        (("ml_collections",), {"config", "pages", *COMMAND_LINE}),
         (("rich",), {"dry_run", *COMMAND_LINE}),
         (
             ("xarray", "h5netcdf", "h5py"),
-            {"record", "plot", "runner", "session", *COMMAND_LINE},
+            {"record", "plot", "pages", "runner", "extend", "session", *COMMAND_LINE},
         ),
         (("pickle", "cloudpickle", "dill", "joblib", "shelve"), set()),
         (("tensorboardX", "wandb"), {"watch"}),

@@ -260,7 +260,7 @@ def test_a_full_disk_is_said_in_a_sentence_and_loses_no_checkpoint(stopped, copy
     leaves, about, _ = checkpoint.restore_newest(workdir / "checkpoints")
     process = processes.start(line(workdir, *LONG)[1:], limit=4096)
     error, _ = process.communicate()
-    assert process.returncode == launch.WRONG_USAGE
+    assert process.returncode == launch.DISK_FULL == 74
     said = r"grok_jax: Checkpoint \d+ could not be written to .*: File too large; the "
     assert re.search(said, error), error  # threads of tensorstore may add to it
     held, still, skipped = checkpoint.restore_newest(workdir / "checkpoints")
@@ -294,10 +294,13 @@ BAD_SETTINGS = {
     "unknown choice": (["train.spacing=lin"], "one of log, linear"),
     "parts that do not fit": (["optimizer.momentum=0.5"], "momentum 0"),
     "decay that is not exact": (["optimizer.weight_decay=0.1"], "weight_decay 0"),
-    "filter that is not exact": (["optimizer.gradient=orthogonal"], "gradient plain"),
-    "a window that nothing reads": (
-        ["optimizer.grokfast_window=9", "model.name=committee"],
-        "grokfast_window does nothing with optimizer.gradient plain",
+    "filter that is not exact": (
+        ["gradient.orthogonal.name=orthogonal"],
+        "its gradient as it is",
+    ),
+    "a window of another filter": (
+        ["gradient.grokfast_ema.window=9", "model.name=committee"],
+        "There is no setting 'gradient.grokfast_ema.window'; ",
     ),
 }
 
@@ -437,9 +440,13 @@ def test_claims_that_this_grid_cannot_answer_leave_the_results(tmp_path, capsys)
         return results.sel(output_scale=6.0)
 
     results = xr.Dataset(coords={"output_scale": [0.5, 1.0]})
-    experiment = types.SimpleNamespace(claims=claims, figure=claims)
+    experiment = types.SimpleNamespace(
+        claims=claims, figure=claims, __file__=claims.__code__.co_filename
+    )
     workdir = record.Workdir(tmp_path)
-    assert launch.finish(experiment, results, workdir) == launch.DONE  # pyright: ignore
+    status = launch.finish(experiment, results, workdir)  # pyright: ignore
+    assert status == launch.PAGE_FAILED == 1
     said = " ".join(capsys.readouterr().out.split())
-    assert "cannot be made from this grid (KeyError" in said
+    assert "cannot be made from them (KeyError" in said
+    assert said.endswith("return results.sel(output_scale=6.0)")
     assert not workdir.claims.exists()

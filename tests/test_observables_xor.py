@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from grok_jax import config, experiment, planning, runner
+from grok_jax import config, experiment, planning, programs, runner
 from grok_jax.settings import SettingError
 from grok_jax.theory import xor
 
@@ -67,4 +67,4 @@ def test_the_one_step_is_of_the_network_as_it_is_at_a_record():
 def test_what_is_seen_of_clusters_needs_their_network(name):
     layer = dict(observe={name: {}}, train=dict(steps=1, records=1))
     with pytest.raises(SettingError, match=rf"{name} needs model.name cluster_net"):
-        config.resolve(config.make_config(layer))
+        programs.check_data(config.resolve(config.make_config(layer)).plan)

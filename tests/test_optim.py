@@ -1,6 +1,7 @@
 """Optimisers against their recursions; the learning-rate rule against its purpose."""
 
 import functools
+from collections import OrderedDict
 
 import jax
 import jax.numpy as jnp
@@ -252,13 +253,14 @@ def test_the_orthogonal_gradient_needs_the_weights():
 
 @pytest.mark.parametrize("gradient", ["grokfast_ema", "grokfast_ma", "orthogonal"])
 def test_a_run_cut_anywhere_carries_the_filter_along(gradient):
-    window = dict(grokfast_window=3) if gradient == "grokfast_ma" else {}
+    window = dict(window=3) if gradient == "grokfast_ma" else {}
     own = config.resolve(
         config.make_config(
             dict(
                 task=dict(name="teacher_student", train_size=6, test_size=4),
                 model=dict(name="mlp", width=4, outputs=5),
-                optimizer=dict(name="adamw", gradient=gradient, **window),
+                optimizer=dict(name="adamw"),
+                gradient={gradient: window},
             )
         )
     ).plan.experiment
@@ -273,9 +275,7 @@ def test_a_run_cut_anywhere_carries_the_filter_along(gradient):
 
     whole, cut = end(jnp.array([10, 0])), end(jnp.array([4, 6]))
     jax.tree.map(np.testing.assert_array_equal, whole, cut)
-    plain = experiment.make(
-        experiment.with_settings(own, {"optimizer.gradient": "plain"})
-    )
+    plain = experiment.make(own._replace(gradient=OrderedDict()))
     other = plain.advance(plain.init(data), data, 0, 10).params
     differs = jax.tree.map(lambda a, b: bool((a != b).any()), whole, other)
     assert any(jax.tree.leaves(differs))

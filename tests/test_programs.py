@@ -96,4 +96,4 @@ def test_the_lazy_rule_asks_for_a_rate():
 
     settings = dict(optimizer=dict(name=tx, rule="lazy"))
     with pytest.raises(SettingError, match=r"optimizer\.learning_rate"):
-        config.resolve(config.make_config(settings))
+        programs.check_data(config.resolve(config.make_config(settings)).plan)

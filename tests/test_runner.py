@@ -363,7 +363,7 @@ LIVELY = dict(
     stop=dict(metric="train_loss", threshold=0.03, patience=1.0),
     train=dict(steps=60, records=20, spacing="linear"),
 )
-IDLE = ("seeds.split", "seeds.batches", "transfer.", "optimizer.grokfast_")
+IDLE = ("seeds.split", "seeds.batches", "optimizer.rate_factor")
 """What plain full-batch descent of one network on two separate sets has no use for;
 tests/test_transfer.py and tests/test_optim.py have theirs."""
 
@@ -392,7 +392,8 @@ def dead_settings(resolved, wanted):
     leaves = experiment.leaves_of(plan.experiment)
     paths = [p for p, leaf in leaves.items() if wanted(leaf)]
     paths = [path for path in paths if not path.startswith(IDLE)]
-    base = tuple(plan.settings[path] for path in paths)
+    values = experiment.settings_of(plan.experiment)
+    base = tuple(values[path] for path in paths)
     rows = [base]
     for i, path in enumerate(paths):
         new = leaves[path].check(path, change_of(path, leaves[path], base[i]))

@@ -1,13 +1,15 @@
 """One run: what it computes, where it may be cut, when it ends."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from grok_jax import losses, train
-from grok_jax.types import Dataset, Dynamics, Split, Stop
+from grok_jax import losses, train, types
+from grok_jax.types import Dataset, Dynamics, Split
 
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.standard_normal((8, 3)), jnp.float32)
@@ -201,6 +203,11 @@ def test_a_run_that_diverges_is_flagged_and_nan_from_then_on():
         assert np.isfinite(values[finite]).all(), name
         assert np.isnan(values[~finite]).all(), name
     assert loss[1] > loss[0]
+
+
+def Stop(metric, threshold, above=False, patience=0.0):
+    rule = partial(train.threshold, metric=metric, threshold=threshold, above=above)
+    return types.Stop(rule, patience)
 
 
 def stopped(stop, steps=(0, 5, 10, 20, 40, 80), rate=0.1, **options):

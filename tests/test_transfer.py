@@ -9,6 +9,7 @@ import pytest
 from grok_jax import (
     config,
     experiment,
+    grok_transfer,
     planning,
     programs,
     rng,
@@ -26,11 +27,14 @@ KEY = jax.random.key(0)
 MAP = planning.Engine(mode="map")
 TWO_STAGES = dict(
     task=dict(name="modular_tokens", modulus=5, train_fraction=0.6, equals=False),
-    model=dict(name="fnn", vocabulary=5, embedding=6, width=8, outputs=5),
+    model=dict(name="fnn", embedding=6, width=8),
     loss=dict(name="classification"),
     optimizer=dict(name="adamw", learning_rate=0.01),
     transfer=dict(
-        source="weak", weak_embedding=3, weak_width=4, weak_steps=40, weak_every=7
+        model=dict(embedding=3, width=4, layers=2),
+        optimizer=dict(learning_rate=5e-3, weight_decay=0.1),
+        steps=40,
+        every=7,
     ),
     train=dict(steps=20, records=4),
 )
@@ -184,16 +188,12 @@ def test_the_weak_network_is_the_run_that_its_settings_alone_make():
         state.params["embed"].a, alone.params["embed"], rtol=1e-4, atol=1e-5
     )
     assert state.notes["weak_steps_taken"] == 40
-    fresh = (
-        experiment.make(experiment.with_settings(target, {"transfer.source": "none"}))
-        .init(data)
-        .params
-    )
+    fresh = experiment.make(target._replace(transfer=None)).init(data).params
     np.testing.assert_array_equal(state.params["layer_1"], fresh["layer_1"])
 
 
 def test_of_several_weak_networks_the_one_of_lowest_train_loss_is_taken():
-    target, data, state = begin(dict(transfer=dict(weak_candidates=3)))
+    target, data, state = begin(dict(transfer=dict(candidates=3)))
     keys = experiment.make_keys(target)
     key = rng.named_key(keys.init, "transfer")
     alone = []
@@ -216,13 +216,13 @@ def test_a_weak_network_that_diverged_is_not_the_one_taken():
     weak = train.Trained(
         {"w": jnp.arange(3.0)}, jnp.array([5, 3, 5]), {"train_loss": loss}
     )
-    chosen = experiment._lowest_loss(weak)
+    chosen = grok_transfer._lowest_loss(weak)
     assert float(chosen.params["w"]) == 2.0 and float(chosen.record["train_loss"]) == 1
     assert int(chosen.steps) == 13
 
 
 def test_a_weak_network_stops_at_the_accuracy_asked_for():
-    _, _, state = begin(dict(transfer=dict(weak_steps=3000, weak_accuracy=0.2)))
+    _, _, state = begin(dict(transfer=dict(steps=3000, accuracy=0.2)))
     assert state.notes["weak_test_accuracy"] >= 0.2
     assert (
         state.notes["weak_steps_taken"] < 3000
@@ -233,14 +233,14 @@ def test_a_weak_network_stops_at_the_accuracy_asked_for():
 def test_a_random_embedding_is_what_the_weak_network_had_before_it_trained():
     _, _, state = begin(dict(transfer=dict(source="random")))
     assert state.notes["weak_steps_taken"] == 0
-    _, _, trained = begin(dict(transfer=dict(weak_steps=0)))
+    _, _, trained = begin(dict(transfer=dict(steps=0)))
     np.testing.assert_array_equal(state.params["embed"].a, trained.params["embed"].a)
 
 
 def test_a_copied_embedding_is_the_weak_one_itself():
-    wide = dict(transfer=dict(form="copy", weak_embedding=6))
+    wide = dict(transfer=dict(form="copy", model=dict(embedding=6)))
     target, data, state = begin(wide)
-    _, _, product = begin(dict(transfer=dict(weak_embedding=6)))
+    _, _, product = begin(dict(transfer=dict(model=dict(embedding=6))))
     np.testing.assert_array_equal(state.params["embed"], product.params["embed"].a)
     assert experiment.make(target).init(data).params["embed"].shape == (5, 6)
 
@@ -254,29 +254,30 @@ def test_init_scale_scales_b_and_not_what_was_learned():
 
 @pytest.mark.optimised
 def test_weak_epochs_and_rates_are_swept_in_one_program(compilations):
-    axes = dict(sweep={"transfer.weak_steps": (0, 5, 40), "seed": (0, 1)})
+    axes = dict(sweep={"transfer.steps": (0, 5, 40), "seed": (0, 1)})
     with compilations() as names:
         results = sweep(axes)
     assert names.count("on_device") <= 2  # the start and the segments
     np.testing.assert_array_equal(
         results.weak_steps_taken.isel(step=-1, seed=0), [0.0, 5.0, 40.0]
     )
-    alone = sweep({"transfer": dict(weak_steps=5), "sweep": dict(seed=(1,))})
-    cell = results.isel(weak_steps=1, seed=1)
+    alone = sweep({"transfer": dict(steps=5), "sweep": dict(seed=(1,))})
+    cell = results.isel(steps=1, seed=1)
     for name in ("train_loss", "test_loss", "weak_test_loss"):
         np.testing.assert_array_equal(cell[name], alone[name].isel(seed=0))
 
 
 def test_every_number_of_the_weak_network_changes_the_start():
-    changes = dict(
-        weak_init_scale=0.5,
-        weak_learning_rate=0.02,
-        weak_weight_decay=1.0,
-        weak_steps=33,
-        weak_accuracy=1e-6,
-    )
+    changes = {
+        "model.init_scale": 0.5,
+        "optimizer.learning_rate": 0.02,
+        "optimizer.weight_decay": 1.0,
+        "steps": 33,
+        "accuracy": 1e-6,
+    }
     names = [f"transfer.{name}" for name in changes]
-    base = config.resolve(config.make_config(TWO_STAGES)).plan.settings
+    own = config.resolve(config.make_config(TWO_STAGES)).plan.experiment
+    base = experiment.settings_of(own)
     columns = {n: [base[n]] * (len(names) + 1) for n in names}
     for row, (name, value) in enumerate(zip(names, changes.values(), strict=True), 1):
         columns[name][row] = value
@@ -296,7 +297,7 @@ def operations(*layers):
 
 
 def test_operations_are_those_of_the_products():
-    plain = operations(dict(transfer=dict(source="none")))
+    plain = operations(dict(transfer=None))
     _, data, _ = begin()
     n, width, classes, tokens = len(data.train.x), 8, 5, 5
     tables = 2 * 2 * tokens * 6 * width  # embed times each half of the first layer
@@ -316,7 +317,7 @@ def test_operations_are_results_of_every_run_that_counts_them():
 
 
 def test_train_until_stops_at_its_last_step_even_between_two_looks():
-    target, data, _ = begin(dict(transfer=dict(source="none")))
+    target, data, _ = begin(dict(transfer=None))
     trained = train.train_until(
         experiment.make(target), data, steps=10, accuracy=2.0, every=7
     )
@@ -326,14 +327,17 @@ def test_train_until_stops_at_its_last_step_even_between_two_looks():
 @pytest.mark.parametrize(
     ("layer", "said"),
     [
-        (dict(model=dict(embedding=0)), "needs a target with an embedding"),
         (
-            dict(transfer=dict(weak_leaf="embde")),
-            "transfer.weak_leaf is 'embde'; the weak",
+            dict(model=dict(embedding=0)),
+            "There is no parameter of the target 'embed'; ",
         ),
         (
-            dict(transfer=dict(weak_leaf="embed", weak_embedding=0)),
-            "the weak network has layer_0, layer_1",
+            dict(transfer=dict(leaf="embde")),
+            "There is no parameter of the weak network 'embde'; nearest: embed",
+        ),
+        (
+            dict(transfer=dict(model=dict(embedding=0))),
+            "There is no parameter of the weak network 'embed'; ",
         ),
         (dict(transfer=dict(merge_at=5, form="copy")), "form copy has none"),
         (
@@ -347,12 +351,13 @@ def test_train_until_stops_at_its_last_step_even_between_two_looks():
     ],
 )
 def test_a_transfer_that_cannot_be_is_a_sentence(layer, said):
+    plan = config.resolve(config.make_config(TWO_STAGES, layer)).plan
     with pytest.raises(config.SettingError, match=said):
-        experiment_of(layer)
+        programs.check_data(plan)
 
 
 def test_a_graft_of_another_shape_is_a_sentence_before_anything_runs():
-    layer = dict(transfer=dict(form="copy", weak_embedding=3))
+    layer = dict(transfer=dict(form="copy"))
     plan = config.resolve(config.make_config(TWO_STAGES, layer)).plan
     said = r"transfer: The graft for embed has shape \(5, 3\), not"
     with pytest.raises(config.SettingError, match=said):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grok_jax import alignment, measures, ntk, observables, optim, rng
+from grok_jax import alignment, losses, measures, ntk, observables, optim, rng
 from grok_jax.hermite import hermite
 from grok_jax.models.committee import committee
 from grok_jax.models.fnn import fnn
@@ -96,9 +96,8 @@ def view_of(data: Dataset):
     def kernel(p, x1, x2, kind="trace"):
         return ntk.empirical_ntk(model.apply, p, x1, kind=kind)
 
-    return observables.View(
-        model.apply, params, params, data, kernel, lambda f: f, {}
-    ), kernel
+    own = (model.apply, params, params, data, kernel, lambda f: f)
+    return observables.View(*own, losses.regression(), {}), kernel
 
 
 def test_examples_without_weight_are_never_observed():
@@ -123,7 +122,8 @@ def test_a_snapshot_may_be_of_the_kernel_of_the_summed_outputs():
     def kernel(p, x1, x2, kind="trace"):
         return ntk.empirical_ntk(model.apply, p, x1, kind=kind)
 
-    view = observables.View(model.apply, params, params, data, kernel, lambda f: f, {})
+    own = (model.apply, params, params, data, kernel, lambda f: f)
+    view = observables.View(*own, losses.regression(), {})
     record = observables.kernel_snapshots(view, points=4, kind="pseudo")
     rows = np.flatnonzero(data.test.weight)[:4]
     summed = ntk.empirical_ntk(

@@ -46,36 +46,43 @@ def get_config(preset: str = "cpu"):
         task=dict(
             name="modular_tokens", modulus=113, train_fraction=0.25, equals=False
         ),
-        model=dict(name="fnn", vocabulary=113, outputs=113, init_scale=0.3),
+        model=dict(name="fnn", init_scale=0.3),
         loss=dict(name="classification"),
         optimizer=dict(name="adamw"),
-        transfer=dict(weak_candidates=8, weak_steps=2000),
         train=dict(steps=1500, records=300, spacing="linear", count_flops=True),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
+        arms=dict(
+            scratch=dict(optimizer=dict(learning_rate=5e-3, weight_decay=3.0)),
+            GrokTransfer=dict(
+                optimizer=dict(learning_rate=1e-3, weight_decay=1.0),
+                transfer=dict(
+                    model=dict(embedding=4, width=16, layers=2),
+                    candidates=8,
+                    steps=2000,
+                ),
+            ),
+        ),
         sweep={
             "operation": tuple(WEAK),
-            "source": ("none", "weak"),
-            "optimizer.learning_rate": (5e-3, 1e-3),
-            "optimizer.weight_decay": (3.0, 1.0),
-            "weak_init_scale": scales,
-            "weak_learning_rate": rates,
-            "weak_weight_decay": decays,
+            "transfer.model.init_scale": scales,
+            "transfer.optimizer.learning_rate": rates,
+            "transfer.optimizer.weight_decay": decays,
             "seed": (0, 1, 2),
         },
         zip=(
-            "source+optimizer.learning_rate+optimizer.weight_decay",
-            "operation+weak_init_scale+weak_learning_rate+weak_weight_decay",
+            "operation+transfer.model.init_scale+transfer.optimizer.learning_rate"
+            "+transfer.optimizer.weight_decay",
         ),
     )
     smoke = dict(
         task=dict(modulus=7),
-        model=dict(vocabulary=7, outputs=7, embedding=8, width=8),
-        transfer=dict(weak_candidates=2, weak_steps=20),
+        model=dict(embedding=8, width=8),
+        arms=dict(GrokTransfer=dict(transfer=dict(candidates=2, steps=20))),
         train=dict(steps=20, records=10),
         sweep=dict(seed=(0, 1)),
     )
     paper = dict(
-        transfer=dict(weak_steps=10_000),
+        arms=dict(GrokTransfer=dict(transfer=dict(steps=10_000))),
         train=dict(steps=10_000, records=2000),
         sweep=dict(seed=tuple(range(5))),
     )
@@ -89,9 +96,9 @@ def weak_cost(run: xr.Dataset) -> xr.DataArray:
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
-    runs = results.transpose("operation", "source", "seed", "step")
+    runs = results.transpose("operation", "arm", "seed", "step")
     operations = runs.operation.values
-    moved = runs.isel(source=1)
+    moved = runs.isel(arm=1)
     weak = moved.weak_test_accuracy.isel(step=0).values
     end = np.asarray(measures.last_recorded(moved.test_accuracy.values))
     return [
@@ -136,14 +143,14 @@ def faster(runs: xr.Dataset) -> Claim:
 
 
 def figure(results: xr.Dataset) -> Figure:
-    runs = results.transpose("operation", "source", "seed", "step")
+    runs = results.transpose("operation", "arm", "seed", "step")
     drawing, axes = plot.panels(runs.sizes["operation"], 3, 3.7, 2.9)
     for row, operation in zip(axes, runs.operation.values, strict=True):
         own = runs.sel(operation=operation)
         for i, (axis, arm) in enumerate(zip(row, ARMS, strict=False)):
-            plot.accuracies(axis, own.isel(source=i))
+            plot.accuracies(axis, own.isel(arm=i))
             axis.set_title(f"{operation}: {arm}")
-        for level in own.isel(source=1, step=0).weak_test_accuracy.values:
+        for level in own.isel(arm=1, step=0).weak_test_accuracy.values:
             row[1].axhline(level, color="0.4", ls=":", lw=0.8)
         computation(row[2], own)
     return drawing
@@ -153,7 +160,7 @@ def computation(axis: Axes, runs: xr.Dataset) -> None:
     """Test accuracy over the operations so far, the weak network's first; a line for
     each seed."""
     for i, (arm, color) in enumerate(zip(ARMS, COLORS, strict=True)):
-        run = runs.isel(source=i)
+        run = runs.isel(arm=i)
         spent = run.step * run.flops_per_step + weak_cost(run)
         for seed in run.seed:
             own = run.test_accuracy.sel(seed=seed)

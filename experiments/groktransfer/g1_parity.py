@@ -23,25 +23,34 @@ from grok_jax.claims import Claim
 from grok_jax.config import choose_preset, make_config
 
 ARMS = ("weak", "scratch", "GrokTransfer")
-SETTINGS = (
-    "source",
-    "model.embedding",
-    "model.width",
-    "optimizer.learning_rate",
-    "optimizer.weight_decay",
-)
 
 
-def arms(embedding: int = 128, width: int = 512, weak: int = 16) -> dict[str, tuple]:
-    """The axis of the three arms, in the order of ARMS."""
-    values = (
-        ("none", "none", "weak"),
-        (0, embedding, embedding),
-        (weak, width, width),
-        (0.1, 1e-2, 1e-3),
-        (0.5, 1.0, 1e-3),
+def arms(
+    embedding: int = 128, width: int = 512, weak: int = 16, steps: int = 10_000
+) -> dict[str, dict]:
+    """The arms, in the order of ARMS."""
+    large = dict(embedding=embedding, width=width)
+    first_layer = dict(
+        model=dict(embedding=0, width=weak, layers=3),
+        optimizer=dict(learning_rate=0.1, weight_decay=0.5),
+        leaf="layer_0",
+        accuracy=0.7,
+        steps=steps,
     )
-    return dict(zip(SETTINGS, values, strict=True))
+    return {
+        "weak": dict(
+            model=dict(embedding=0, width=weak),
+            optimizer=dict(learning_rate=0.1, weight_decay=0.5),
+        ),
+        "scratch": dict(
+            model=large, optimizer=dict(learning_rate=1e-2, weight_decay=1.0)
+        ),
+        "GrokTransfer": dict(
+            model=large,
+            optimizer=dict(learning_rate=1e-3, weight_decay=1e-3),
+            transfer=first_layer,
+        ),
+    }
 
 
 def get_config(preset: str = "cpu"):
@@ -49,28 +58,20 @@ def get_config(preset: str = "cpu"):
         name="G1 parity",
         description="a weak network's first layer on sparse parity",
         task=dict(name="sparse_parity"),
-        model=dict(name="fnn", outputs=0),
+        model=dict(name="fnn"),
         loss=dict(name="binary_cross_entropy"),
         optimizer=dict(name="adamw"),
-        transfer=dict(
-            weak_leaf="layer_0",
-            weak_embedding=0,
-            weak_layers=3,
-            weak_learning_rate=0.1,
-            weak_weight_decay=0.5,
-            weak_accuracy=0.7,
-        ),
         train=dict(steps=3000, records=300),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.99, above=True, patience=0.5),
-        sweep={**arms(), "seed": (0, 1, 2)},
-        zip=("+".join(SETTINGS),),
+        arms=arms(),
+        sweep=dict(seed=(0, 1, 2)),
     )
     smoke = dict(
         task=dict(bits=6, support=2, train_size=30, test_size=30),
-        transfer=dict(weak_width=4, weak_steps=20),
         train=dict(steps=20, records=10),
-        sweep={**arms(4, 8, 4), "seed": (0, 1)},
+        arms=arms(4, 8, 4, steps=20),
+        sweep=dict(seed=(0, 1)),
     )
     paper = dict(
         task=dict(test_size=10_000),
@@ -81,14 +82,14 @@ def get_config(preset: str = "cpu"):
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
-    runs = results.transpose("source", "seed", "step")
+    runs = results.transpose("arm", "seed", "step")
     t_train, t_test = runs.t_train.values, runs.t_test.values
     gap = measures.delay(t_train, t_test)
     weak, scratch, moved = range(3)
     late = {
         arm: {"t_train": t_train[i], "t_test": t_test[i]} for i, arm in enumerate(ARMS)
     }
-    first = runs.isel(source=moved, step=0)
+    first = runs.isel(arm=moved, step=0)
     stopped = {
         "stopped at": first.weak_steps_taken.values,
         "with test accuracy": first.weak_test_accuracy.values,
@@ -130,7 +131,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
 def figure(results: xr.Dataset) -> Figure:
     drawing, axes = plot.panels(1, len(ARMS), 3.6, 3.0)
     for i, (axis, arm) in enumerate(zip(axes[0], ARMS, strict=True)):
-        run = results.isel(source=i)
+        run = results.isel(arm=i)
         plot.accuracies(axis, run)
         axis.set_title(arm)
         if arm == "GrokTransfer":

@@ -40,7 +40,7 @@ def get_config(preset: str = "cpu"):
         name="G2 embeddings",
         description="fixed embeddings of modular addition",
         task=dict(name="modular_embedded", modulus=113, train_fraction=0.25),
-        model=dict(name="fnn", embedding=0, outputs=113),
+        model=dict(name="fnn", embedding=0),
         loss=dict(name="classification"),
         optimizer=dict(name="adamw"),
         observe=dict(kernel_snapshots=dict(every=2, points=32, kind="pseudo")),
@@ -60,7 +60,7 @@ def get_config(preset: str = "cpu"):
     )
     smoke = dict(
         task=dict(modulus=7, frequencies=2),
-        model=dict(width=8, outputs=7),
+        model=dict(width=8),
         observe=dict(kernel_snapshots=dict(points=2)),
         train=dict(steps=20, records=10),
         sweep=dict(seed=(0, 1)),

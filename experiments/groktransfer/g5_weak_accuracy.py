@@ -32,24 +32,22 @@ def get_config(preset: str = "cpu"):
         task=dict(
             name="modular_tokens", modulus=113, train_fraction=0.25, equals=False
         ),
-        model=dict(name="fnn", vocabulary=113, outputs=113, init_scale=0.3),
+        model=dict(name="fnn", init_scale=0.3),
         loss=dict(name="classification"),
         optimizer=dict(name="adamw", learning_rate=1e-3, weight_decay=1.0),
         transfer=dict(
-            source="weak",
-            weak_init_scale=0.15,
-            weak_learning_rate=0.01,
-            weak_weight_decay=0.3,
+            model=dict(embedding=4, width=16, layers=2, init_scale=0.15),
+            optimizer=dict(learning_rate=0.01, weight_decay=0.3),
         ),
         train=dict(steps=600, records=60, spacing="linear"),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
-        sweep=dict(weak_steps=WEAK_STEPS, seed=(0, 1, 2)),
+        sweep={"transfer.steps": WEAK_STEPS, "seed": (0, 1, 2)},
     )
     smoke = dict(
         task=dict(modulus=7),
-        model=dict(vocabulary=7, outputs=7, embedding=8, width=8),
+        model=dict(embedding=8, width=8),
         train=dict(steps=20, records=5),
-        sweep=dict(weak_steps=(5, 20), seed=(0, 1)),
+        sweep={"transfer.steps": (5, 20), "seed": (0, 1)},
     )
     paper = dict(
         train=dict(steps=5000, records=500),
@@ -61,7 +59,7 @@ def get_config(preset: str = "cpu"):
 def reached(results: xr.Dataset) -> dict[str, np.ndarray]:
     """[steps of the weak network, seed]: its test accuracy, that of the target at the
     end, and 1 / gap of the target."""
-    runs = results.transpose("weak_steps", "seed", "step")
+    runs = results.transpose("steps", "seed", "step")
     gap = np.asarray(measures.delay(runs.t_train.values, runs.t_test.values))
     gap = np.maximum(np.nan_to_num(gap, nan=np.inf, posinf=np.inf), 0)
     with np.errstate(divide="ignore"):
@@ -124,10 +122,10 @@ def claims(results: xr.Dataset) -> list[Claim]:
 def figure(results: xr.Dataset) -> Figure:
     found = reached(results)
     drawing, axes = plot.panels(1, 3, 3.8, 3.0)
-    steps = results.weak_steps.values
+    steps = results.steps.values
     colors = plot.family_colors(len(steps))
     for count, color in zip(steps, colors, strict=True):
-        run = results.sel(weak_steps=count)
+        run = results.sel(steps=count)
         plot.curves(axes[0, 0], run, "test_accuracy", color=color, label=f"{count:,}")
     axes[0, 0].set_xlabel("step of the target")
     axes[0, 0].set_ylabel("test accuracy")

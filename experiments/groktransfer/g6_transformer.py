@@ -40,57 +40,59 @@ def get_config(preset: str = "cpu"):
         task=dict(
             name="modular_tokens", modulus=113, train_fraction=0.25, equals=False
         ),
-        model=dict(
-            name="transformer", vocabulary=113, context=2, layers=2, mlp_width=128
-        ),
+        model=dict(name="transformer", layers=2, mlp_width=128),
         loss=dict(name="classification"),
         optimizer=dict(name="adamw"),
-        transfer=dict(
-            weak_candidates=8,
-            weak_steps=1000,
-            weak_init_scale=0.15,
-            weak_learning_rate=0.01,
-            weak_weight_decay=0.3,
-        ),
         observe=dict(norms={}),
         train=dict(steps=4000, records=200, count_flops=True),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.97, above=True, patience=0.2),
-        sweep={
-            "source": ("none", "weak", "none"),
-            "gradient": ("plain", "plain", "grokfast_ema"),
-            "model.init_scale": (0.4, 0.6, 1.0),
-            "optimizer.learning_rate": (5e-4, 5e-3, 5e-3),
-            "optimizer.weight_decay": (1.0, 0.1, 0.3),
-            "seed": (0, 1, 2),
-        },
-        zip=(
-            "source+gradient+model.init_scale+optimizer.learning_rate+"
-            "optimizer.weight_decay",
+        arms=dict(
+            scratch=dict(
+                model=dict(init_scale=0.4),
+                optimizer=dict(learning_rate=5e-4, weight_decay=1.0),
+            ),
+            GrokTransfer=dict(
+                model=dict(init_scale=0.6),
+                optimizer=dict(learning_rate=5e-3, weight_decay=0.1),
+                transfer=dict(
+                    model=dict(embedding=4, width=16, layers=2, init_scale=0.15),
+                    optimizer=dict(learning_rate=0.01, weight_decay=0.3),
+                    candidates=8,
+                    steps=1000,
+                ),
+            ),
+            GrokFast=dict(
+                optimizer=dict(learning_rate=5e-3, weight_decay=0.3),
+                gradient=dict(grokfast_ema={}),
+            ),
         ),
+        sweep=dict(seed=(0, 1, 2)),
     )
     smoke = dict(
         task=dict(modulus=7),
-        model=dict(vocabulary=7, width=8, heads=2, head_width=4, mlp_width=8),
-        transfer=dict(weak_candidates=2, weak_steps=20),
+        model=dict(width=8, heads=2, head_width=4, mlp_width=8),
+        arms=dict(GrokTransfer=dict(transfer=dict(candidates=2, steps=20))),
         train=dict(steps=20, records=5),
         sweep=dict(seed=(0, 1)),
     )
     paper = dict(
         model=dict(layers=8, width=512, head_width=128, mlp_width=512),
         train=dict(steps=20_000),
-        sweep={
-            "model.init_scale": (0.4, 0.7, 1.0),
-            "optimizer.learning_rate": (5e-4, 1e-3, 1e-2),
-            "optimizer.weight_decay": (1.0, 1.0, 1.0),
-        },
+        arms=dict(
+            GrokTransfer=dict(
+                model=dict(init_scale=0.7),
+                optimizer=dict(learning_rate=1e-3, weight_decay=1.0),
+            ),
+            GrokFast=dict(optimizer=dict(learning_rate=1e-2, weight_decay=1.0)),
+        ),
     )
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))
 
 
 def arms(results: xr.Dataset) -> xr.Dataset:
     """The results with the arms as their first axis, in the order of ARMS."""
-    return results.transpose("source", "seed", ...)
+    return results.transpose("arm", "seed", ...)
 
 
 def spent(run: xr.Dataset) -> np.ndarray:
@@ -106,9 +108,9 @@ def claims(results: xr.Dataset) -> list[Claim]:
     runs = arms(results)
     gap = np.nan_to_num((runs.t_test - runs.t_train).values, nan=np.inf)
     late = np.nan_to_num(runs.t_test.values, nan=np.inf)
-    cost = np.stack([spent(runs.isel(source=i)) for i in range(len(ARMS))])
+    cost = np.stack([spent(runs.isel(arm=i)) for i in range(len(ARMS))])
     scratch, moved, fast = range(3)
-    weak = runs.isel(source=moved, step=0)
+    weak = runs.isel(arm=moved, step=0)
     return [
         Claim(
             "G6a",
@@ -144,6 +146,6 @@ def claims(results: xr.Dataset) -> list[Claim]:
 def figure(results: xr.Dataset) -> Figure:
     drawing, axes = plot.panels(1, len(ARMS), 3.6, 3.0)
     for i, (axis, name) in enumerate(zip(axes[0], ARMS, strict=True)):
-        plot.accuracies(axis, arms(results).isel(source=i))
+        plot.accuracies(axis, arms(results).isel(arm=i))
         axis.set_title(name)
     return drawing

@@ -24,36 +24,44 @@ from grok_jax import measures, plot
 from grok_jax.claims import Claim
 from grok_jax.config import choose_preset, make_config
 
-ARMS = ("scratch", "GrokTransfer", "random A B", "merged at step 100", "d_W = d_T")
-SETTINGS = (
-    "source",
-    "merge_at",
-    "weak_embedding",
-    "weak_width",
-    "weak_candidates",
-    "weak_init_scale",
-    "weak_learning_rate",
-    "weak_weight_decay",
-    "optimizer.learning_rate",
-    "optimizer.weight_decay",
+MERGE_AT = 100
+ARMS = (
+    "scratch",
+    "GrokTransfer",
+    "random A B",
+    f"merged at step {MERGE_AT}",
+    "d_W = d_T",
 )
 
 
-def arms(wide: int = 128, merge_at: int = 100) -> dict[str, tuple]:
-    """The axis of the arms, in the order of ARMS."""
-    values = (
-        ("none", "weak", "random", "weak", "weak"),
-        (0, 0, 0, merge_at, 0),
-        (4, 4, 4, 4, wide),
-        (16, 16, 16, 16, wide),
-        (8, 8, 8, 8, 1),
-        (*4 * (0.15,), 0.3),
-        (*4 * (0.01,), 0.01),
-        (*4 * (0.3,), 3.0),
-        (5e-3, *4 * (1e-3,)),
-        (3.0, *4 * (1.0,)),
+def arms(wide: int = 128, merge_at: int = MERGE_AT, steps: int = 2000) -> dict:
+    """The arms, in the order of ARMS."""
+
+    def weak(
+        width: int = 16, embedding: int = 4, scale: float = 0.15, decay: float = 0.3
+    ) -> dict:
+        return dict(
+            model=dict(embedding=embedding, width=width, layers=2, init_scale=scale),
+            optimizer=dict(learning_rate=0.01, weight_decay=decay),
+            steps=steps,
+        )
+
+    target = dict(optimizer=dict(learning_rate=1e-3, weight_decay=1.0))
+    best = dict(weak(), candidates=8)
+    scratch, *others = ARMS
+    forms = (
+        best,
+        dict(best, source="random"),
+        dict(best, merge_at=merge_at),
+        weak(wide, wide, 0.3, 3.0),
     )
-    return dict(zip(SETTINGS, values, strict=True))
+    return {
+        scratch: dict(optimizer=dict(learning_rate=5e-3, weight_decay=3.0)),
+        **{
+            arm: dict(target, transfer=form)
+            for arm, form in zip(others, forms, strict=True)
+        },
+    }
 
 
 def get_config(preset: str = "cpu"):
@@ -63,22 +71,21 @@ def get_config(preset: str = "cpu"):
         task=dict(
             name="modular_tokens", modulus=113, train_fraction=0.25, equals=False
         ),
-        model=dict(name="fnn", vocabulary=113, outputs=113, init_scale=0.3),
+        model=dict(name="fnn", init_scale=0.3),
         loss=dict(name="classification"),
         optimizer=dict(name="adamw"),
-        transfer=dict(weak_steps=2000),
         train=dict(steps=1500, records=300, spacing="linear"),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.99, above=True, patience=4.0),
-        sweep={**arms(), "seed": (0, 1, 2)},
-        zip=("+".join(SETTINGS),),
+        arms=arms(),
+        sweep=dict(seed=(0, 1, 2)),
     )
     smoke = dict(
         task=dict(modulus=7),
-        model=dict(vocabulary=7, outputs=7, embedding=8, width=8),
-        transfer=dict(weak_steps=10),
+        model=dict(embedding=8, width=8),
         train=dict(steps=10, records=5),
-        sweep={**arms(8, 5), "seed": (0, 1)},
+        arms=arms(8, 5, steps=10),
+        sweep=dict(seed=(0, 1)),
     )
     paper = dict(
         train=dict(steps=10_000, records=2000),
@@ -87,17 +94,12 @@ def get_config(preset: str = "cpu"):
     return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))
 
 
-def merge_step(results: xr.Dataset) -> int:
-    """The step at which the arm that merges does so."""
-    return int(np.max(results.merge_at.values))
-
-
 def claims(results: xr.Dataset) -> list[Claim]:
-    runs = results.transpose("source", "seed", "step")
+    runs = results.transpose("arm", "seed", "step")
     gap = np.asarray(measures.delay(runs.t_train.values, runs.t_test.values))
     scratch, moved, random, merged, wide = range(len(ARMS))
     weak = runs.weak_test_accuracy.isel(step=0).values
-    after = runs.isel(source=merged, step=runs.step.values > merge_step(results))
+    after = runs.isel(arm=merged, step=runs.step.values > MERGE_AT)
     kept = after.test_accuracy.min("step").fillna(0).values
 
     def gain_kept(note: str, number: str, arm: int, statement: str) -> Claim:
@@ -141,10 +143,10 @@ def claims(results: xr.Dataset) -> list[Claim]:
 
 
 def figure(results: xr.Dataset) -> Figure:
-    runs = results.transpose("source", "seed", "step")
+    runs = results.transpose("arm", "seed", "step")
     drawing, axes = plot.panels(2, 3, 3.6, 2.9)
     for i, (axis, arm) in enumerate(zip(axes.ravel(), ARMS, strict=False)):
-        plot.accuracies(axis, runs.isel(source=i))
+        plot.accuracies(axis, runs.isel(arm=i))
         axis.set_title(arm)
     gaps(axes[1, 2], runs)
     return drawing

@@ -25,32 +25,38 @@ from grok_jax import measures, plot
 from grok_jax.claims import Claim
 from grok_jax.config import choose_preset, make_config
 
-ARMS = {"none": "scratch", "weak": "GrokTransfer", "random": "random A B"}
+ARMS = {arm: arm for arm in ("scratch", "GrokTransfer", "random A B")}
 
 
 def get_config(preset: str = "cpu"):
+    first_layer = dict(
+        model=dict(embedding=0, width=16, layers=2),
+        optimizer=dict(learning_rate=1e-3, weight_decay=0.1),
+        leaf="layer_0",
+        accuracy=0.4,
+        every=1,
+    )
     base = dict(
         name="G7 digits",
         description="digits: a poor weak network's first layer",
         task=dict(name="mnist", train_size=200, test_size=400),
-        model=dict(name="fnn", outputs=10, embedding=200, width=200, init_scale=6.0),
+        model=dict(name="fnn", embedding=200, width=200, init_scale=6.0),
         loss=dict(name="classification"),
         optimizer=dict(name="adamw", learning_rate=1e-3, weight_decay=0.3),
-        transfer=dict(
-            weak_leaf="layer_0",
-            weak_embedding=0,
-            weak_learning_rate=1e-3,
-            weak_accuracy=0.4,
-            weak_every=1,
-        ),
         train=dict(steps=10_000, records=200),
         grok=dict(kind="accuracy", train=0.99, test=0.7),
-        sweep=dict(source=tuple(ARMS), seed=(0, 1, 2)),
+        arms={
+            "scratch": {},
+            "GrokTransfer": dict(transfer=first_layer),
+            "random A B": dict(transfer=dict(first_layer, source="random")),
+        },
+        sweep=dict(seed=(0, 1, 2)),
     )
+    small = dict(transfer=dict(model=dict(width=4), steps=20))
     smoke = dict(
         task=dict(train_size=30, test_size=30),
         model=dict(embedding=8, width=8),
-        transfer=dict(weak_width=4, weak_steps=20),
+        arms={"GrokTransfer": small, "random A B": small},
         train=dict(steps=30, records=10),
         sweep=dict(seed=(0, 1)),
     )
@@ -63,7 +69,7 @@ def get_config(preset: str = "cpu"):
 
 def claims(results: xr.Dataset) -> list[Claim]:
     runs = {
-        source: results.sel(source=source).transpose("seed", "step") for source in ARMS
+        source: results.sel(arm=source).transpose("seed", "step") for source in ARMS
     }
     times = {
         source: {"t_train": run.t_train.values, "t_test": run.t_test.values}
@@ -74,7 +80,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
         name: np.asarray(measures.last_recorded(runs[source].test_accuracy.values))
         for source, name in ARMS.items()
     }
-    first = runs["weak"].isel(step=0)
+    first = runs["GrokTransfer"].isel(step=0)
     return [
         Claim(
             "G7d",
@@ -82,8 +88,8 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "from scratch the digits are grokked",
             "70% test accuracy at t_test >= 5 t_train (99% train; never is late), "
             "every seed",
-            times["none"],
-            bool((gap["none"] >= 4 * times["none"]["t_train"]).all()),
+            times["scratch"],
+            bool((gap["scratch"] >= 4 * times["scratch"]["t_train"]).all()),
         ),
         Claim(
             "G7e",
@@ -91,11 +97,11 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "with the weak network's first layer they are not",
             "t_test <= 2 t_train, every seed",
             {
-                **times["weak"],
+                **times["GrokTransfer"],
                 "weak stopped at": first.weak_steps_taken.values,
                 "with test accuracy": first.weak_test_accuracy.values,
             },
-            bool((gap["weak"] <= times["weak"]["t_train"]).all()),
+            bool((gap["GrokTransfer"] <= times["GrokTransfer"]["t_train"]).all()),
         ),
         Claim(
             "G7f",
@@ -113,8 +119,8 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "longest), every seed",
             {name: gap[source] for source, name in ARMS.items()},
             bool(
-                (gap["none"] > 0).all()
-                and not measures.shortened(gap["random"], gap["none"], 2).any()
+                (gap["scratch"] > 0).all()
+                and not measures.shortened(gap["random A B"], gap["scratch"], 2).any()
             ),
         ),
     ]
@@ -123,10 +129,10 @@ def claims(results: xr.Dataset) -> list[Claim]:
 def figure(results: xr.Dataset) -> Figure:
     drawing, axes = plot.panels(1, len(ARMS), 3.6, 3.0)
     for axis, (source, name) in zip(axes[0], ARMS.items(), strict=True):
-        run = results.sel(source=source)
+        run = results.sel(arm=source)
         plot.accuracies(axis, run)
         axis.set_title(name)
-        if source == "weak":
+        if source == "GrokTransfer":
             for level in np.atleast_1d(run.weak_test_accuracy.isel(step=0)):
                 axis.axhline(level, color="0.4", ls=":", lw=0.8)
     return drawing

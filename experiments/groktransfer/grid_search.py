@@ -21,7 +21,7 @@ from grok_jax import plot
 from grok_jax.claims import Claim
 from grok_jax.config import choose_preset, make_config
 
-ARMS = {"none": "scratch", "weak": "GrokTransfer"}
+ARMS = {arm: arm for arm in ("scratch", "GrokTransfer")}
 GRID = ("init_scale", "learning_rate", "weight_decay")
 
 
@@ -30,14 +30,22 @@ def get_config(preset: str = "cpu"):
         name="G0 grid search",
         description="which settings generalise first",
         task=dict(name="modular_tokens", modulus=59, train_fraction=0.4, equals=False),
-        model=dict(name="fnn", vocabulary=59, outputs=59),
+        model=dict(name="fnn"),
         loss=dict(name="classification"),
         optimizer=dict(name="adamw"),
         train=dict(steps=700, records=70, spacing="linear"),
         grok=dict(kind="accuracy", train=0.95, test=0.9),
         stop=dict(metric="test_accuracy", threshold=0.9, above=True),
+        arms=dict(
+            scratch={},
+            GrokTransfer=dict(
+                transfer=dict(
+                    model=dict(embedding=4, width=16, layers=2),
+                    optimizer=dict(learning_rate=5e-3, weight_decay=0.1),
+                )
+            ),
+        ),
         sweep={
-            "source": tuple(ARMS),
             "model.init_scale": (0.3, 1.0),
             "optimizer.learning_rate": (1e-3, 5e-3, 1e-2),
             "optimizer.weight_decay": (1.0, 3.0),
@@ -46,14 +54,13 @@ def get_config(preset: str = "cpu"):
     )
     smoke = dict(
         task=dict(modulus=7),
-        model=dict(vocabulary=7, outputs=7, embedding=8, width=8),
-        transfer=dict(weak_steps=20),
+        model=dict(embedding=8, width=8),
+        arms=dict(GrokTransfer=dict(transfer=dict(steps=20))),
         train=dict(steps=20, records=5),
         sweep={"optimizer.learning_rate": (1e-3, 1e-2), "seed": (0,)},
     )
     paper = dict(
         task=dict(modulus=113, train_fraction=0.25),
-        model=dict(vocabulary=113, outputs=113),
         train=dict(steps=10_000, records=500),
         sweep={
             "model.init_scale": (0.05, *(round(0.1 * i, 1) for i in range(1, 16))),
@@ -75,12 +82,12 @@ def reached(results: xr.Dataset) -> xr.DataArray:
     """The step of 90% test accuracy [arm, init_scale, learning_rate, weight_decay]:
     median over seeds, infinite where most never came."""
     t_test = results.t_test.fillna(np.inf).median("seed")
-    return t_test.transpose("source", *GRID)
+    return t_test.transpose("arm", *GRID)
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
     at = reached(results)
-    found = {name: winner(at.sel(source=source)) for source, name in ARMS.items()}
+    found = {name: winner(at.sel(arm=source)) for source, name in ARMS.items()}
     return [
         Claim(
             "G0",
@@ -121,7 +128,7 @@ def figure(results: xr.Dataset) -> Figure:
     for row, (source, name) in zip(axes, ARMS.items(), strict=True):
         for axis, (x, y) in zip(row, pairs, strict=True):
             (other,) = set(GRID) - {x, y}
-            own = at.sel(source=source).min(other).transpose(y, x)
+            own = at.sel(arm=source).min(other).transpose(y, x)
             values = own.where(np.isfinite(own)).values
             plot.heat_map(
                 drawing, axis, values, own[x].values, own[y].values, label="step"

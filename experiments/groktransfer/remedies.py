@@ -26,59 +26,51 @@ from grok_jax import plot
 from grok_jax.claims import Claim
 from grok_jax.config import choose_preset, make_config
 
-SETTINGS = (
-    "source",
-    "gradient",
-    "norm",
-    "output_scale",
-    "model.init_scale",
-    "optimizer.learning_rate",
-    "optimizer.weight_decay",
-)
 REMEDIES = {
-    "scratch": ("none", "plain", "free", 1.0, 0.3, 5e-3, 3.0),
-    "GrokTransfer": ("weak", "plain", "free", 1.0, 0.3, 1e-3, 1.0),
-    "GrokFast": ("none", "grokfast_ema", "free", 1.0, 0.3, 5e-3, 3.0),
-    "fixed norm": ("none", "plain", "fixed", 1.0, 0.3, 5e-3, 0.0),
-    "small output scale": ("none", "plain", "free", 0.1, 0.3, 5e-3, 3.0),
-    "orthogonal gradient": ("none", "orthogonal", "free", 1.0, 0.3, 5e-3, 0.0),
+    "scratch": {},
+    "GrokTransfer": dict(
+        optimizer=dict(learning_rate=1e-3, weight_decay=1.0),
+        transfer=dict(
+            model=dict(embedding=4, width=16, layers=2, init_scale=0.15),
+            optimizer=dict(learning_rate=0.01, weight_decay=0.3),
+            candidates=8,
+            steps=1000,
+        ),
+    ),
+    "GrokFast": dict(gradient=dict(grokfast_ema={})),
+    "fixed norm": dict(optimizer=dict(norm="fixed", weight_decay=0.0)),
+    "small output scale": dict(model=dict(output_scale=0.1)),
+    "orthogonal gradient": dict(
+        optimizer=dict(weight_decay=0.0), gradient=dict(orthogonal={})
+    ),
 }
 
 
 def get_config(preset: str = "cpu"):
-    few = 3 if preset == "smoke" else len(REMEDIES)
-    values = zip(*list(REMEDIES.values())[:few], strict=True)
     base = dict(
         name="Remedies",
         description="what removes the delay, and at what price",
         task=dict(name="modular_tokens", modulus=59, train_fraction=0.4, equals=False),
-        model=dict(name="fnn", vocabulary=59, outputs=59),
+        model=dict(name="fnn", init_scale=0.3),
         loss=dict(name="classification"),
-        optimizer=dict(name="adamw"),
-        transfer=dict(
-            weak_candidates=8,
-            weak_steps=1000,
-            weak_init_scale=0.15,
-            weak_learning_rate=0.01,
-            weak_weight_decay=0.3,
-        ),
+        optimizer=dict(name="adamw", learning_rate=5e-3, weight_decay=3.0),
         observe=dict(norms={}),
         train=dict(steps=4000, records=200, count_flops=True),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.97, above=True, patience=0.2),
-        sweep={**dict(zip(SETTINGS, values, strict=True)), "seed": (0, 1, 2)},
-        zip=("+".join(SETTINGS),),
+        arms=REMEDIES,
+        sweep=dict(seed=(0, 1, 2)),
     )
+    few = dict.fromkeys(list(REMEDIES)[3:])
     smoke = dict(
         task=dict(modulus=7),
-        model=dict(vocabulary=7, outputs=7, embedding=8, width=8),
-        transfer=dict(weak_steps=20),
+        model=dict(embedding=8, width=8),
+        arms={"GrokTransfer": dict(transfer=dict(steps=20)), **few},
         train=dict(steps=20, records=5),
         sweep=dict(seed=(0, 1)),
     )
     paper = dict(
         task=dict(modulus=113, train_fraction=0.25),
-        model=dict(vocabulary=113, outputs=113),
         train=dict(steps=20_000),
         sweep=dict(seed=tuple(range(5))),
     )
@@ -87,7 +79,7 @@ def get_config(preset: str = "cpu"):
 
 def names_of(results: xr.Dataset) -> list[str]:
     """The remedies that were run (`smoke`: the first few)."""
-    return list(REMEDIES)[: results.sizes["source"]]
+    return list(REMEDIES)[: results.sizes["arm"]]
 
 
 def measured(results: xr.Dataset) -> dict[str, np.ndarray]:
@@ -98,7 +90,7 @@ def measured(results: xr.Dataset) -> dict[str, np.ndarray]:
     for name in ("start_seconds", "step_seconds"):
         share = np.reshape(results.attrs[name], sizes)
         results = results.assign({name: (dims, share)})
-    runs = results.transpose("source", "seed", ...)
+    runs = results.transpose("arm", "seed", ...)
     first = runs.isel(step=0)
     weak = (first.weak_flops_per_step * first.weak_steps_taken).fillna(0)
     found = {
@@ -175,9 +167,9 @@ def claims(results: xr.Dataset) -> list[Claim]:
 def figure(results: xr.Dataset) -> Figure:
     names = names_of(results)
     drawing, axes = plot.panels(-(-len(names) // 3) + 1, 3, 3.6, 2.7)
-    runs = results.transpose("source", "seed", ...)
+    runs = results.transpose("arm", "seed", ...)
     for i, (axis, name) in enumerate(zip(axes.ravel(), names, strict=False)):
-        plot.accuracies(axis, runs.isel(source=i))
+        plot.accuracies(axis, runs.isel(arm=i))
         axis.set_title(name)
     found, last = measured(results), float(results.step.values[-1])
     most = {

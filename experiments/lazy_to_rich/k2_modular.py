@@ -26,7 +26,7 @@ def get_config(preset: str = "cpu"):
         name="K2 modular addition",
         description="two layers, plain gradient descent, no weight decay",
         task=dict(name="modular", modulus=23, train_fraction=0.9),
-        model=dict(name="quadratic", width=100, outputs=23),
+        model=dict(name="quadratic", width=100),
         loss=dict(name="classification", error="squared_error"),
         optimizer=dict(name="gradient_descent", learning_rate=1.0, rule="lazy"),
         observe=dict(norms={}, kernel_snapshots=dict(every=4, points=48)),
@@ -36,7 +36,7 @@ def get_config(preset: str = "cpu"):
     )
     smoke = dict(
         task=dict(modulus=5),
-        model=dict(width=30, outputs=5),
+        model=dict(width=30),
         observe=dict(kernel_snapshots=dict(points=2)),
         train=dict(steps=200, records=20),
         sweep=dict(output_scale=(0.5, 1.0), seed=(0, 1)),

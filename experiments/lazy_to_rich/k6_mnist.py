@@ -26,7 +26,7 @@ def get_config(preset: str = "cpu"):
         name="K6 digits",
         description="MNIST: the output scale alone removes the delay",
         task=dict(name="mnist", train_size=1000, test_size=1000),
-        model=dict(name="mlp", width=200, layers=3, outputs=10, init_scale=4.0),
+        model=dict(name="mlp", width=200, layers=3, init_scale=4.0),
         loss=dict(name="classification", error="squared_error"),
         optimizer=dict(name="adamw", learning_rate=1e-3, weight_decay=0.1),
         observe=dict(norms={}),

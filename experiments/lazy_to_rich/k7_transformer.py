@@ -36,7 +36,7 @@ def get_config(preset: str = "cpu"):
         name="K7 transformer",
         description="modular addition: output scale against weight decay",
         task=dict(name="modular_tokens", modulus=59, train_fraction=0.4),
-        model=dict(name="transformer", vocabulary=60),
+        model=dict(name="transformer"),
         loss=dict(name="classification"),
         optimizer=dict(name="adamw", learning_rate=1e-3, b2=0.98),
         observe=dict(norms={}),
@@ -53,13 +53,12 @@ def get_config(preset: str = "cpu"):
     )
     smoke = dict(
         task=dict(modulus=7),
-        model=dict(vocabulary=8, width=8, heads=2, head_width=4, mlp_width=16),
+        model=dict(width=8, heads=2, head_width=4, mlp_width=16),
         train=dict(steps=40, records=10),
         sweep=dict(seed=(0, 1)),
     )
     paper = dict(
         task=dict(modulus=113, train_fraction=0.3),
-        model=dict(vocabulary=114),
         train=dict(steps=50_000),
         sweep=dict(seed=tuple(range(5))),
     )

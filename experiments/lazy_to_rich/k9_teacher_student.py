@@ -25,7 +25,7 @@ def get_config(preset: str = "cpu"):
         name="K9 teacher-student",
         description="the output scale moves the delay both ways",
         task=dict(name="teacher_student"),
-        model=dict(name="mlp", width=100, outputs=5, activation="tanh", init_scale=2.0),
+        model=dict(name="mlp", width=100, activation="tanh", init_scale=2.0),
         loss=dict(name="squared_error", tolerance=0.001, outputs="mean"),
         optimizer=dict(name="adamw", learning_rate=3e-4, weight_decay=0.03),
         observe=dict(norms={}),

@@ -24,7 +24,7 @@ def get_config(preset: str = "cpu"):
         name="K9 threshold",
         description="accuracy groks with the threshold, the loss does not",
         task=dict(name="teacher_student"),
-        model=dict(name="mlp", width=100, outputs=5, activation="tanh", init_scale=2.0),
+        model=dict(name="mlp", width=100, activation="tanh", init_scale=2.0),
         loss=dict(name="squared_error", outputs="mean"),
         optimizer=dict(name="adamw", learning_rate=3e-4, weight_decay=0.03),
         train=dict(steps=100_000, records=150),

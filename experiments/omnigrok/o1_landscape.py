@@ -25,7 +25,7 @@ def get_config(preset: str = "cpu"):
         name="O1 landscape",
         description="teacher-student: reduced loss against the norm",
         task=dict(name="teacher_student"),
-        model=dict(name="mlp", width=100, outputs=5, activation="tanh"),
+        model=dict(name="mlp", width=100, activation="tanh"),
         loss=dict(name="squared_error", tolerance=0.001, outputs="mean"),
         optimizer=dict(name="adamw", learning_rate=3e-4, norm="fixed"),
         observe=dict(norms={}),

@@ -26,7 +26,7 @@ def get_config(preset: str = "cpu"):
         name="O2 critical size",
         description="digits: time to generalise against their number",
         task=dict(name="mnist", test_size=1000),
-        model=dict(name="mlp", width=200, outputs=10, init_scale=8.0),
+        model=dict(name="mlp", width=200, init_scale=8.0),
         loss=dict(name="classification", error="squared_error"),
         optimizer=dict(name="adamw", learning_rate=1e-3, weight_decay=0.5),
         observe=dict(norms={}),

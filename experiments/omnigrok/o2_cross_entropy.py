@@ -24,7 +24,7 @@ def get_config(preset: str = "cpu"):
         name="O2 cross-entropy",
         description="digits: grokking under cross-entropy",
         task=dict(name="mnist", train_size=200, test_size=1000),
-        model=dict(name="mlp", width=200, outputs=10),
+        model=dict(name="mlp", width=200),
         loss=dict(name="classification", error="cross_entropy"),
         optimizer=dict(name="adamw", learning_rate=1e-3, weight_decay=0.5),
         observe=dict(norms={}, softmax_collapse={}),

@@ -25,7 +25,7 @@ def get_config(preset: str = "cpu"):
         name="O2 grokking",
         description="digits: large initialisation and weight decay",
         task=dict(name="mnist", train_size=1000, test_size=1000),
-        model=dict(name="mlp", width=200, outputs=10),
+        model=dict(name="mlp", width=200),
         loss=dict(name="classification", error="squared_error"),
         optimizer=dict(name="adamw", learning_rate=1e-3, weight_decay=0.01),
         observe=dict(norms={}),

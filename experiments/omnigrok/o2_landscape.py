@@ -27,7 +27,7 @@ def get_config(preset: str = "cpu"):
         name="O2 landscape",
         description="digits: reduced loss against the norm",
         task=dict(name="mnist", test_size=1000),
-        model=dict(name="mlp", width=200, outputs=10),
+        model=dict(name="mlp", width=200),
         loss=dict(name="classification"),
         optimizer=dict(name="adamw", learning_rate=1e-3, norm="fixed"),
         train=dict(steps=2000, records=25, batch_size=100),

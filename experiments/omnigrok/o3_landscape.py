@@ -26,7 +26,7 @@ def get_config(preset: str = "cpu"):
         name="O3 landscape",
         description="IMDb: reduced loss against the norm",
         task=dict(name="imdb", train_size=750, test_size=250, length=100),
-        model=dict(name="lstm", vocabulary=1000, embedding=32, hidden=32, layers=2),
+        model=dict(name="lstm", embedding=32, hidden=32, layers=2),
         loss=dict(name="binary_cross_entropy"),
         optimizer=dict(name="adamw", learning_rate=1e-3, norm="fixed"),
         train=dict(steps=2000, records=20, batch_size=50),
@@ -34,8 +34,8 @@ def get_config(preset: str = "cpu"):
         sweep=dict(init_scale=logspace(0.1, 3, 7), seed=(0, 1, 2)),
     )
     smoke = dict(
-        task=dict(train_size=20, test_size=10, vocabulary=30, length=8),
-        model=dict(vocabulary=30, embedding=4, hidden=5),
+        task=dict(train_size=20, test_size=10, length=8),
+        model=dict(embedding=4, hidden=5),
         train=dict(steps=20, records=5, batch_size=10),
         sweep=dict(init_scale=logspace(0.1, 10, 3), seed=(0, 1)),
     )

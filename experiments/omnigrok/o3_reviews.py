@@ -26,7 +26,7 @@ def get_config(preset: str = "cpu"):
         name="O3 reviews",
         description="IMDb: large initialisation and weight decay",
         task=dict(name="imdb", train_size=750, test_size=250, length=100),
-        model=dict(name="lstm", vocabulary=1000, embedding=32, hidden=32, layers=2),
+        model=dict(name="lstm", embedding=32, hidden=32, layers=2),
         loss=dict(name="binary_cross_entropy"),
         optimizer=dict(name="adamw", learning_rate=1e-3),
         observe=dict(norms={}),
@@ -36,8 +36,8 @@ def get_config(preset: str = "cpu"):
         zip=("init_scale+weight_decay",),
     )
     smoke = dict(
-        task=dict(train_size=20, test_size=10, vocabulary=30, length=8),
-        model=dict(vocabulary=30, embedding=4, hidden=5),
+        task=dict(train_size=20, test_size=10, length=8),
+        model=dict(embedding=4, hidden=5),
         train=dict(steps=20, records=5, batch_size=10),
         sweep=dict(seed=(0, 1)),
     )

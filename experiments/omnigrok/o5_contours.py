@@ -40,7 +40,7 @@ def get_config(preset: str = "cpu"):
         name="O5 contours",
         description="addition of embedded symbols: the boundary and the train set",
         task=dict(name="toy_addition"),
-        model=dict(name="mlp", width=200, outputs=30, activation="leaky_relu"),
+        model=dict(name="mlp", width=200, activation="leaky_relu"),
         loss=dict(name="squared_error", outputs="mean"),
         optimizer=dict(name="adamw", b2=0.99, norm="fixed"),
         train=dict(steps=3000, records=20),

@@ -54,7 +54,7 @@ def get_config(preset: str = "cpu"):
         name="O5 toy addition",
         description="addition of embedded symbols: landscape and reduced dynamics",
         task=dict(name="toy_addition", train_size=45),
-        model=dict(name="mlp", width=200, outputs=30, activation="leaky_relu"),
+        model=dict(name="mlp", width=200, activation="leaky_relu"),
         loss=dict(name="squared_error", outputs="mean"),
         optimizer=dict(name="adamw", b2=0.99, norm="fixed"),
         train=dict(steps=3000, records=20),

@@ -28,7 +28,7 @@ def get_config(preset: str = "cpu"):
         name="O6 transformer",
         description="modular addition: norm and delay",
         task=dict(name="modular_tokens", modulus=113, train_fraction=0.3),
-        model=dict(name="transformer", vocabulary=114),
+        model=dict(name="transformer"),
         loss=dict(name="classification"),
         optimizer=dict(name="adamw", learning_rate=1e-3, b2=0.98),
         observe=dict(
@@ -50,7 +50,7 @@ def get_config(preset: str = "cpu"):
     )
     smoke = dict(
         task=dict(modulus=7, train_fraction=0.5),
-        model=dict(vocabulary=8, width=8, heads=2, head_width=4, mlp_width=16),
+        model=dict(width=8, heads=2, head_width=4, mlp_width=16),
         observe=dict(
             embedding_fourier=dict(tokens=7, top=1), parameter_snapshots=dict(every=2)
         ),

@@ -25,7 +25,7 @@ def get_config(preset: str = "cpu"):
         name="O7 messiness",
         description="digits: the landscape over norm and messiness",
         task=dict(name="mnist", train_size=1000, test_size=1000),
-        model=dict(name="mlp", width=200, outputs=10),
+        model=dict(name="mlp", width=200),
         loss=dict(name="classification", error="squared_error"),
         optimizer=dict(name="adamw", learning_rate=1e-3, norm="fixed"),
         train=dict(steps=1500, records=20, batch_size=100),

@@ -25,7 +25,7 @@ def get_config(preset: str = "cpu"):
         name="O8 landscape",
         description="modular addition: reduced loss against norm and fraction",
         task=dict(name="modular_tokens", modulus=43),
-        model=dict(name="transformer", vocabulary=44),
+        model=dict(name="transformer"),
         loss=dict(name="classification"),
         optimizer=dict(name="adamw", learning_rate=1e-3, b2=0.98, norm="fixed"),
         train=dict(steps=2000, records=30),
@@ -38,7 +38,7 @@ def get_config(preset: str = "cpu"):
     )
     smoke = dict(
         task=dict(modulus=7),
-        model=dict(vocabulary=8, width=8, heads=2, head_width=4, mlp_width=16),
+        model=dict(width=8, heads=2, head_width=4, mlp_width=16),
         train=dict(steps=20, records=5),
         sweep=dict(
             init_scale=logspace(0.1, 10, 3), train_fraction=(0.2, 0.8), seed=(0, 1)
@@ -46,7 +46,6 @@ def get_config(preset: str = "cpu"):
     )
     paper = dict(
         task=dict(modulus=113),
-        model=dict(vocabulary=114),
         train=dict(steps=10_000),
         sweep=dict(
             init_scale=logspace(0.1, 10, 21),

@@ -25,7 +25,7 @@ def get_config(preset: str = "cpu"):
         name="O9 digits",
         description="digits: delay against weight decay",
         task=dict(name="mnist", train_size=1000, test_size=1000),
-        model=dict(name="mlp", width=200, outputs=10, init_scale=9.0),
+        model=dict(name="mlp", width=200, init_scale=9.0),
         loss=dict(name="classification", error="squared_error"),
         optimizer=dict(name="adamw", learning_rate=1e-3),
         observe=dict(norms={}),

@@ -39,7 +39,7 @@ def get_config(preset: str = "cpu"):
         name="O9 transformer",
         description="modular addition: delay against weight decay",
         task=dict(name="modular_tokens", modulus=31, train_fraction=0.6),
-        model=dict(name="transformer", vocabulary=32),
+        model=dict(name="transformer"),
         loss=dict(name="classification"),
         optimizer=dict(name="adamw", learning_rate=1e-3, b2=0.98),
         observe=dict(norms={}),
@@ -50,13 +50,12 @@ def get_config(preset: str = "cpu"):
     )
     smoke = dict(
         task=dict(modulus=7),
-        model=dict(vocabulary=8, width=8, heads=2, head_width=4, mlp_width=16),
+        model=dict(width=8, heads=2, head_width=4, mlp_width=16),
         train=dict(steps=40, records=10),
         sweep=dict(weight_decay=(0.3, 1.0, 3.0), seed=(0, 1)),
     )
     paper = dict(
         task=dict(modulus=113, train_fraction=0.3),
-        model=dict(vocabulary=114),
         train=dict(steps=200_000),
         sweep=dict(
             weight_decay=(0.03, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0), seed=tuple(range(5))

@@ -13,8 +13,6 @@ import importlib.util
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any
 
@@ -26,6 +24,8 @@ from grok_jax.settings import SettingError
 from grok_jax.timing import Row, Setup, as_text
 from grok_jax.types import Split
 
+COMPILING = 3
+"""How many times as long as the measuring PyTorch may compile on a CPU."""
 Settings = Mapping[str, Any]
 """Flat: "model.width" and so on."""
 Params = dict[str, Any]
@@ -105,24 +105,32 @@ def _place(name: str, form: str, runs: int) -> str:
 def _row_apart(
     setup: Setup, name: str, form: str, runs: int, device: str, expected: float = 0.0
 ) -> Row:
-    """`_row` in a process of its own, which may die."""
+    """`_row` in a process of its own, which may die, or compile for too long."""
     plain = {
         key: getattr(setup, key)
         for key in ("workloads", "runs", "mode", "seconds", "repeats", "most", "rates")
     }
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context) as apart:
-        job = apart.submit(_from_plain, plain, name, form, runs, device, expected)
-        try:
-            return job.result()
-        except BrokenProcessPool:
-            note = "PyTorch ended its process"
-            return Row(_place(name, form, runs), None, "times", None, note)
+    here, there = context.Pipe(duplex=False)
+    own = (there, plain, name, form, runs, device, expected)
+    process = context.Process(target=_send_row, args=own, daemon=False)
+    process.start()
+    there.close()
+    note = f"left out: not ready in {as_text(COMPILING * setup.most)}"
+    try:
+        if here.poll(COMPILING * setup.most):
+            return here.recv()
+    except EOFError:
+        note = "PyTorch ended its process"
+    finally:
+        process.kill()
+        process.join()
+    return Row(_place(name, form, runs), None, "times", None, note)
 
 
-def _from_plain(plain: Mapping[str, Any], *rest: Any) -> Row:
+def _send_row(there: Any, plain: Mapping[str, Any], *rest: Any) -> None:
     *place, expected = rest
-    return _row(Setup(**plain), *place, expected=expected)
+    there.send(_row(Setup(**plain), *place, expected=expected))
 
 
 def _both(

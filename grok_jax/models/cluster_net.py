@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from grok_jax.rng import named_key
-from grok_jax.settings import Count, NonNegative, Positive
+from grok_jax.settings import Count, NonNegative, Positive, SettingError
 from grok_jax.types import Model, Params, Scalar
 
 BLOCK = 4096
@@ -94,7 +94,7 @@ def _times(x: Array, w: Array) -> Array:
 
 def _check(x: Array) -> None:
     if x.dtype != jnp.int8 or x.ndim != 2 or x.shape[1] < 3:
-        raise ValueError(
+        raise SettingError(
             "A cluster net takes int8 signs of shape (n, p) with p >= 3, not "
             f"{x.dtype} inputs of shape {x.shape}."
         )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from grok_jax.hermite import hermite
-from grok_jax.settings import Count, HermiteDegree, NonNegative
+from grok_jax.settings import Count, HermiteDegree, NonNegative, SettingError
 from grok_jax.types import Dataset, Model, Params
 
 
@@ -50,6 +50,11 @@ def committee(
 
     def prepare(params: Params, data: Dataset) -> Params:
         if "beta" not in data.extras:  # a task without such a solution
+            if isinstance(aligned_share, float) and aligned_share:
+                raise SettingError(
+                    "model.aligned_share needs a task with a known solution, such as "
+                    "task.name polynomial."
+                )
             return params
         sign = jnp.where(jnp.arange(width) % 2 == 0, 1.0, -1.0)
         root = jnp.sqrt(jnp.maximum(epsilon, 1e-12))

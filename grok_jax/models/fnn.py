@@ -11,7 +11,7 @@ from jax import Array
 
 from grok_jax.look_up import look_up
 from grok_jax.rng import linear_layer, named_key
-from grok_jax.settings import Count, Natural
+from grok_jax.settings import Count, Natural, SettingError
 from grok_jax.types import Model
 
 
@@ -21,19 +21,20 @@ def fnn(
     vocabulary: Natural = 0,
     width: Count = 512,
     layers: Count = 3,
-    outputs: Natural = 113,
+    outputs: Natural = 0,
 ) -> Model:
     """x -> f [n, C] through `layers` matrices, with relu between them.
 
-    Tokens x [n, k] below `vocabulary` enter as the rows embed[x_1], ..., embed[x_k],
-    one beside the other; with `vocabulary` 0, numbers x [n, D] as x embed. Params
+    Tokens x [n, k] below `vocabulary` (in an experiment 0 is the data's) enter as the
+    rows embed[x_1], ..., embed[x_k], one beside the other; with `vocabulary` 0, numbers
+    x [n, D] as x embed. Params
     {"embed": [V or D, d], "layer_0": [in, width], ..., "layer_{layers - 1}":
     [width, C]}. As PyTorch draws them: the embedding of tokens from N(0, 1), all else
     from U(-k, k), k = 1 / sqrt(fan in).
 
     Args:
       embedding: d; 0 for none: tokens enter one-hot, numbers as they are.
-      outputs: C; 0 for one output, f [n].
+      outputs: C; 0 for one output, f [n] (in an experiment: the data's).
     """
     names = [f"layer_{i}" for i in range(layers)]
 
@@ -70,7 +71,7 @@ def fnn(
         integers = jnp.issubdtype(x.dtype, jnp.integer)
         if integers != bool(vocabulary) or x.ndim != 2:
             what = "integer tokens" if vocabulary else "real inputs"
-            raise ValueError(
+            raise SettingError(
                 f"An fnn with vocabulary {vocabulary} takes {what} of shape (n, D), "
                 f"not {x.dtype} inputs of shape {x.shape}."
             )

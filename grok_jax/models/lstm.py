@@ -8,24 +8,24 @@ from jax import Array
 
 from grok_jax.look_up import look_up
 from grok_jax.rng import named_key
-from grok_jax.settings import Count
+from grok_jax.settings import Count, Natural
 from grok_jax.types import Model, Params
 
 
 def lstm(
     *,
-    vocabulary: Count = 1000,
+    vocabulary: Natural = 0,
     embedding: Count = 64,
     hidden: Count = 128,
     layers: Count = 2,
 ) -> Model:
     """Tokens x [n, T] -> logits [n], read from the last layer after the last token.
 
-    Tokens run from 1 to `vocabulary`; 0 is padding, with an embedding that is drawn,
-    trained and read like any other (the authors' code), so that padding belongs in
-    front of the text. A token beyond the vocabulary makes the logit NaN. No dropout,
-    and every text starts from a state of zero (the authors' code hands the last state
-    of a training batch on to the next).
+    Tokens run from 1 to `vocabulary` (in an experiment 0 is the data's); 0 is padding,
+    with an embedding that is drawn, trained and read like any other (the authors'
+    code), so that padding belongs in front of the text. A token beyond the vocabulary
+    makes the logit NaN. No dropout, and every text starts from a state of zero (the
+    authors' code hands the last state of a training batch on to the next).
 
     params {"embedding": [V + 1, E], "layer_0": {"w_input": [E, 4H], "b_input": [4H],
     "w_hidden": [H, 4H], "b_hidden": [4H]}, ..., "readout": {"w": [H, 1], "b": [1]}},

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from grok_jax.rng import linear_layer, named_key
-from grok_jax.settings import Count
+from grok_jax.settings import Count, Natural
 from grok_jax.types import Model
 
 ACTIVATIONS = {
@@ -24,7 +24,7 @@ def mlp(
     *,
     width: Count = 200,
     layers: Count = 2,
-    outputs: Count = 10,
+    outputs: Natural = 0,
     activation: Literal["relu", "tanh", "leaky_relu"] = "relu",
     init: Literal["pytorch", "kaiming_normal"] = "pytorch",
 ) -> Model:
@@ -33,6 +33,7 @@ def mlp(
     params {"layer_0": {"w": [in, out], "b": [out]}, ...}, the output layer last.
 
     Args:
+      outputs: C; 0 for one output, f [n] (in an experiment: the data's).
       activation: `leaky_relu` falls with slope 0.2 (the authors' toy addition).
       init: `pytorch` draws weights and biases from U(-k, k), k = 1 / sqrt(fan in), as
         nn.Linear does; `kaiming_normal` draws weights from N(0, 2 / fan in), with
@@ -41,7 +42,7 @@ def mlp(
     draw_layer = linear_layer if init == "pytorch" else _kaiming_layer
 
     def draw(key: Array, x: Array) -> dict[str, Layer]:
-        sizes = (x.shape[-1], *(width,) * layers, outputs)
+        sizes = (x.shape[-1], *(width,) * layers, outputs or 1)
         return {
             f"layer_{i}": draw_layer(named_key(key, f"layer_{i}"), *sizes[i : i + 2])
             for i in range(layers + 1)
@@ -50,7 +51,8 @@ def mlp(
     def apply(params: dict[str, Layer], x: Array) -> Array:
         for i in range(layers):
             x = ACTIVATIONS[activation](_affine(params[f"layer_{i}"], x))
-        return _affine(params[f"layer_{layers}"], x)
+        f = _affine(params[f"layer_{layers}"], x)
+        return f if outputs else f[:, 0]
 
     return Model(draw, apply)
 

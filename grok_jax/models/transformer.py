@@ -16,7 +16,7 @@ from jax import Array
 
 from grok_jax.look_up import look_up
 from grok_jax.rng import named_key
-from grok_jax.settings import Count
+from grok_jax.settings import Count, Natural, SettingError
 from grok_jax.types import Model, Params
 
 Layer = dict[str, Array]
@@ -25,8 +25,8 @@ Activation = Callable[[Array], Array]
 
 def transformer(
     *,
-    vocabulary: Count = 114,
-    context: Count = 3,
+    vocabulary: Natural = 0,
+    context: Natural = 0,
     width: Count = 128,
     heads: Count = 4,
     head_width: Count = 32,
@@ -40,6 +40,10 @@ def transformer(
     The params: embed [V, d], positions [context, d], unembed [d, V] and, for each of
     layer_0, layer_1, ..., query, key, value [d, H, k], output [H, k, d], mlp_in [d, m],
     mlp_in_bias [m], mlp_out [m, d], mlp_out_bias [d].
+
+    Args:
+      vocabulary: V; in an experiment 0 is the data's.
+      context: the length of a sentence; 0 for that of the first it sees.
     """
     names = [f"layer_{i}" for i in range(layers)]
     act = {"relu": jax.nn.relu, "gelu": _gelu}[activation]
@@ -65,30 +69,35 @@ def transformer(
 
         return {
             "embed": draw("embed", (vocabulary, width), 1 / width),
-            "positions": draw("positions", (context, width), 1 / width),
+            "positions": draw("positions", (context or x.shape[1], width), 1 / width),
             "unembed": draw("unembed", (width, vocabulary), 1 / vocabulary),
             **{name: layer(name) for name in names},
         }
 
     def apply(params: Params, x: Array) -> Array:
         check(x)
+        length = len(params["positions"])
+        if x.shape[1] != length:
+            raise SettingError(
+                f"This transformer's sentences have {length} tokens, not {x.shape[1]}."
+            )
         streams = _embedded(params["embed"], params["positions"], x)
         for name in names[:-1]:
-            mixed = _attention(params[name], streams, range(context))
+            mixed = _attention(params[name], streams, range(length))
             both = zip(streams, mixed, strict=True)
             streams = [_Stream(_block(params[name], s, m, act)) for s, m in both]
         layer, last = params[names[-1]], streams[-1]
-        (mixed,) = _attention(layer, streams, [context - 1])
+        (mixed,) = _attention(layer, streams, [length - 1])
         if last.token is not None:
             return _read_out(layer, params["unembed"], last, mixed, act)
         return _block(layer, last, mixed, act) @ params["unembed"]
 
     def check(x: Array) -> None:
         integers = jnp.issubdtype(x.dtype, jnp.integer)
-        if not integers or x.ndim != 2 or x.shape[1] != context:
-            raise ValueError(
-                f"A transformer takes integer tokens of shape (n, {context}), not "
-                f"{x.dtype} inputs of shape {x.shape}."
+        if not integers or x.ndim != 2 or x.shape[1] != (context or x.shape[1]):
+            raise SettingError(
+                f"A transformer takes integer tokens of shape (n, {context or 'T'}), "
+                f"not {x.dtype} inputs of shape {x.shape}."
             )
 
     return Model(init, apply)

@@ -4,12 +4,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from grok_jax.settings import Count
+from grok_jax.settings import Count, Natural
 from grok_jax.types import Model
 
 
-def quadratic(*, width: Count = 100, outputs: Count = 23) -> Model:
-    """f(x) [n, C] = (1 / N) V (W x)^2; params {"w": [N, D], "v": [C, N]} ~ N(0, 1)."""
+def quadratic(*, width: Count = 100, outputs: Natural = 0) -> Model:
+    """f(x) [n, C] = (1 / N) V (W x)^2; params {"w": [N, D], "v": [C, N]} ~ N(0, 1).
+
+    C is `outputs`; in an experiment 0 is the data's.
+    """
 
     def init(key: Array, x: Array) -> dict[str, Array]:
         return {

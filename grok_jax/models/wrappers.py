@@ -35,7 +35,7 @@ def scale_init(model: Model, init_scale: Scalar) -> Model:
     return model._replace(init=init)
 
 
-def factored(apply: Apply, leaf: str = "embed") -> Apply:
-    """The network where its parameter named `leaf` may be two factors A, B whose
-    product it is (`tree.Factors`; E_T = A B of Xu et al. 2025)."""
-    return lambda params, x: apply({**params, leaf: tree.product(params[leaf])}, x)
+def factored(apply: Apply) -> Apply:
+    """The network where any parameter may be two factors A, B whose product it is
+    (`tree.Factors`; E_T = A B of Xu et al. 2025)."""
+    return lambda params, x: apply(tree.over_factors(tree.product, params), x)

@@ -68,3 +68,8 @@ def imdb(
         split(slice(train_size, None), len(test)),
         {},
     )
+
+
+def review_sizes(*, vocabulary: Count = 1000) -> dict[str, int]:
+    """The sizes of `imdb`'s data (`types.Task`)."""
+    return {"vocabulary": vocabulary}

@@ -183,3 +183,13 @@ def _embedding(name: str, p: int, frequencies: int) -> Array:
         )
     angle = 2 * jnp.pi / p * (numbers * jnp.array(k)[None] % p)
     return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=1)
+
+
+def modular_sizes(*, modulus: Count = 113) -> dict[str, int]:
+    """The sizes of the data of `modular` and `modular_embedded` (`types.Task`)."""
+    return {"outputs": modulus}
+
+
+def token_sizes(*, modulus: Count = 113, equals: bool = True) -> dict[str, int]:
+    """The sizes of the data of `modular_tokens` (`types.Task`)."""
+    return {"vocabulary": modulus + equals, "outputs": modulus}

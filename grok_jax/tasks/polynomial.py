@@ -21,7 +21,8 @@ def polynomial(
     """x ~ N(0, I / D), y(x) = sum_k (beta_k . x)^2 / 2 with beta_k ~ N(0, I_D).
 
     Shapes: x [n, D], y [n]; extras["beta"] [D] is the first direction and
-    extras["betas"] [K, D] all of them. A larger train set begins with the smaller one
+    extras["betas"] [K, D] all of them; extras["square"] [D] is beta where y is nothing
+    but its square. A larger train set begins with the smaller one
     of the same seed, and so does a test set.
 
     Args:
@@ -47,4 +48,6 @@ def polynomial(
         return Split(x, y, jnp.ones(size))
 
     extras = {"beta": betas[0], "betas": betas}
+    if directions == 1 and not degree:
+        extras["square"] = betas[0]
     return Dataset(split("train", train_size), split("test", test_size), extras)

@@ -104,10 +104,16 @@ def parts_of(path):
     experiment, preset = launch.load_experiment(f"{path}:smoke")
     plan = config.resolve(session.get_config(experiment, preset)).plan
     chosen = ("task.name", "model.name", "model.linearized", "loss.name")
-    chosen += ("optimizer.name", "optimizer.gradient", "optimizer.norm")
-    chosen += ("transfer.source",)
+    chosen += ("optimizer.name", "optimizer.norm", "transfer.source")
     every = [programs.named_settings(g.experiment) for g in plan.groups()]
-    return {(name, settings[name]) for settings in every for name in chosen}
+    gradients = {
+        (name, value)
+        for settings in every
+        for name, value in settings.items()
+        if name.startswith("gradient.") and name.endswith(".name")
+    }
+    own = {(name, settings.get(name)) for settings in every for name in chosen}
+    return own | gradients
 
 
 def test_what_a_long_page_is_made_of_stands_in_shorter_ones():

@@ -93,12 +93,13 @@ def test_the_layers_have_the_sizes_of_the_paper():
         return {name: leaf.shape for name, leaf in params.items()}
 
     pairs = jnp.zeros((1, 2), jnp.int32)
-    assert shapes(pairs, vocabulary=113, embedding=4, width=16, layers=2) == {
+    tokens = dict(vocabulary=113, outputs=113)
+    assert shapes(pairs, **tokens, embedding=4, width=16, layers=2) == {
         "embed": (113, 4),
         "layer_0": (8, 16),
         "layer_1": (16, 113),
     }
-    assert shapes(pairs, vocabulary=113) == {
+    assert shapes(pairs, **tokens) == {
         "embed": (113, 128),
         "layer_0": (256, 512),
         "layer_1": (512, 512),

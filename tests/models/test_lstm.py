@@ -122,7 +122,7 @@ def test_the_ntk_is_that_of_the_gradients(small):
 
 def test_the_parameters_have_the_sizes_of_the_paper():
     x = jnp.zeros((1, 500), int)
-    params = jax.eval_shape(lstm().init, jax.random.key(0), x)
+    params = jax.eval_shape(lstm(vocabulary=1000).init, jax.random.key(0), x)
     first, second = (
         4 * 128 * (inputs + 128 + 2)  # both products and both biases
         for inputs in (64, 128)

@@ -50,7 +50,8 @@ def test_it_is_its_formula(activation, layers):
 
 
 def test_the_layers_have_the_sizes_of_the_paper():
-    params = jax.eval_shape(mlp().init, jax.random.key(0), jnp.zeros((1, 784)))
+    init = mlp(outputs=10).init
+    params = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 784)))
     shapes = [params[f"layer_{i}"]["w"].shape for i in range(3)]
     assert shapes == [(784, 200), (200, 200), (200, 10)]
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 199_210

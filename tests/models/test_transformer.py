@@ -113,7 +113,7 @@ def test_it_maps_over_parameters_and_differentiates_forward():
 
 def test_initial_weights_have_the_published_variances():
     with jax.enable_x64(False):
-        params = transformer(layers=2).init(jax.random.key(0), X)
+        params = transformer(vocabulary=114, layers=2).init(jax.random.key(0), X)
     for name, leaf in tree.flat_names(params).items():
         assert leaf.dtype == jnp.float32
         if name.endswith("bias"):

@@ -62,9 +62,9 @@ def kind_of(plan: Plan, group: Group) -> tuple[Any, ...]:
     return (
         *(own[f"{part}.name"] for part in parts),
         own["train.batch_size"] > 0,
-        own["transfer.source"],
+        own.get("transfer.source"),
         own["model.linearized"],
-        own["optimizer.gradient"],
+        *sorted(group.experiment.gradient),
         own["optimizer.norm"],
     )
 

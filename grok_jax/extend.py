@@ -1,0 +1,144 @@
+"""More of a finished sweep: other seeds, other values, more steps.
+
+    find(workdir, resolved) -> what is new, or None
+    merged(old, new)        -> the results of all, the old ones bit by bit
+
+Only what is new is run: the new points of the grid, or all runs on from where they
+ended (`states`).
+"""
+
+import dataclasses
+import json
+import zlib
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from grok_jax import record, remote
+from grok_jax.config import Resolved
+from grok_jax.grid import Grid
+from grok_jax.programs import Plan
+from grok_jax.settings import SettingError
+
+STEPS = "train.steps"
+
+
+class Extension(NamedTuple):
+    """A sweep that is there, and what of the one asked for it lacks."""
+
+    old: xr.Dataset
+    plan: Plan
+    name: str
+    """Of its own folder for checkpoints."""
+
+    def merged(self, new: xr.Dataset) -> xr.Dataset:
+        """The results of all: what is old as it was, the rest from `new`."""
+        return merged(self.old, new, self.plan.grid, of_runs=not self.plan.after)
+
+
+def find(workdir: record.Workdir, resolved: Resolved) -> Extension | None:
+    """What is to be run beyond the finished sweep in a folder; None where there is none
+    or where it is another one.
+
+    Raises: SettingError where values and steps are extended at once.
+    """
+    try:
+        if not (workdir.config.exists() and workdir.results.exists()):
+            return None
+        old = record.read_results(workdir.results)
+    except (record.RecordError, *remote.failures(workdir.path)):
+        return None  # which `workdir.check` says in a sentence
+    now = json.loads(json.dumps(resolved.stored))
+    before = json.loads(old.attrs.get("config", "{}"))
+    differ = {key for key in {*now, *before} if now.get(key) != before.get(key)}
+    known = {"sweep", STEPS, "train.records"}
+    if not old.attrs.get("complete") or not differ or not differ <= known:
+        return None
+    name = f"extension_{zlib.crc32(json.dumps(now, sort_keys=True).encode()):08x}"
+    plan = resolved.plan
+    longer = now[STEPS] > before[STEPS]
+    if longer and "sweep" not in differ:
+        return Extension(old, dataclasses.replace(plan, after=before[STEPS]), name)
+    if differ == {"sweep"} and _grows(before["sweep"], now["sweep"]):
+        only = _new_runs(plan.grid, before["sweep"])
+        return Extension(old, dataclasses.replace(plan, only=only), name)
+    if longer and _grows(before["sweep"], now["sweep"]):
+        raise SettingError(
+            f"{workdir.path} holds fewer steps and fewer runs; extend the one and then "
+            "the other."
+        )
+    return None
+
+
+def _grows(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether the axes are the same ones and have what they had."""
+    return [*before] == [*now] and all(
+        point in now[axis] for axis, points in before.items() for point in points
+    )
+
+
+def _new_runs(grid: Grid, before: dict[str, Any]) -> frozenset[int]:
+    known = [
+        [json.loads(json.dumps(value)) in points for value in axis.values]
+        for axis, points in zip(grid.axes, before.values(), strict=True)
+    ]
+    old = np.ix_(*map(np.flatnonzero, known))
+    new = np.ones(grid.shape, bool)
+    new[old] = False
+    return frozenset(np.flatnonzero(new).tolist())
+
+
+def merged(
+    old: xr.Dataset, new: xr.Dataset, grid: Grid, *, of_runs: bool
+) -> xr.Dataset:
+    """`new` with what `old` has, in its places, bit by bit.
+
+    Args:
+      of_runs: whether numbers of a run, which have no steps, are old ones where the run
+        is; a run that has gone on has new ones.
+    """
+    steps = np.union1d(old.step, new.step)
+    places: dict[Any, np.ndarray] = {"step": np.searchsorted(steps, old.step)}
+    coordinates = grid.coordinates()
+    for axis in grid.axes:
+        own = [name for name, (dim, _) in coordinates.items() if dim == axis.name]
+        values = [[_plain(v) for v in coordinates[name][1]] for name in own]
+        points = [*zip(*values, strict=True)]
+        had = [[_plain(v) for v in np.atleast_1d(old[n].values).tolist()] for n in own]
+        places[axis.name] = np.asarray(
+            [points.index(point) for point in zip(*had, strict=True)]
+        )
+    whole = new.reindex(step=steps)
+    for name, variable in old.data_vars.items():
+        if not (of_runs or "step" in variable.dims):
+            continue
+        target = whole.get(name)
+        sizes = [
+            max(whole.sizes.get(dim, 0), variable.sizes[dim]) for dim in variable.dims
+        ]
+        blank = _blank(sizes, variable.dtype)
+        if target is not None:
+            own = target.transpose(*variable.dims).values
+            blank[tuple(map(slice, own.shape))] = own
+        at = [
+            places.get(dim, np.arange(length))
+            for dim, length in zip(variable.dims, variable.shape, strict=True)
+        ]
+        blank[np.ix_(*at)] = variable.values
+        whole = whole.drop_vars([name], errors="ignore")
+        whole[name] = (variable.dims, blank)
+    whole.attrs = dict(new.attrs)
+    for name in ("seconds", "groups"):
+        whole.attrs[name] = old.attrs[name] + new.attrs[name]
+    return whole
+
+
+def _blank(sizes: list[int], dtype: Any) -> np.ndarray:
+    if np.issubdtype(dtype, np.floating):
+        return np.full(sizes, np.nan, dtype)
+    return np.zeros(sizes, dtype)
+
+
+def _plain(value: Any) -> Any:
+    return float(value) if isinstance(value, (int, float)) else str(value)

@@ -1,0 +1,182 @@
+"""The network of a run: a model and what stands around it.
+
+    model -> factored -> init scaled     its own functions
+          -> wraps -> linearised -> centred -> output scaled     what trains
+
+Every wrapper is a function of functions, so that they compose in any number.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from grok_jax import ntk, optim, rng
+from grok_jax.models import wrappers
+from grok_jax.models.modules import as_model
+from grok_jax.parts import Part
+from grok_jax.settings import SettingError, schema
+from grok_jax.types import Apply, Dynamics, Params, Split, Task
+
+SIZES = ("vocabulary", "outputs")
+"""Settings of a model that are sizes of the data; 0 takes them from there."""
+
+
+class Wrapping(Protocol):
+    """What may stand around any model."""
+
+    output_scale: Any
+    init_scale: Any
+    centered: bool
+    linearized: bool
+
+
+class Network:
+    """A wrapped model, its kernel and its learning rate.
+
+    Args:
+      wraps: wrappers (apply, anchor) -> apply, the first innermost.
+      learning_rate: None where the optimiser has none.
+      lazy: whether the rate follows `optim.lazy_learning_rate`.
+      factored: whether a parameter may be a product of factors (`tree.Factors`).
+
+    Raises: SettingError for a size that is not that of the data, and for a lazy rate of
+    an optimiser without one.
+    """
+
+    def __init__(
+        self,
+        model: Part,
+        wrapping: Wrapping,
+        task: Part,
+        *,
+        wraps: Sequence[Callable[[Apply, Params], Apply]] = (),
+        learning_rate: Any = None,
+        lazy: bool = False,
+        factored: bool = False,
+    ):
+        sized = with_sizes(model, task)
+        self.settings = sized.settings
+        made = as_model(sized)
+        if factored:
+            made = made._replace(apply=wrappers.factored(made.apply))
+        self.model = wrappers.scale_init(made, wrapping.init_scale)
+        self.wraps, self.output_scale = wraps, wrapping.output_scale
+        self.linearized, self.centered = wrapping.linearized, wrapping.centered
+        if lazy and learning_rate is None:
+            raise SettingError(
+                "optimizer.rule lazy scales optimizer.learning_rate, which this "
+                "optimiser does not have."
+            )
+        if lazy and made.dynamics is None:
+            learning_rate = optim.lazy_learning_rate(
+                learning_rate, self.output_scale, made.width
+            )
+        if made.dynamics is not None and not (lazy and self._is_bare()):
+            raise SettingError(
+                "A model with dynamics of its own takes optimizer.rule lazy, and is "
+                "neither linearised nor wrapped."
+            )
+        self.learning_rate = learning_rate
+
+    def _is_bare(self) -> bool:
+        return not (self.linearized or self.wraps)
+
+    def lift(self, function: Callable, anchor: Params) -> Callable:
+        """`function` of the parameters as it is linearised and centred with the
+        network."""
+        if self.linearized:
+            function = ntk.linearize(function, anchor)
+        if self.centered:
+            function = wrappers.center(function, anchor)
+        return function
+
+    def _inner(self, anchor: Params) -> Apply:
+        apply = self.model.apply
+        for wrap in self.wraps:
+            apply = wrap(apply, anchor)
+        return apply
+
+    def apply(self, anchor: Params) -> Apply:
+        """The wrapped network, given its parameters at step 0."""
+        lifted = self.lift(self._inner(anchor), anchor)
+        return wrappers.scale_output(lifted, self.output_scale)
+
+    def kernel(
+        self,
+        anchor: Params,
+        params: Params,
+        x1: Array,
+        x2: Array,
+        kind: ntk.Kind = "trace",
+    ) -> Array:
+        """The NTK of the network without its output scale; `trace` is [n1, n2]."""
+        if self.linearized:
+            params = anchor
+        if self.model.kernel is not None:
+            if kind not in ("trace", "pseudo"):
+                raise SettingError(
+                    f"The statistics of a network have one kernel, no {kind} one."
+                )
+            return self.model.kernel(params, x1, x2)
+        other = None if x2 is x1 else x2
+        return ntk.empirical_ntk(self._inner(anchor), params, x1, other, kind=kind)
+
+    def dynamics(self, anchor: Params, train: Split) -> Dynamics:
+        """How the parameters of a model with dynamics of its own move."""
+        assert self.model.dynamics is not None
+        y = train.y
+        if self.centered:  # f - f0 - y: as uncentred, with other targets
+            y = y + self.output_scale * self.model.apply(anchor, train.x)
+        return self.model.dynamics(
+            train.x,
+            y,
+            learning_rate=self.learning_rate,
+            output_scale=self.output_scale,
+        )
+
+
+def with_sizes(model: Part, task: Part) -> Part:
+    """The model with the sizes of the data where its own are 0.
+
+    Raises: SettingError for one that is smaller than the data's, or that nothing tells.
+    """
+    wanted = [name for name in SIZES if name in model.settings]
+    if not wanted:
+        return model
+    known, new = sizes_of(task), {}
+    for name in wanted:
+        given, needed = model[name], known.get(name)
+        if not given and needed is None:
+            raise SettingError(
+                f"model.{name} is the data's, which this task does not tell: give it a "
+                "value, or the task a `grok_jax.types.Task` with sizes."
+            )
+        if not given:
+            new[name] = needed
+        elif needed is not None and given < needed:
+            raise SettingError(
+                f"model.{name} is {given}, but the data need {needed}; leave it out, "
+                "and it is theirs."
+            )
+    return model.replace(**new)
+
+
+def sizes_of(task: Part) -> dict[str, int]:
+    """The number of tokens and of outputs of a task's data, as far as it tells them or
+    their shapes do; 0 where the data have none."""
+    declared = task.make.sizes if isinstance(task.make, Task) else None
+    if declared is not None:
+        own = {name: task[name] for name in schema(declared)}
+        return {**dict.fromkeys(SIZES, 0), **declared(**own)}
+    if isinstance(task.make, Task) and task.make.load is not None:
+        return {}
+    train: Split = jax.eval_shape(lambda: task(rng.run_keys(0))).train
+    found = {}
+    if jnp.issubdtype(train.x.dtype, jnp.floating):
+        found["vocabulary"] = 0
+    if jnp.issubdtype(train.y.dtype, jnp.floating):
+        found["outputs"] = train.y.shape[1] if train.y.ndim > 1 else 0
+    return found
