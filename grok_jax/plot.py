@@ -107,9 +107,9 @@ def family(
     variable `kind`, and of another one `dashed`; of test and (dashed) train accuracy or
     loss if that is the kind. `share` and `each` as in `curves`, `log` as in `losses`.
     The members are "symbol = value", or the value alone if there is no symbol."""
-    solid, note = kind, words(dashed)
+    solid = kind
     if kind in ("accuracy", "loss"):
-        solid, dashed, note = f"test_{kind}", f"train_{kind}", "train"
+        solid, dashed = f"test_{kind}", f"train_{kind}"
     values = results[over].values
     for place, color in enumerate(family_colors(len(values))):
         run, name = results.isel({over: place}), _said(values[place])
@@ -117,8 +117,12 @@ def family(
         if dashed:
             curves(axis, run, dashed, style="--", **how)
         curves(axis, run, solid, label=f"{symbol} = {name}" if symbol else name, **how)
-    said = f"{words(kind)}{' / start' if share else ''}"
-    _finish(axis, label or (f"{said} (dashed: {note})" if dashed else said), log)
+    said = words(kind) + " / start" * share
+    if dashed:
+        note = "train" if dashed.startswith("train_") else words(dashed)
+        break_ = "\n" if len(said + note) > 20 else " "  # else as long as the axis
+        said += f"{break_}(dashed: {note})"
+    _finish(axis, label or said, log)
 
 
 def losses(
@@ -236,7 +240,7 @@ def censored(
     lie a little above one another, so that none hides another."""
     names = [_said(name) for name in values[over].values]
     lines = values.transpose(over, ...).values.reshape(len(names), -1)
-    offsets = np.linspace(-0.2, 0.2, lines.shape[1]) if lines.shape[1] > 1 else [0.0]
+    offsets = np.linspace(-0.12, 0.12, lines.shape[1]) if lines.shape[1] > 1 else [0.0]
     rows, came = np.add.outer(np.arange(len(names)), offsets), np.isfinite(lines)
     axis.plot(lines[came], rows[came], "o", ms=4, color=TEST)
     caps = np.full_like(rows[~came], cap)

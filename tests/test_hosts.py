@@ -45,7 +45,7 @@ def start(workdir, count, *more, devices=1):
 def same(first, second):
     one, two = (record.read_results(w / "results.nc") for w in (first, second))
     assert set(one.variables) == set(two.variables)
-    for name in one.variables:
+    for name in {*one.variables} - {"start_seconds", "step_seconds"}:  # by the clock
         np.testing.assert_array_equal(one[name], two[name], err_msg=str(name))
 
 

@@ -173,7 +173,7 @@ def test_a_family_is_of_any_two_variables_under_any_label(axis):
     plot.family(axis, runs, "width", "N", "population_risk", **how)
     assert [line.get_ydata()[0] for line in axis.lines] == [1, 3, 2, 4]
     assert [line.get_linestyle() for line in axis.lines] == ["--", "-"] * 2
-    assert axis.get_ylabel() == "population risk (dashed: train loss)"
+    assert axis.get_ylabel() == "population risk (dashed: train)"
     plot.family(axis, runs, "width", "N", "population_risk", label="risk", **how)
     assert axis.get_ylabel() == "risk"
 

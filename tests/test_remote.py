@@ -359,8 +359,9 @@ class Refusing(http.server.BaseHTTPRequestHandler):
         ).encode()
         self.send_response(self.status)
         self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+        with contextlib.suppress(BrokenPipeError):  # whoever asked may have left
+            self.end_headers()
+            self.wfile.write(content)
 
     do_POST = do_PUT = do_GET
 
