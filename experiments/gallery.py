@@ -24,15 +24,8 @@ from typing import Any
 import jax
 from absl import flags
 
-from grok_jax import (
-    command_line,
-    config,
-    launch,
-    programs,
-    record,
-    report,
-    session,
-)
+from grok_jax import launch, report
+from grok_jax.engine import command_line, config, programs, record, session
 from grok_jax.settings import SettingError, nearest
 from grok_jax.tasks.files import DataError
 

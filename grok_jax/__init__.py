@@ -14,7 +14,11 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_FUNCTIONS = {"run": "session", "params": "states"}
+_FUNCTIONS = {
+    "run": "engine.session",
+    "make_config": "engine.config",
+    "params": "engine.states",
+}
 _MODULES = {module.name for module in pkgutil.iter_modules(__path__)}
 
 

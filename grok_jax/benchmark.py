@@ -46,8 +46,7 @@ import jax
 from absl import flags
 from jax.experimental.compilation_cache import compilation_cache
 
-from grok_jax import command_line, plot, record, report
-from grok_jax import config as config_lib
+from grok_jax import plot, report
 from grok_jax.benchmarks import (
     census,
     host,
@@ -57,8 +56,10 @@ from grok_jax.benchmarks import (
     steps,
     workloads,
 )
+from grok_jax.engine import command_line, record
+from grok_jax.engine import config as config_lib
+from grok_jax.engine.timing import Row, Setup, as_text
 from grok_jax.settings import SettingError, lookup
-from grok_jax.timing import Row, Setup, as_text
 
 DONE, WRONG_USAGE = 0, 2
 

@@ -48,21 +48,21 @@ from rich.console import Console
 from rich.table import Table
 
 from grok_jax import claims as claims_lib
-from grok_jax import (
+from grok_jax import plot
+from grok_jax.engine import (
     command_line,
     dry_run,
     extend,
     hosts,
     planning,
-    plot,
     programs,
     record,
     runner,
     session,
 )
-from grok_jax import config as config_lib
-from grok_jax import watch as watch_lib
-from grok_jax.checkpoint import CheckpointError
+from grok_jax.engine import config as config_lib
+from grok_jax.engine import watch as watch_lib
+from grok_jax.engine.checkpoint import CheckpointError
 from grok_jax.settings import SettingError
 from grok_jax.tasks.files import DataError
 

@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from grok_jax import claims, measures, plot
-from grok_jax.config import choose_preset, make_config
+from grok_jax.engine.config import choose_preset, make_config
 from grok_jax.plot import words
 
 Drawer = Callable[[Axes, xr.Dataset], None]

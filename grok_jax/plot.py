@@ -63,10 +63,10 @@ def curves(
     share: bool = False,
     each: bool = False,
 ) -> None:
-    """The median over the axis `over` of a variable [over, step] as a line and the
-    range of all runs as a band, a run that has stopped counting with its last value; or
-    `each` run as a line up to its end, the first bold, as the median of few curves that
-    cross is none of them. A `share` is of what the run began with."""
+    """The median over the axis `over` of a variable [over, step] as a line, and the
+    range of all runs as a band; a stopped run counts with its last value. Or `each` run
+    as a line up to its end, the first one bold: the median of few curves that cross has
+    kinks that no run has. A `share` is of what the run began with."""
     values = results[variable].dropna("step", how="all")
     if share:
         values = values / values.isel(step=0, drop=True)
@@ -120,8 +120,8 @@ def family(
     said = words(kind) + " / start" * share
     if dashed:
         note = "train" if dashed.startswith("train_") else words(dashed)
-        break_ = "\n" if len(said + note) > 20 else " "  # else as long as the axis
-        said += f"{break_}(dashed: {note})"
+        space = "\n" if len(said + note) > 20 else " "  # two lines, if one is too long
+        said += f"{space}(dashed: {note})"
     _finish(axis, label or said, log)
 
 

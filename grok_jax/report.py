@@ -19,8 +19,17 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from grok_jax import claims as claims_lib
-from grok_jax import command_line, record, remote
-from grok_jax.page import COLUMNS, HEAD, Report, cells, origin, overview, page, total
+from grok_jax.engine import command_line, record, remote
+from grok_jax.engine.page import (
+    COLUMNS,
+    HEAD,
+    Report,
+    cells,
+    origin,
+    overview,
+    page,
+    total,
+)
 from grok_jax.settings import SettingError
 
 DONE, WRONG_USAGE = 0, 2

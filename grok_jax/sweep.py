@@ -22,7 +22,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from grok_jax import hosts, memory
+from grok_jax.engine import hosts, memory
 from grok_jax.types import Device
 
 Mode = Literal["auto", "map", "vmap"]

@@ -86,7 +86,7 @@ import sys
 
 import jax
 
-from grok_jax import hosts
+from grok_jax.engine import hosts
 from grok_jax.settings import SettingError
 
 wanted = sys.argv[1]

@@ -58,7 +58,8 @@ import jax.monitoring  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from grok_jax import config, experiment, planning, programs, runner, sweep, train  # noqa: E402
+from grok_jax import experiment, sweep, train  # noqa: E402
+from grok_jax.engine import config, planning, programs, runner  # noqa: E402
 
 logging.getLogger("orbax").setLevel(logging.ERROR)
 logging.getLogger("absl").setLevel(logging.ERROR)

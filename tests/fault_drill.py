@@ -48,7 +48,8 @@ from processes import DESCENT, K3
 from rich.console import Console
 from rich.table import Table
 
-from grok_jax import record, report
+from grok_jax import report
+from grok_jax.engine import record
 
 WIDE = (
     *ARGUMENTS[:-5],

@@ -16,7 +16,8 @@ DESCENT = "--config.model.name=committee_dynamics"
 PROGRAM = (sys.executable, "-B", "-m", "grok_jax.launch")
 ENDING = """
 import os, sys, threading
-from grok_jax import launch, watch
+from grok_jax import launch
+from grok_jax.engine import watch
 
 share, number, seconds = float(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 timer = threading.Timer(seconds, os.kill, (os.getpid(), number))

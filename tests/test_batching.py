@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grok_jax import batching, census, planning, programs, runner, sweep, timing, train
-from grok_jax.grid import Axis, Grid
+from grok_jax import batching, sweep, train
+from grok_jax.engine import census, planning, programs, runner, timing
+from grok_jax.engine.grid import Axis, Grid
 
 DEVICE = tuple(jax.local_devices()[:1])
 RUNS = 4

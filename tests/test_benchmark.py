@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from grok_jax import benchmark, config, programs, record, timing
+from grok_jax import benchmark
 from grok_jax.benchmarks import (
     census,
     host,
@@ -19,8 +19,9 @@ from grok_jax.benchmarks import (
     steps,
     workloads,
 )
+from grok_jax.engine import config, programs, record, timing
+from grok_jax.engine.timing import Contender, Line, Row, Setup
 from grok_jax.settings import SettingError
-from grok_jax.timing import Contender, Line, Row, Setup
 
 TINY = dict(
     task=dict(name="polynomial", input_dim=6, train_size=14, test_size=9),

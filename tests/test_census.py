@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
-from grok_jax import census, sweep
-from grok_jax.census import Shape
+from grok_jax import sweep
+from grok_jax.engine import census
+from grok_jax.engine.census import Shape
 
 
 def compiled(fn, *arguments):

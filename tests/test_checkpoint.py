@@ -8,8 +8,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from grok_jax import checkpoint, tree
-from grok_jax.checkpoint import CheckpointError
+from grok_jax import tree
+from grok_jax.engine import checkpoint
+from grok_jax.engine.checkpoint import CheckpointError
 
 CONTENT = {
     "state": {
@@ -225,7 +226,7 @@ FULL = """
 import resource, sys
 import numpy as np
 from pathlib import Path
-from grok_jax import checkpoint
+from grok_jax.engine import checkpoint
 
 folder = Path(sys.argv[1])
 noise = np.random.default_rng(0).standard_normal(200_000)
@@ -252,7 +253,7 @@ UNREADABLE = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from grok_jax import checkpoint
+from grok_jax.engine import checkpoint
 
 folder = Path(sys.argv[1])
 checkpoint.save(folder, 1, {f"w{i}": np.full(1000, i) for i in range(60)}, {})

@@ -7,8 +7,8 @@ import sys
 import jax
 import pytest
 
-from grok_jax import config, programs
-from grok_jax.config import apply_overrides, choose_preset, make_config, resolve
+from grok_jax.engine import config, programs
+from grok_jax.engine.config import apply_overrides, choose_preset, make_config, resolve
 from grok_jax.experiment import leaves_of
 from grok_jax.settings import SettingError
 
@@ -587,7 +587,7 @@ def test_precision_and_x64_are_those_asked_for(jax_settings):
 
 
 MISSING = """
-from grok_jax import config, programs
+from grok_jax.engine import config, programs
 from grok_jax.experiment import leaves_of
 from grok_jax.settings import SettingError
 asked = config.apply_overrides(config.make_config(), ["platform=tpu"])

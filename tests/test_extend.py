@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import grok_jax
-from grok_jax import config, experiment, extend, record, session, states
-from grok_jax.record import RecordError
+from grok_jax import experiment
+from grok_jax.engine import config, extend, record, session, states
+from grok_jax.engine.record import RecordError
 from grok_jax.settings import SettingError
 
 LAYER = dict(

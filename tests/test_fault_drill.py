@@ -15,7 +15,7 @@ import processes
 import pytest
 import xarray as xr
 
-from grok_jax import record
+from grok_jax.engine import record
 
 pytestmark = pytest.mark.optimised(loops=False)
 

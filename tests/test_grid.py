@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from grok_jax.grid import Axis, Grid, make_grid, resolve, short_name
+from grok_jax.engine.grid import Axis, Grid, make_grid, resolve, short_name
 from grok_jax.settings import Bounds, Leaf, SettingError
 
 LEAVES = {

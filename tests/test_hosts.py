@@ -7,7 +7,8 @@ import processes
 import pytest
 from processes import DESCENT, K3, ends, newest, places, wait_for_checkpoint
 
-from grok_jax import hosts, launch, record
+from grok_jax import launch
+from grok_jax.engine import hosts, record
 from grok_jax.settings import SettingError
 
 pytestmark = pytest.mark.optimised(loops=False)

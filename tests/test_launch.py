@@ -15,8 +15,9 @@ import pytest
 import xarray as xr
 from processes import DESCENT, K3, ROOT
 
-from grok_jax import checkpoint, launch, record, watch
 from grok_jax import claims as claims_lib
+from grok_jax import launch
+from grok_jax.engine import checkpoint, record, watch
 
 pytestmark = pytest.mark.optimised(loops=False)
 

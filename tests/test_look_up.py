@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grok_jax import _probes, look_up, ntk, registry, tree
+from grok_jax import _probes, look_up, ntk, tree
+from grok_jax.engine import registry
 from grok_jax.models.fnn import fnn
 from grok_jax.models.transformer import transformer
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from grok_jax import memory
-from grok_jax.memory import Bytes, of_function, of_program
+from grok_jax.engine import memory
+from grok_jax.engine.memory import Bytes, of_function, of_program
 
 SIZE = 50
 X = np.ones(SIZE, np.float32)

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from grok_jax import config, experiment, planning, programs, runner
+from grok_jax import experiment
+from grok_jax.engine import config, planning, programs, runner
 from grok_jax.settings import SettingError
 from grok_jax.theory import xor
 

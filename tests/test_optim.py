@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from grok_jax import config, experiment, optim, tree
+from grok_jax import experiment, optim, tree
+from grok_jax.engine import config
 from grok_jax.losses import squared_error
 from grok_jax.models import wrappers
 from grok_jax.models.committee import committee

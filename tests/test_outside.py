@@ -12,10 +12,11 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
-from grok_jax import config, launch, ntk, record, registry, runner, session
+from grok_jax import launch, ntk
+from grok_jax.engine import config, record, registry, runner, session
+from grok_jax.engine.planning import Engine
 from grok_jax.models.modules import as_model
 from grok_jax.parts import part
-from grok_jax.planning import Engine
 from grok_jax.settings import SettingError
 
 PAGE = Path(__file__).parent / "outside" / "sines.py"

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from grok_jax import experiment, launch, planning, programs, runner, sweep
+from grok_jax import experiment, launch, sweep
+from grok_jax.engine import planning, programs, runner
 from grok_jax.settings import SettingError
 
 DEVICES = tuple(jax.local_devices()[:2])
@@ -114,7 +115,8 @@ def test_each_device_holds_the_data_of_its_own_runs_alone(resolved):
 MEASURE = """
 import json, resource, sys, tempfile
 from pathlib import Path
-from grok_jax import config, planning, programs, runner, sweep
+from grok_jax import sweep
+from grok_jax.engine import config, planning, programs, runner
 
 def resident(name):
     status = Path("/proc/self/status").read_text()

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grok_jax import products
+from grok_jax.engine import products
 
 A, B = jax.ShapeDtypeStruct((3, 5), float), jax.ShapeDtypeStruct((5, 7), float)
 DEVICES = tuple(jax.local_devices())

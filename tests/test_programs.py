@@ -3,7 +3,8 @@
 import jax
 import pytest
 
-from grok_jax import config, experiment, programs
+from grok_jax import experiment
+from grok_jax.engine import config, programs
 from grok_jax.settings import SettingError
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from grok_jax import record
-from grok_jax.grid import Axis, Grid
-from grok_jax.record import RecordError, Workdir
+from grok_jax.engine import record
+from grok_jax.engine.grid import Axis, Grid
+from grok_jax.engine.record import RecordError, Workdir
 
 WIDTH = Axis("width", ("model.width",), ((3,), (5,)))
 SEED = Axis("seed", ("seed",), ((7,), (8,), (9,)))
@@ -176,7 +176,7 @@ FULL = """
 import resource, sys
 from pathlib import Path
 import numpy as np, xarray as xr
-from grok_jax import record
+from grok_jax.engine import record
 
 path = Path(sys.argv[1])
 def results(size):
@@ -327,7 +327,7 @@ def test_a_config_that_does_not_say_what_ran_is_damaged(text, tmp_path):
 
 KILLED = """
 import os, sys
-from grok_jax.record import Workdir
+from grok_jax.engine.record import Workdir
 with Workdir(sys.argv[1]).locked():
     os._exit(9)
 """

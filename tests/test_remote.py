@@ -23,9 +23,10 @@ import pytest
 import xarray as xr
 from processes import DESCENT, K3
 
-from grok_jax import checkpoint, launch, record, remote, report
-from grok_jax.checkpoint import CheckpointError
-from grok_jax.record import RecordError, Workdir
+from grok_jax import launch, report
+from grok_jax.engine import checkpoint, record, remote
+from grok_jax.engine.checkpoint import CheckpointError
+from grok_jax.engine.record import RecordError, Workdir
 
 pytestmark = pytest.mark.optimised(loops=False)
 
@@ -95,7 +96,8 @@ WITHOUT = """
 import sys
 
 sys.modules[sys.argv[1]] = None
-from grok_jax import remote, settings
+from grok_jax import settings
+from grok_jax.engine import remote
 
 try:
     remote.path("gs://bucket/run")
@@ -288,7 +290,8 @@ def test_no_member_of_a_zip_is_written_outside_its_scratch_folder(tmp_path):
 
 EXPERIMENT = """
 from grok_jax import claims as claims_lib
-from grok_jax import config, plot
+from grok_jax import plot
+from grok_jax.engine import config
 
 
 def get_config():

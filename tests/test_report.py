@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from grok_jax import record, report
+from grok_jax import report
 from grok_jax.claims import Claim
+from grok_jax.engine import record
 
 ABOUT = dict(
     name="K9 <laziness>",

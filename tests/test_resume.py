@@ -7,8 +7,9 @@ import jax
 import pytest
 from sweeps import GRID, STOPS, same_runs
 
-from grok_jax import planning, programs, runner, sweep
-from grok_jax.checkpoint import CheckpointError
+from grok_jax import sweep
+from grok_jax.engine import planning, programs, runner
+from grok_jax.engine.checkpoint import CheckpointError
 from grok_jax.settings import SettingError
 
 DEVICES = jax.local_devices()

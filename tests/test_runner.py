@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from sweeps import GRID, STOPS, same_runs
 
-from grok_jax import experiment, planning, programs, runner, sweep, train
-from grok_jax.grid import Axis, Grid
+from grok_jax import experiment, sweep, train
+from grok_jax.engine import planning, programs, runner
+from grok_jax.engine.grid import Axis, Grid
 
 DEVICES = jax.local_devices()
 COLLECTIVES = (

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import grok_jax
-from grok_jax import config, record, session
-from grok_jax.record import RecordError
+from grok_jax.engine import config, record, session
+from grok_jax.engine.record import RecordError
 from grok_jax.settings import SettingError
 
 LAYER = dict(
@@ -44,7 +44,7 @@ def test_a_configuration_may_be_a_config_dict(results, assert_identical):
 
 def test_a_page_is_run_by_its_path_and_preset(tmp_path, monkeypatch, assert_identical):
     page = f"""
-from grok_jax.config import choose_preset, make_config
+from grok_jax.engine.config import choose_preset, make_config
 LAYER = {LAYER!r}
 def get_config(preset="cpu"):
     small = dict(train=dict(steps=3))

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grok_jax import memory, sweep
+from grok_jax import sweep
+from grok_jax.engine import memory
 
 pytestmark = pytest.mark.optimised
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from grok_jax import dry_run, launch, memory, planning, sweep, targets, timing
+from grok_jax import launch, sweep
+from grok_jax.engine import dry_run, memory, planning, targets, timing
 from grok_jax.settings import SettingError
 
 K3 = Path(__file__).parents[1] / "experiments" / "lazy_to_rich" / "k3_laziness.py"

@@ -6,19 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from grok_jax import (
-    config,
-    experiment,
-    grok_transfer,
-    planning,
-    programs,
-    rng,
-    runner,
-    train,
-    transfer,
-    tree,
-)
-from grok_jax.grid import Axis, Grid
+from grok_jax import experiment, grok_transfer, rng, train, transfer, tree
+from grok_jax.engine import config, planning, programs, runner
+from grok_jax.engine.grid import Axis, Grid
 from grok_jax.models import wrappers
 from grok_jax.models.fnn import fnn
 from grok_jax.tree import Factors

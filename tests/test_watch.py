@@ -14,8 +14,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from grok_jax import config, launch, planning, programs, record, remote, runner, watch
-from grok_jax.grid import Axis, Grid
+from grok_jax import launch
+from grok_jax.engine import config, planning, programs, record, remote, runner, watch
+from grok_jax.engine.grid import Axis, Grid
 from grok_jax.settings import SettingError
 
 SWEEP = dict(sweep=dict(epsilon=(0.25, 0.5), seed=(0, 1)))
@@ -94,7 +95,7 @@ def sweep(resolved, tmp_path):
 
 PAGE = """
 from matplotlib.figure import Figure
-from grok_jax.config import make_config
+from grok_jax.engine.config import make_config
 
 def get_config(preset=""):
     return make_config(
@@ -307,7 +308,7 @@ def test_the_launcher_logs_each_run_of_a_page(tmp_path, launched):
 OFFLINE = """
 import sys
 from pathlib import Path
-from grok_jax import watch
+from grok_jax.engine import watch
 assert watch.check("wandb", Path()) == ["wandb"]
 for steps in ((0, 10), (20, 30)):  # and a resume
     sink = watch.WandB(Path(sys.argv[1]) / "wandb", {})

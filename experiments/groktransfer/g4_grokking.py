@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from grok_jax import measures, plot
 from grok_jax.claims import Claim
-from grok_jax.config import choose_preset, make_config
+from grok_jax.engine.config import choose_preset, make_config
 
 READINGS = {0.01: "rate times decay", 0.1: "decay as it is"}
 """Share of the weights that a step takes -> the reading of the paper's 0.1."""

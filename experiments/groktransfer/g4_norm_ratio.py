@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from grok_jax import measures, plot
 from grok_jax.claims import Claim
-from grok_jax.config import choose_preset, make_config
+from grok_jax.engine.config import choose_preset, make_config
 
 EXPONENTS = {"train_size": -0.5, "noise": 1.0, "dimension": 0.0}
 SYMBOLS = {"train_size": "n", "noise": "ε", "dimension": "p"}

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from grok_jax import plot
 from grok_jax.claims import Claim
-from grok_jax.config import choose_preset, make_config
+from grok_jax.engine.config import choose_preset, make_config
 from grok_jax.theory import xor
 
 NOISE = 0.05

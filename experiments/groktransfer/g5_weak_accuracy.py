@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from grok_jax import measures, plot
 from grok_jax.claims import Claim
-from grok_jax.config import choose_preset, make_config
+from grok_jax.engine.config import choose_preset, make_config
 
 WEAK_STEPS = (100, 500, 800, 900, 1000, 1100, 1500, 2000)
 GROKKED, IGNORANT = 0.9, 0.5

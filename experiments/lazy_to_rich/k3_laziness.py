@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 from grok_jax import measures, plot
 from grok_jax.claims import Claim
-from grok_jax.config import choose_preset, make_config
+from grok_jax.engine.config import choose_preset, make_config
 
 ALPHAS = (0.25, 0.5, 1.0, 2.0)
 """The output scales over which the delay must grow."""

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from grok_jax import plot
 from grok_jax.claims import Claim
-from grok_jax.config import choose_preset, make_config
+from grok_jax.engine.config import choose_preset, make_config
 
 POINTS = ((0.15, 1.0), (0.5, 1.0), (1.0, 1.0), (1.5, 1.0), (0.5, 5.0), (1.4, 5.0))
 """(output scale, weight decay): Fig. 6b, then Fig. 12."""

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from grok_jax import measures, plot
 from grok_jax.claims import Claim
-from grok_jax.config import choose_preset, logspace, make_config
+from grok_jax.engine.config import choose_preset, logspace, make_config
 from grok_jax.theory import landscape
 
 LEVEL, HIGHER = 0.05, 0.1  # the paper draws 0.05 and 0.02

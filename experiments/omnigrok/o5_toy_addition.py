@@ -31,7 +31,7 @@ from scipy.ndimage import gaussian_filter
 
 from grok_jax import measures, plot
 from grok_jax.claims import Claim
-from grok_jax.config import choose_preset, logspace, make_config
+from grok_jax.engine.config import choose_preset, logspace, make_config
 from grok_jax.theory import landscape
 
 LINEAR = {0.0: ("", "straight line"), 0.3: ("2", "spread 0.3")}

@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 
-from grok_jax import census, timing, train
-from grok_jax.programs import GroupProgram
-from grok_jax.timing import Row, Setup
+from grok_jax import train
+from grok_jax.engine import census, timing
+from grok_jax.engine.programs import GroupProgram
+from grok_jax.engine.timing import Row, Setup
 from grok_jax.types import Device
 
 SHOWN = ("product", "fusion", "copy", "sort", "scatter", "gather")

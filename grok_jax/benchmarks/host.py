@@ -19,10 +19,10 @@ from unittest import mock
 import jax
 import numpy as np
 
-from grok_jax import checkpoint, programs, record, runner, timing
-from grok_jax import config as config_lib
+from grok_jax.engine import checkpoint, programs, record, runner, timing
+from grok_jax.engine import config as config_lib
+from grok_jax.engine.timing import Row, Settings, Setup, as_text
 from grok_jax.settings import SettingError
-from grok_jax.timing import Row, Settings, Setup, as_text
 
 K3 = Path(__file__).parents[2] / "experiments" / "lazy_to_rich" / "k3_laziness.py"
 

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from grok_jax import products, timing
+from grok_jax.engine import products, timing
+from grok_jax.engine.timing import Row, Setup, as_text
 from grok_jax.models.committee import committee
 from grok_jax.models.transformer import transformer
 from grok_jax.ntk import empirical_ntk
-from grok_jax.timing import Row, Setup, as_text
 from grok_jax.types import Params
 
 

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 import optax
 
-from grok_jax import products, registry, timing
-from grok_jax.timing import Contender, Lot, Row, Setup, as_text
+from grok_jax.engine import products, registry, timing
+from grok_jax.engine.timing import Contender, Lot, Row, Setup, as_text
 
 WORKERS = 12
 """Programs that are compiled side by side for an accelerator."""

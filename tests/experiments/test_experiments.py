@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from grok_jax import config, launch, programs, record, report, session
+from grok_jax import launch, report
 from grok_jax.claims import Claim
+from grok_jax.engine import config, programs, record, session
 from grok_jax.settings import SettingError
 from grok_jax.tasks.files import DataError
 

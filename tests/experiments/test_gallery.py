@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from grok_jax import experiment, launch, record, report
+from grok_jax import experiment, launch, report
+from grok_jax.engine import record
 
 PATH = Path(__file__).parents[2] / "experiments" / "gallery.py"
 PAGE = """
 from matplotlib.figure import Figure
 from grok_jax.claims import Claim
-from grok_jax.config import choose_preset, make_config
+from grok_jax.engine.config import choose_preset, make_config
 
 def get_config(preset="cpu"):
     base = dict(

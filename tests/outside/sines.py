@@ -7,7 +7,7 @@ from flax import linen as nn
 from matplotlib.figure import Figure
 
 from grok_jax.claims import Claim
-from grok_jax.config import make_config
+from grok_jax.engine.config import make_config
 from grok_jax.losses import Loss
 from grok_jax.types import Dataset, Split
 

@@ -19,8 +19,9 @@ from typing import Any
 
 import jax
 
-from grok_jax import config, launch, programs, session, targets, timing
-from grok_jax.programs import Group, Plan
+from grok_jax import launch
+from grok_jax.engine import config, programs, session, targets, timing
+from grok_jax.engine.programs import Group, Plan
 from grok_jax.settings import SettingError
 
 ROOT = Path(__file__).resolve().parents[2]

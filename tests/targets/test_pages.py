@@ -16,7 +16,7 @@ from pathlib import Path
 import compile_pages
 import pytest
 
-from grok_jax import targets
+from grok_jax.engine import targets
 from grok_jax.settings import SettingError
 
 pytestmark = pytest.mark.target
@@ -103,7 +103,7 @@ def test_every_kind_of_program_compiles_for_a_tpu_and_its_loop_is_clean(compiled
 
 SCALE = """
 import json
-from grok_jax import config, targets, timing
+from grok_jax.engine import config, targets, timing
 target = targets.parse({target!r})
 page = dict(
     task=dict(name="polynomial", input_dim=100, train_size=550),

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grok_jax import experiment, programs, runner, train
+from grok_jax import experiment, train
+from grok_jax.engine import programs, runner
 from grok_jax.theory import committee as theory
 
 SIZES = dict(input_dim=8, train_size=30, test_size=10)

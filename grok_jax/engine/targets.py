@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 import jax
 from jax.experimental import topologies
 
-from grok_jax import census, memory, sweep, train
-from grok_jax.memory import Bytes
-from grok_jax.programs import GroupProgram
+from grok_jax import sweep, train
+from grok_jax.engine import census, memory
+from grok_jax.engine.memory import Bytes
+from grok_jax.engine.programs import GroupProgram
 from grok_jax.settings import SettingError
 from grok_jax.types import Device
 

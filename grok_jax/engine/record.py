@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from grok_jax import remote
-from grok_jax.grid import Grid
+from grok_jax.engine import remote
+from grok_jax.engine.grid import Grid
 
 
 class RecordError(RuntimeError):

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from grok_jax import sweep, train
-from grok_jax.programs import PIECES, Chunk, Group, GroupProgram, make_pieces
+from grok_jax.engine.programs import PIECES, Chunk, Group, GroupProgram, make_pieces
 from grok_jax.settings import SettingError
 from grok_jax.types import Device
 

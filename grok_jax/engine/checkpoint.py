@@ -22,7 +22,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from grok_jax import remote, tree
+from grok_jax import tree
+from grok_jax.engine import remote
 
 VERSION = 4
 KEEP = 2

@@ -22,7 +22,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from grok_jax import hosts, registry
+from grok_jax.engine import hosts, registry
+from grok_jax.engine.grid import Axis, Grid, make_grid
+from grok_jax.engine.grid import resolve as full_path
+from grok_jax.engine.planning import Engine
+from grok_jax.engine.programs import Plan, named_settings
+from grok_jax.engine.runner import Grok
 from grok_jax.experiment import (
     CHOSEN,
     NAMED,
@@ -32,11 +37,6 @@ from grok_jax.experiment import (
     leaves_of,
     with_settings,
 )
-from grok_jax.grid import Axis, Grid, make_grid
-from grok_jax.grid import resolve as full_path
-from grok_jax.planning import Engine
-from grok_jax.programs import Plan, named_settings
-from grok_jax.runner import Grok
 from grok_jax.settings import (
     NOTHING,
     Leaf,

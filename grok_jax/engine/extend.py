@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from grok_jax import record, remote
-from grok_jax.config import Resolved
-from grok_jax.grid import Grid
-from grok_jax.programs import Plan
+from grok_jax.engine import record, remote
+from grok_jax.engine.config import Resolved
+from grok_jax.engine.grid import Grid
+from grok_jax.engine.programs import Plan
 from grok_jax.settings import SettingError
 
 STEPS = "train.steps"

@@ -16,8 +16,9 @@ from typing import Any
 import jax
 import xarray as xr
 
-from grok_jax import (
-    __version__,
+from grok_jax import __version__
+from grok_jax.engine import config as config_lib
+from grok_jax.engine import (
     extend,
     hosts,
     planning,
@@ -27,8 +28,7 @@ from grok_jax import (
     runner,
     states,
 )
-from grok_jax import config as config_lib
-from grok_jax import watch as watch_lib
+from grok_jax.engine import watch as watch_lib
 from grok_jax.settings import SettingError
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from grok_jax import record, remote, tree
-from grok_jax.grid import short_name
+from grok_jax import tree
+from grok_jax.engine import record, remote
+from grok_jax.engine.grid import short_name
 from grok_jax.settings import SettingError, nearest
 
 Point = Mapping[str, Any]

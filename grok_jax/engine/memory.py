@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
-from grok_jax import census
+from grok_jax.engine import census
 
 
 class Bytes(NamedTuple):

@@ -19,12 +19,13 @@ import jax
 import numpy as np
 import xarray as xr
 
-from grok_jax import checkpoint, hosts, measures, record, sweep, train, tree
-from grok_jax.planning import Engine, choose
-from grok_jax.programs import Chunk, Group, GroupProgram, Plan, make_pieces
+from grok_jax import measures, sweep, train, tree
+from grok_jax.engine import checkpoint, hosts, record
+from grok_jax.engine.planning import Engine, choose
+from grok_jax.engine.programs import Chunk, Group, GroupProgram, Plan, make_pieces
+from grok_jax.engine.states import States
 from grok_jax.reference import lazy_reference
 from grok_jax.settings import SettingError
-from grok_jax.states import States
 from grok_jax.types import Device
 
 COMPACTION = 16

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from grok_jax import programs, record, remote, runner
-from grok_jax.grid import short_name
+from grok_jax.engine import programs, record, remote, runner
+from grok_jax.engine.grid import short_name
 from grok_jax.settings import SettingError, nearest
 
 

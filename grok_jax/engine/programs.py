@@ -15,16 +15,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from grok_jax import (
-    census,
-    experiment,
-    memory,
-    products,
-    reference,
-    registry,
-    sweep,
-    train,
-)
+from grok_jax import experiment, reference, sweep, train
+from grok_jax.engine import census, memory, products, registry
+from grok_jax.engine.grid import Grid
 from grok_jax.experiment import (
     CHOSEN,
     NAMED,
@@ -33,7 +26,6 @@ from grok_jax.experiment import (
     settings_of,
     with_settings,
 )
-from grok_jax.grid import Grid
 from grok_jax.settings import SettingError
 from grok_jax.types import Dataset, Device
 

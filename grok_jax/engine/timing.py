@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grok_jax import config as config_lib
-from grok_jax import experiment, memory, programs, registry, sweep
+from grok_jax import experiment, sweep
+from grok_jax.engine import config as config_lib
+from grok_jax.engine import memory, programs, registry
 from grok_jax.types import Dataset, Device, Split
 
 Settings = Mapping[str, Any]

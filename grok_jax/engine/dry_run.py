@@ -7,11 +7,11 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from grok_jax import planning, programs, targets, timing
-from grok_jax.config import device_text
+from grok_jax.engine import planning, programs, targets, timing
+from grok_jax.engine.config import device_text
+from grok_jax.engine.timing import as_text
+from grok_jax.engine.watch import clock
 from grok_jax.settings import SettingError
-from grok_jax.timing import as_text
-from grok_jax.watch import clock
 
 
 def target_of(options: Any) -> targets.Target | None:

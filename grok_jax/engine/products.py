@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from grok_jax.census import inner_jaxprs
+from grok_jax.engine.census import inner_jaxprs
 from grok_jax.types import Device
 
 GEMM_SIZES, ACCELERATOR_SIZES = (512, 1024, 2048), (2048, 4096, 8192)

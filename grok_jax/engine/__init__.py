@@ -1,0 +1,1 @@
+"""The machinery of sweeps: from a configuration to results on a disk or in a store."""
