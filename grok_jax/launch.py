@@ -182,8 +182,8 @@ def finish(experiment: ModuleType, results: xr.Dataset, workdir: record.Workdir)
     it asks for, the results stay, and its own line is shown.
     """
     try:
-        tested = list(experiment.claims(results))
-        drawn = experiment.figure(results)
+        tested = list(getattr(experiment, "claims", _no_claims)(results))
+        drawn = getattr(experiment, "figure", _no_figures)(results)
     except Exception as error:  # of the page's own code
         said = f"{type(error).__name__}: {watch_lib.first_line(error)}"
         console.print(
@@ -203,6 +203,14 @@ def finish(experiment: ModuleType, results: xr.Dataset, workdir: record.Workdir)
     print_claims(tested)
     console.print(f"Figures: {workdir.figures}")
     return DONE
+
+
+def _no_claims(_: xr.Dataset) -> list[claims_lib.Claim]:
+    return []
+
+
+def _no_figures(_: xr.Dataset) -> dict[str, Figure]:
+    return {}
 
 
 def _line_of(page: ModuleType, error: Exception) -> str:
@@ -255,11 +263,11 @@ def _flags(argv: Sequence[str]) -> Any:
 
 
 def load_experiment(spec: str) -> tuple[ModuleType, str | None]:
-    """The module of an experiment file and the preset, from "FILE.py[:PRESET]"."""
+    """The module of an experiment file and the preset, from "FILE.py[:PRESET]"; it may
+    do without claims and figures."""
     module, preset = session.load_page(spec)
-    for needed in ("get_config", "claims", "figure"):
-        if not hasattr(module, needed):
-            raise SettingError(f"{module.__file__} defines no {needed}().")
+    if not hasattr(module, "get_config"):
+        raise SettingError(f"{module.__file__} defines no get_config().")
     return module, preset
 
 

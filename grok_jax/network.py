@@ -20,7 +20,7 @@ from grok_jax.parts import Part
 from grok_jax.settings import SettingError, schema
 from grok_jax.types import Apply, Dynamics, Params, Split, Task
 
-SIZES = ("vocabulary", "outputs")
+SIZES = ("inputs", "vocabulary", "outputs")
 """Settings of a model that are sizes of the data; 0 takes them from there."""
 
 
@@ -165,18 +165,17 @@ def with_sizes(model: Part, task: Part) -> Part:
 
 
 def sizes_of(task: Part) -> dict[str, int]:
-    """The number of tokens and of outputs of a task's data, as far as it tells them or
-    their shapes do; 0 where the data have none."""
-    declared = task.make.sizes if isinstance(task.make, Task) else None
-    if declared is not None:
-        own = {name: task[name] for name in schema(declared)}
-        return {**dict.fromkeys(SIZES, 0), **declared(**own)}
-    if isinstance(task.make, Task) and task.make.load is not None:
-        return {}
-    train: Split = jax.eval_shape(lambda: task(rng.run_keys(0))).train
+    """The number of inputs, tokens and outputs of a task's data, as far as it tells
+    them or their shapes do; 0 where the data have none."""
+    own = task.make if isinstance(task.make, Task) else Task(task.make)
     found = {}
-    if jnp.issubdtype(train.x.dtype, jnp.floating):
-        found["vocabulary"] = 0
-    if jnp.issubdtype(train.y.dtype, jnp.floating):
-        found["outputs"] = train.y.shape[1] if train.y.ndim > 1 else 0
+    if own.load is None:
+        train: Split = jax.eval_shape(lambda: task(rng.run_keys(0))).train
+        if jnp.issubdtype(train.x.dtype, jnp.floating):
+            found |= {"inputs": train.x.shape[-1], "vocabulary": 0}
+        if jnp.issubdtype(train.y.dtype, jnp.floating):
+            found["outputs"] = train.y.shape[1] if train.y.ndim > 1 else 0
+    if own.sizes is not None:
+        settings = {name: task[name] for name in schema(own.sizes)}
+        found = {"vocabulary": 0, "outputs": 0, **found, **own.sizes(**settings)}
     return found

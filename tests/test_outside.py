@@ -7,13 +7,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import processes
 import pytest
 from flax import linen as nn
 from flax import nnx
 
-from grok_jax import launch, ntk
-from grok_jax.engine import config, record, registry, runner, session
+from grok_jax import experiment, launch, ntk, rng, tree
+from grok_jax.engine import config, programs, record, registry, runner, session
 from grok_jax.engine.planning import Engine
 from grok_jax.models.modules import as_model
 from grok_jax.parts import part
@@ -206,3 +207,138 @@ def test_a_setting_without_a_default_must_be_given():
     layer = dict(model=dict(name=Nnx))
     with pytest.raises(SettingError, match=r"model.inputs has no default"):
         config.resolve(config.make_config(layer))
+
+
+def test_sizes_of_a_module_are_those_of_the_data():
+    class Sized(Nnx):
+        def __init__(self, inputs: int = 0, *, width: int = 4, rngs: nnx.Rngs):
+            super().__init__(inputs, width=width, rngs=rngs)
+
+    layer = dict(task=dict(input_dim=3), model=dict(name=Sized))
+    own = config.resolve(config.make_config(layer)).plan.experiment
+    params = experiment.make(own).init(experiment.make_dataset(own)).params
+    assert params["layers"][0]["kernel"].shape == (3, 4)
+
+
+# --- wrappers, gradients, stop rules -------------------------------------------------
+
+
+def doubled(apply, anchor, *, factor: float = 2.0):
+    return lambda params, x: factor * (apply(params, x) - apply(anchor, x))
+
+
+def halved(*, share: float = 0.5):
+    return optax.scale(share)
+
+
+def fitted(record, *, share: float = 0.5):
+    return share - record["train_loss"]
+
+
+def run_in_memory(*layers):
+    plan = config.resolve(config.make_config(SMALL, *layers)).plan
+    return runner.Sweeper(plan, Engine("map"), say=lambda _: None).run()
+
+
+SMALL = dict(
+    task=dict(input_dim=3, train_size=8, test_size=5),
+    model=dict(width=6),
+    optimizer=dict(learning_rate=0.1),
+    observe=dict(kernel_alignment={}),
+    train=dict(steps=12, records=4, spacing="linear"),
+)
+
+
+def test_a_wrapper_is_part_of_the_network_that_trains_and_is_measured():
+    """Twice the centred network is what output scale and centring make of it."""
+    own = run_in_memory(dict(wrap=dict(twice=dict(name=doubled))))
+    other = run_in_memory(dict(model=dict(output_scale=2.0, centered=True)))
+    for name in ("train_loss", "test_loss", "cka_test"):
+        np.testing.assert_allclose(own[name], other[name], rtol=1e-4)
+    swept = run_in_memory(
+        dict(wrap=dict(twice=dict(name=doubled)), sweep=dict(factor=(2.0, 3.0)))
+    )
+    np.testing.assert_allclose(swept.train_loss[0], own.train_loss, rtol=1e-5)
+
+
+def test_wrappers_and_gradients_compose_in_the_order_of_the_page():
+    twice = dict(first=dict(name=doubled), second=dict(name=doubled, factor=1.5))
+    own = run_in_memory(dict(wrap=twice))
+    other = run_in_memory(dict(model=dict(output_scale=3.0, centered=True)))
+    np.testing.assert_allclose(own.train_loss, other.train_loss, rtol=1e-4)
+    halves = dict(b=dict(name=halved), a=dict(name=halved))
+    own = run_in_memory(dict(gradient=halves))
+    other = run_in_memory(dict(optimizer=dict(learning_rate=0.025)))
+    np.testing.assert_allclose(own.train_loss, other.train_loss, rtol=1e-5)
+    plan = config.resolve(config.make_config(SMALL, dict(gradient=halves))).plan
+    assert [*plan.groups()[0].experiment.gradient] == ["b", "a"]
+
+
+def test_a_rule_of_ones_own_ends_a_run():
+    free = run_in_memory()
+    threshold = float(free.train_loss[2])
+    rule = dict(stop=dict(name=fitted, share=1.001 * threshold))
+    own = run_in_memory(rule)
+    assert float(own.stop_met_at) == free.step[2]
+    assert own.train_loss.isnull().values.tolist() == [False] * 3 + [True] * 2
+
+
+# --- GrokTransfer --------------------------------------------------------------------
+
+
+class Reader(nn.Module):
+    """Sums of embeddings, then two layers."""
+
+    features: int = 6
+    vocabulary: int = 0
+    outputs: int = 0
+
+    @nn.compact
+    def __call__(self, x):
+        h = nn.Embed(self.vocabulary, self.features)(x).sum(axis=1)
+        return nn.Dense(self.outputs)(nn.relu(nn.Dense(8)(h)))
+
+
+TOKENS = dict(
+    task=dict(name="modular_tokens", modulus=5, train_fraction=0.6, equals=False),
+    model=dict(name=Reader),
+    loss=dict(name="classification"),
+    optimizer=dict(name="adamw", learning_rate=0.01),
+    train=dict(steps=8, records=2),
+)
+
+
+@pytest.mark.parametrize("form", ["product", "copy"])
+def test_an_embedding_moves_into_a_module_and_out_of_one(form):
+    """Leaf by leaf, from a shipped network into linen and from linen into linen."""
+    small = 3 if form == "product" else 6
+    for weak, leaf in (
+        (dict(name="fnn", embedding=small, width=4), "embed"),
+        (dict(name=Reader, features=small), "Embed_0.embedding"),
+    ):
+        moved = dict(model=weak, leaf=leaf, into="Embed_0.embedding", steps=30)
+        layer = dict(transfer=dict(moved, form=form), sweep=dict(seed=(0, 1)))
+        plan = config.resolve(config.make_config(TOKENS, layer)).plan
+        own = plan.experiment
+        data = experiment.make_dataset(own)
+        state = experiment.make(own).init(data)
+        keys = experiment.make_keys(own)
+        key = rng.named_key(keys.init, "transfer")
+        trained = experiment.make(
+            experiment.weak_experiment(own), keys._replace(init=key)
+        )
+        alone = trained.advance(trained.init(data), data, 0, 30)
+        table = tree.flat_names(alone.params)[leaf]
+        grafted = state.params["Embed_0"]["embedding"]
+        first = grafted.a if form == "product" else grafted
+        np.testing.assert_allclose(first, table, rtol=1e-4, atol=1e-5)
+        results = runner.Sweeper(plan, Engine("map"), say=lambda _: None).run()
+        assert results.train_loss.notnull().all()
+        assert (results.weak_steps_taken == 30).all()
+
+
+def test_a_transfer_into_a_leaf_that_is_not_there_is_a_sentence():
+    layer = dict(transfer=dict(into="embed", leaf="embed"))
+    plan = config.resolve(config.make_config(TOKENS, layer)).plan
+    with pytest.raises(SettingError, match=r"no parameter of the target 'embed'; near"):
+        programs.check_data(plan)

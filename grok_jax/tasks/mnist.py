@@ -62,4 +62,4 @@ def mnist(
 
 def ten_classes() -> dict[str, int]:
     """The sizes of `mnist`'s data (`types.Task`)."""
-    return {"outputs": 10}
+    return {"inputs": 784, "outputs": 10}
