@@ -258,7 +258,7 @@ SCALES = {"output_scale": [0.5, 1.0, 2.0]}
         ([1, NAN, 3], set()),
         ([NAN, 2, 1], set()),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_an_order_is_that_of_neighbours_along_the_axis(values, holds):
     values = runs(values, **SCALES)

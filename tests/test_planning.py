@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from grok_jax import experiment, launch, sweep
-from grok_jax.engine import planning, programs, runner
+from grok_jax.engine import config, planning, programs, runner
 from grok_jax.settings import SettingError
 
 DEVICES = tuple(jax.local_devices()[:2])
@@ -162,3 +162,31 @@ def test_the_predicted_peak_is_the_measured_one_within_a_fifth(name, mode):
     said = subprocess.check_output(line, text=True, env=os.environ)
     predicted, measured = json.loads(said.splitlines()[-1])
     assert 0.8 <= predicted / measured <= 1.2, (predicted / 2**20, measured / 2**20)
+
+
+def test_a_dry_run_trains_no_weak_network_to_its_end(resolved, monkeypatch):
+    """A few of its steps are timed; all of them count."""
+    layer = dict(
+        task=dict(name="modular_tokens", modulus=5, equals=False),
+        model=dict(name="fnn", embedding=4, width=6),
+        loss=dict(name="classification"),
+        transfer=dict(model=dict(embedding=3, width=4, layers=2), every=5),
+        train=dict(steps=4, records=2),
+    )
+    trained = []
+    chunk = planning.Chunk
+
+    def begun(program, members, size, mode):
+        made = chunk(program, members, size, mode)
+        trained.append(float(np.max(made.state.notes["weak_steps_taken"])))
+        return made
+
+    monkeypatch.setattr(planning, "Chunk", begun)
+    seconds = []
+    for steps in (100, 10**9):
+        own = config.make_config(layer, dict(transfer=dict(steps=steps)))
+        plan = config.resolve(own).plan
+        own = planning.Engine(mode="map", devices=DEVICES)
+        seconds.append(planning.estimate(plan.groups()[0], own).seconds)
+    assert set(trained) == {5, 25}
+    assert seconds[1] > 1000 * seconds[0]

@@ -124,9 +124,9 @@ class Estimate:
 
 
 def estimate(group: Group, engine: Engine) -> Estimate:
-    """Compiles a group, begins a chunk of it (whose weak networks are trained) and
-    times a few of its steps and measurements; in `map` mode those of a few runs from
-    all over the grid, as the time goes with their number."""
+    """Compiles a group, begins a chunk of it and times a few of its steps and
+    measurements, and of the steps of its weak networks; in `map` mode those of a few
+    runs from all over the grid, as the time goes with their number."""
     devices = engine.devices or tuple(jax.local_devices())
     program = GroupProgram(group, devices, engine.deterministic)
     mode, size = choose(program, engine)
@@ -136,10 +136,7 @@ def estimate(group: Group, engine: Engine) -> Estimate:
         count = min(count, PROBED * len(devices))
     spread = np.arange(count) * runs // count
     program.initial(mode, sweep.layout(count, devices, size))
-    started = time.perf_counter()  # compiled already
-    chunk = Chunk(program, spread, size, mode)
-    jax.block_until_ready(chunk.state)
-    beginning = time.perf_counter() - started  # data, weak networks
+    chunk, beginning = _begin(program, lambda: Chunk(program, spread, size, mode))
     compiled = program.compiled(mode, chunk.place, chunk.order)
 
     def slots(runs: int) -> int:
@@ -163,6 +160,33 @@ def estimate(group: Group, engine: Engine) -> Estimate:
     return Estimate(
         mode, size, needed(program, mode, chunk.place), a_step / count, total
     )
+
+
+def _begin(program: GroupProgram, chunk: Callable[[], Chunk]) -> tuple[Chunk, float]:
+    """A chunk at step 0, compiled already, and the seconds of beginning it: data,
+    initial values, and weak networks, of which a few steps are timed for all."""
+
+    def timed() -> tuple[Chunk, float]:
+        started = time.perf_counter()
+        made = chunk()
+        jax.block_until_ready(made.state)
+        return made, time.perf_counter() - started
+
+    weak = program.traced.transfer
+    if weak is None:
+        return timed()
+    whole, every = np.asarray(weak.how["steps"]), weak.how["every"]
+    seconds, made = {}, None
+    for looks in (1, 5):
+        few = np.minimum(whole, looks * every).astype(whole.dtype)
+        program.traced = program.traced._replace(
+            transfer=weak._replace(how=weak.how.replace(steps=few))
+        )
+        made, seconds[looks] = timed()
+    program.traced = program.traced._replace(transfer=weak)
+    assert made is not None
+    a_step = max(seconds[5] - seconds[1], 0.0) / (4 * every)
+    return made, seconds[1] + a_step * float(np.maximum(whole.mean() - every, 0))
 
 
 def _by_steps(

@@ -69,6 +69,10 @@ class Plan:
 
     def groups(self) -> list[Group]:
         """The runs of the grid, together where their experiments have one structure."""
+        return self._groups
+
+    @cached_property
+    def _groups(self) -> list[Group]:
         groups: dict[Any, dict[int, Experiment]] = {}
         for number, changes in enumerate(self.grid.runs()):
             if self.only is not None and number not in self.only:
