@@ -9,8 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from grok_jax import benchmark
-from grok_jax.benchmarks import (
+from benchmarks import (
     census,
     host,
     kernels,
@@ -19,6 +18,7 @@ from grok_jax.benchmarks import (
     steps,
     workloads,
 )
+from benchmarks import run as benchmark
 from grok_jax.engine import config, programs, record, timing
 from grok_jax.engine.timing import Contender, Line, Row, Setup
 from grok_jax.settings import SettingError

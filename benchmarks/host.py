@@ -24,7 +24,7 @@ from grok_jax.engine import config as config_lib
 from grok_jax.engine.timing import Row, Settings, Setup, as_text
 from grok_jax.settings import SettingError
 
-K3 = Path(__file__).parents[2] / "experiments" / "lazy_to_rich" / "k3_laziness.py"
+K3 = Path(__file__).parents[1] / "experiments" / "lazy_to_rich" / "k3_laziness.py"
 
 Calls = list[tuple[float, float]]
 """(start, end) of calls."""
