@@ -19,8 +19,9 @@ from unittest import mock
 import jax
 import numpy as np
 
-from grok_jax.engine import checkpoint, programs, record, runner, timing
+from grok_jax.engine import checkpoint, machine, programs, record, runner, timing
 from grok_jax.engine import config as config_lib
+from grok_jax.engine.override import apply_overrides
 from grok_jax.engine.timing import Row, Settings, Setup, as_text
 from grok_jax.settings import SettingError
 
@@ -41,10 +42,10 @@ def overhead(setup: Setup, config: Any = None, *, steps: int = 3000) -> Iterator
     written: what is not spent inside the compiled program, and what of that goes to
     checkpoints and results. K3 `cpu`, shortened, with progress."""
     config = config or _k3()["get_config"]("cpu")
-    config = config_lib.apply_overrides(config, [f"train.steps={steps}"])
+    config = apply_overrides(config, [f"train.steps={steps}"])
     resolved = config_lib.resolve(config)
     assert setup.devices  # jax is set up as for all else
-    own = config_lib.set_up_jax(resolved.engine)
+    own = machine.set_up_jax(resolved.engine)
     for _ in range(2):  # the first time warms up
         inside: Calls = []
         writing: Calls = []

@@ -58,8 +58,7 @@ from benchmarks import (
     workloads,
 )
 from grok_jax import plot, report
-from grok_jax.engine import command_line, record
-from grok_jax.engine import config as config_lib
+from grok_jax.engine import command_line, machine, record
 from grok_jax.engine.timing import Row, Setup, as_text
 from grok_jax.settings import SettingError, lookup
 
@@ -222,7 +221,7 @@ def _measured(
     started = time.monotonic()
     for place, (name, measure) in enumerate(chosen.items()):
         if name != "launch":  # which comes before the devices are taken
-            about["device"] = config_lib.device_text(setup.devices)
+            about["device"] = machine.device_text(setup.devices)
         for row in measure(setup):
             yield row
             if time.monotonic() - started > budget:

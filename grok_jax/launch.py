@@ -54,6 +54,7 @@ from grok_jax.engine import (
     dry_run,
     extend,
     hosts,
+    machine,
     planning,
     programs,
     record,
@@ -63,8 +64,9 @@ from grok_jax.engine import (
 from grok_jax.engine import config as config_lib
 from grok_jax.engine import watch as watch_lib
 from grok_jax.engine.checkpoint import CheckpointError
+from grok_jax.engine.override import apply_overrides
 from grok_jax.settings import SettingError
-from grok_jax.tasks.files import DataError
+from grok_jax.tasks.reading import DataError
 
 DONE, PAGE_FAILED, WRONG_USAGE, DISK_FULL, STOPPED = 0, 1, 2, 74, 75
 
@@ -104,12 +106,12 @@ def _run(
             target = dry_run.target_of(options)
             experiment, preset = load_experiment(options.config)
             config = session.get_config(experiment, preset)
-            resolved = config_lib.resolve(config_lib.apply_overrides(config, overrides))
+            resolved = config_lib.resolve(apply_overrides(config, overrides))
             if not (options.workdir or options.dry_run):
                 raise SettingError("Give --workdir=DIR, the folder for the results.")
             workdir = record.Workdir(options.workdir or "runs/dry")
             more = session.prepare(workdir, resolved)
-            engine = config_lib.set_up_jax(resolved.engine)
+            engine = machine.set_up_jax(resolved.engine)
             console.quiet = not hosts.is_writer()
             logs = (
                 watch_lib.check(options.log, workdir.path) if hosts.is_writer() else []
@@ -328,7 +330,7 @@ def print_start(
     console.print(f"{resolved.name}: {resolved.description}")
     console.print(
         f"{len(grid)} runs: {axes or 'one'}; {len(resolved.plan.groups())} compile "
-        f"group(s); {config_lib.device_text(engine.devices)}; float"
+        f"group(s); {machine.device_text(engine.devices)}; float"
         f"{64 if resolved.engine['x64'] else 32}, matmul precision "
         f"{resolved.engine['precision']}; results in {workdir.path}"
     )

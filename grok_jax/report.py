@@ -20,7 +20,7 @@ from absl import flags
 
 from grok_jax import claims as claims_lib
 from grok_jax.engine import command_line, record, remote
-from grok_jax.engine.page import (
+from grok_jax.engine.html_report import (
     COLUMNS,
     HEAD,
     Report,

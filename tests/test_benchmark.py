@@ -19,7 +19,7 @@ from benchmarks import (
     workloads,
 )
 from benchmarks import run as benchmark
-from grok_jax.engine import config, programs, record, timing
+from grok_jax.engine import config, machine, programs, record, timing
 from grok_jax.engine.timing import Contender, Line, Row, Setup
 from grok_jax.settings import SettingError
 
@@ -33,7 +33,7 @@ TINY_DYNAMICS = {**TINY, "model": dict(name="committee_dynamics")}
 
 @pytest.fixture(autouse=True)
 def as_many_devices_as_the_tests_have(monkeypatch):
-    monkeypatch.setattr(config, "_cores", jax.local_device_count)
+    monkeypatch.setattr(machine, "_cores", jax.local_device_count)
 
 
 class Named(NamedTuple):

@@ -7,8 +7,9 @@ import sys
 import jax
 import pytest
 
-from grok_jax.engine import config, programs
-from grok_jax.engine.config import apply_overrides, choose_preset, make_config, resolve
+from grok_jax.engine import machine, programs
+from grok_jax.engine.config import choose_preset, make_config, resolve
+from grok_jax.engine.override import apply_overrides
 from grok_jax.experiment import leaves_of
 from grok_jax.settings import SettingError
 
@@ -565,34 +566,35 @@ def jax_settings():
 
 def test_more_devices_than_there_are_is_one_sentence(jax_settings):
     with pytest.raises(SettingError) as error:
-        config.set_up_jax(engine("engine.devices=99"))
+        machine.set_up_jax(engine("engine.devices=99"))
     assert str(error.value) == "engine.devices is 99; this machine has 2."
 
 
 @pytest.mark.parametrize("devices", [1, 2])
 def test_the_engine_has_the_devices_that_are_asked_for(jax_settings, devices):
-    asked = config.set_up_jax(engine(f"engine.devices={devices}", "mode=map"))
+    asked = machine.set_up_jax(engine(f"engine.devices={devices}", "mode=map"))
     assert asked.devices == tuple(jax.local_devices()[:devices])
     assert asked.mode == "map"
-    assert config.device_text(asked.devices).startswith(f"{devices} x CPU (")
+    assert machine.device_text(asked.devices).startswith(f"{devices} x CPU (")
 
 
 def test_precision_and_x64_are_those_asked_for(jax_settings):
-    config.set_up_jax(engine("engine.x64=true", "engine.precision=high"))
+    machine.set_up_jax(engine("engine.x64=true", "engine.precision=high"))
     assert jax.numpy.zeros(1).dtype == "float64"
     assert jax.config.jax_default_matmul_precision == "high"
-    config.set_up_jax(engine())
+    machine.set_up_jax(engine())
     assert jax.numpy.zeros(1).dtype == "float32"
     assert jax.config.jax_default_matmul_precision == "highest"
 
 
 MISSING = """
-from grok_jax.engine import config, programs
+from grok_jax.engine import config, machine
+from grok_jax.engine.override import apply_overrides
 from grok_jax.experiment import leaves_of
 from grok_jax.settings import SettingError
-asked = config.apply_overrides(config.make_config(), ["platform=tpu"])
+asked = apply_overrides(config.make_config(), ["platform=tpu"])
 try:
-    config.set_up_jax(config.resolve(asked).engine)
+    machine.set_up_jax(config.resolve(asked).engine)
 except SettingError as error:
     print(error)
 """

@@ -10,7 +10,7 @@ import pytest
 
 import grok_jax
 from grok_jax import experiment
-from grok_jax.engine import config, extend, record, session, states
+from grok_jax.engine import config, extend, machine, record, session, states
 from grok_jax.engine.record import RecordError
 from grok_jax.settings import SettingError
 
@@ -81,7 +81,7 @@ def test_an_extension_goes_on_where_it_was_stopped(folder, assert_identical):
     resolved = config.resolve(config.make_config(LAYER, MORE_STEPS))
     place = record.Workdir(folder)
     engine = dataclasses.replace(
-        config.set_up_jax(resolved.engine), segment_seconds=1e-9, runs_per_chunk=2
+        machine.set_up_jax(resolved.engine), segment_seconds=1e-9, runs_per_chunk=2
     )
     about = session.about_run(resolved, engine, "")
     calls = iter(range(100))

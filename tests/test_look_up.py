@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grok_jax import _probes, look_up, ntk, tree
+from grok_jax import look_up, ntk, tree
 from grok_jax.engine import registry
 from grok_jax.models.fnn import fnn
 from grok_jax.models.transformer import transformer
+from grok_jax.ntk.jaxprs import flatten
+from grok_jax.ntk.layers import find_layers
 
 DRAW = np.random.default_rng(0)
 ROWS = np.array([[1, 2], [1, 4], [0, 1]])  # a row twice, one never
@@ -155,5 +157,5 @@ def test_the_tangent_kernel_finds_the_table(model):
     jaxpr = jax.make_jaxpr(
         lambda leaves, x: model.apply(structure.unflatten(leaves), x[None])[0]
     )(leaves, one)
-    layers, _ = _probes.find_layers(_probes.flatten(jaxpr), len(leaves))
+    layers, _ = find_layers(flatten(jaxpr), len(leaves))
     assert {names[layer.weight] for layer in layers if layer.is_lookup} == {"embed"}

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grok_jax import _probes, losses
+from grok_jax import losses
+from grok_jax.ntk.jaxprs import flatten
 
 F = np.array([[1.0, 2.0], [0.0, -1.0], [3.0, 3.0]], np.float32)
 Y = np.array([[1.0, 0.0], [1.0, 0.0], [3.0, 3.5]], np.float32)
@@ -251,7 +252,7 @@ def test_cross_entropy_looks_nothing_up_and_runs_share_one_comparison(one_hot):
 
     batched = jax.vmap(gradient, in_axes=(0, None))
     made = jax.make_jaxpr(batched)(jnp.ones((runs, n, classes)), y)
-    found = [step.eqn for step in _probes.flatten(made).steps]
+    found = [each.eqn for each in flatten(made).statements]
     names = {equation.primitive.name for equation in found}
     assert not {name for name in names if "gather" in name or "scatter" in name}
     assert "dynamic_slice" not in names and "exp" in names

@@ -12,7 +12,11 @@ import pytest
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
-from grok_jax import _probes, ntk
+from grok_jax import ntk
+from grok_jax.ntk import empirical
+from grok_jax.ntk.inputs import per_sample
+from grok_jax.ntk.jaxprs import flatten
+from grok_jax.ntk.layers import find_layers
 
 KINDS = ("full", "diagonal", "trace", "pseudo")
 
@@ -325,7 +329,7 @@ IN_EVERY_KIND = {"dense", "scalar", "shared", "positions", "opaque"}
 @pytest.mark.parametrize("name", CASES)
 def test_kernel_is_brute_force(name, monkeypatch):
     """With factors wherever there are any, even where Jacobians would be cheaper."""
-    monkeypatch.setattr(ntk, "_factors_are_cheaper", lambda *_: True)
+    monkeypatch.setattr(empirical, "_factors_are_cheaper", lambda *_: True)
     apply_fn, params, x, _ = CASES[name]()
     expected = brute_force(apply_fn, params, x)
     for kind in KINDS if name in IN_EVERY_KIND else ["full"]:
@@ -346,9 +350,9 @@ def test_layers_that_can_be_factored_are(name):
     """By name: the leaves that `find_layers` does not leave to a Jacobian."""
     apply_fn, params, x, factored = CASES[name]()
     names = sorted(params)  # the order of jax.tree.leaves
-    outputs, leaves, _ = ntk._per_sample(apply_fn, params)
-    program = _probes.flatten(jax.make_jaxpr(outputs)(leaves, x[0]))
-    layers, explicit = _probes.find_layers(program, len(leaves))
+    outputs, leaves, _ = per_sample(apply_fn, params)
+    flat = flatten(jax.make_jaxpr(outputs)(leaves, x[0]))
+    layers, explicit = find_layers(flat, len(leaves))
     assert {n for i, n in enumerate(names) if i not in explicit} == factored
     used = {i for layer in layers for i in (layer.weight, layer.bias)} - {None}
     assert used.isdisjoint(explicit)
@@ -357,9 +361,9 @@ def test_layers_that_can_be_factored_are(name):
 def test_no_per_sample_jacobian_of_a_dense_network_is_formed():
     """The factors of one sample are far smaller than its Jacobian."""
     apply_fn, params, x, _ = mlp_case()
-    problem = ntk._make_problem(apply_fn, params, x, None, "trace")
-    assert problem.plan.jacobians == ()
-    biases = {layer.bias for layer in problem.plan.layers}
+    problem = empirical.make_problem(apply_fn, params, x, None, "trace")
+    assert problem.factorization.jacobians == ()
+    biases = {layer.bias for layer in problem.factorization.layers}
     assert len(biases) == 3 and None not in biases
     sizes = [(4, 6), (6, 5), (5, 3)]
     per_sample = sum(a + 3 * b for a, b in sizes) * 8
@@ -371,8 +375,8 @@ def test_many_positions_make_a_jacobian_cheaper():
         return (x @ params["w"]).sum((1, 2))
 
     params, long = {"w": normal(0, 2, 2)}, normal(1, 5, 50, 2)
-    problem = ntk._make_problem(apply, params, long, None, "trace")
-    assert problem.plan.jacobians == (0,)
+    problem = empirical.make_problem(apply, params, long, None, "trace")
+    assert problem.factorization.jacobians == (0,)
     assert_same(
         ntk.empirical_ntk(apply, params, long),
         brute_force(apply, params, long)["trace"],

@@ -116,7 +116,7 @@ MEASURE = """
 import json, resource, sys, tempfile
 from pathlib import Path
 from grok_jax import sweep
-from grok_jax.engine import config, planning, programs, runner
+from grok_jax.engine import config, machine, planning, programs, runner
 
 def resident(name):
     status = Path("/proc/self/status").read_text()
@@ -125,7 +125,7 @@ def resident(name):
 layer, mode = json.loads(sys.argv[1])
 own = dict(engine=dict(mode=mode, checkpoint_seconds=1e-3))
 resolved = config.resolve(config.make_config(layer, own))
-engine = config.set_up_jax(resolved.engine)
+engine = machine.set_up_jax(resolved.engine)
 group = resolved.plan.groups()[0]
 program = programs.GroupProgram(group, engine.devices)
 place = sweep.layout(len(group.members), engine.devices)

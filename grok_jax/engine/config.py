@@ -9,23 +9,15 @@ that arm has otherwise). Every default and range stands in the signature of the 
 belongs to.
 """
 
-import ast
-import contextlib
-import os
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from grok_jax.engine import hosts, registry
+from grok_jax.engine import registry
 from grok_jax.engine.grid import Axis, Grid, make_grid
-from grok_jax.engine.grid import resolve as full_path
-from grok_jax.engine.planning import Engine
 from grok_jax.engine.programs import Plan, named_settings
 from grok_jax.engine.runner import Grok
 from grok_jax.experiment import (
@@ -47,7 +39,6 @@ from grok_jax.settings import (
     nearest,
     schema,
 )
-from grok_jax.types import Device
 
 
 def _engine(
@@ -80,9 +71,6 @@ def _top(*, name: str = "", description: str = "") -> None: ...
 
 SHARED = {"": _top, "engine": _engine, "grok": _grok}
 """Sections that all runs have in common."""
-CACHE = Path("~/.cache/grok_jax/programs").expanduser()
-"""Where compiled programs are kept, unless JAX was told of another place."""
-
 Flat = dict[str, Any]
 """path ("model.width") -> value"""
 
@@ -100,8 +88,8 @@ def make_config(*layers: Mapping[str, Any]) -> ConfigDict:
     merged: dict[str, Any] = {}
     for layer in layers:
         merged = _merge_layers(merged, layer)
-    sweep, zips, arms = _split_off(merged)
-    given = _flatten(_marked(merged))
+    sweep, zips, arms = split_off(merged)
+    given = flatten(_marked(merged))
     leaves = _known(given)
     values = {
         path: given.get(path, leaf.default)
@@ -109,9 +97,9 @@ def make_config(*layers: Mapping[str, Any]) -> ConfigDict:
         if path in given or leaf.default is not NOTHING
     }
     for layer in arms.values():
-        _known(_arm(values, layer))
-    axes = {axis: _as_tuple(values) for axis, values in _flatten(sweep).items()}
-    nested = {**_nest(values), "sweep": _nest(axes), "arms": arms, "zip": tuple(zips)}
+        _known(arm_settings(values, layer))
+    axes = {axis: _as_tuple(values) for axis, values in flatten(sweep).items()}
+    nested = {**nest(values), "sweep": nest(axes), "arms": arms, "zip": tuple(zips)}
     return _as_config_dict(nested)
 
 
@@ -142,7 +130,7 @@ def choose_preset(preset: str, **presets: Mapping[str, Any]) -> Mapping[str, Any
     return presets[preset]
 
 
-def _split_off(nested: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+def split_off(nested: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     """(sweep, zip, arms), taken out of nested settings."""
     arms = dict(nested.pop("arms", {}))
     return nested.pop("sweep", {}), nested.pop("zip", ()), arms
@@ -160,14 +148,14 @@ def _marked(nested: Mapping[str, Any]) -> dict[str, Any]:
     return marked
 
 
-def _arm(base: Flat, layer: Mapping[str, Any]) -> Flat:
+def arm_settings(base: Flat, layer: Mapping[str, Any]) -> Flat:
     """The settings of an arm: those of all with its own on top. Where it names another
     part, that has its own defaults and what was set and both have."""
     kept = {path: value for path, value in base.items() if not _taken_out(path, layer)}
-    own = _flatten(_marked(_merge({}, layer)))
+    own = flatten(_marked(merge({}, layer)))
     for path in sorted(own, key=lambda path: not path.endswith(".name")):
         renames = path.endswith(".name") and kept.get(path, own[path]) != own[path]
-        kept = _with_name(kept, path, own[path]) if renames else kept
+        kept = with_part(kept, path, own[path]) if renames else kept
         kept[path] = own[path]
     return kept
 
@@ -183,15 +171,15 @@ def _taken_out(path: str, layer: Mapping[str, Any]) -> bool:
     return False
 
 
-def _with_name(given: Flat, path: str, name: Any) -> Flat:
+def with_part(given: Flat, path: str, name: Any) -> Flat:
     """The settings with another part at `path`, "model.name"."""
-    section, leaves = path.removesuffix("name"), _leaves(given)
+    section, leaves = path.removesuffix("name"), leaves_by_path(given)
     kept = {
         key: value
         for key, value in given.items()
         if not key.startswith(section) or value != leaves[key].default
     }
-    known = _leaves({**kept, path: name})  # raises where there is no such part
+    known = leaves_by_path({**kept, path: name})  # raises where there is no such part
     return {key: kept.get(key, name) for key in [*kept, path] if key in known}
 
 
@@ -218,7 +206,7 @@ def _named(given: Flat) -> list[tuple[str, str]]:
     return list(dict.fromkeys(own))
 
 
-def _leaves(given: Flat) -> dict[str, Leaf]:
+def leaves_by_path(given: Flat) -> dict[str, Leaf]:
     """Every setting of a configuration whose parts `given` names."""
     makes = _makes(given)
     defaults = {
@@ -241,151 +229,13 @@ def _chosen(makes: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
 
 def _known(given: Flat) -> dict[str, Leaf]:
     """The leaves of `given`; raises SettingError where it has others."""
-    leaves = _leaves(given)
+    leaves = leaves_by_path(given)
     for path in given:
         if path not in leaves:
             raise SettingError(
                 f"There is no setting {path!r}; {nearest(path, leaves)}."
             )
     return leaves
-
-
-# --- overrides ------------------------------------------------------------------------
-
-
-def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
-    """`config` with "path=value" settings on top; the original is left alone.
-
-    A path may be short where its ending is unique. `sweep.NAME=a,b,c` adds or replaces
-    an axis; `zip=a+b` zips axes; `model.name=...` brings the new part's defaults and
-    keeps what was set and both parts have; `observe.NAME.every=n` adds an observable.
-    A setting holds for every arm; `arms.NAME.path=value` sets it in one, and
-    `arms=NAME,...` leaves the others out.
-    """
-    nested = config.to_dict()
-    sweep, zips, arms = _split_off(nested)
-    given, axes = _flatten(nested), _flatten(sweep)
-    pairs = [_split(text) for text in overrides]
-    for path, text in sorted(pairs, key=lambda pair: _rank(pair[0])):
-        if path.startswith("sweep."):
-            axes = _with_axis(axes, path.removeprefix("sweep."), _parse_tuple(text))
-        elif path == "zip":
-            zips = tuple(text.split(",")) if text else ()
-        elif path == "arms":
-            names = text.split(",")
-            arms = {name: _layer_of(arms, name) for name in names if name}
-        elif path.startswith("arms."):
-            _, name, rest = f"{path}.".split(".", 2)
-            layer, rest = _layer_of(arms, name), rest.removesuffix(".")
-            setting, value = _read(_arm(given, layer), rest, text)
-            arms[name] = _merge(layer, _nest({setting: value}), keep_none=True)
-        else:
-            given, arms = _with_setting(given, arms, path, text)
-    return make_config(_nest(given), {"sweep": _nest(axes), "zip": zips, "arms": arms})
-
-
-def _rank(path: str) -> tuple[bool, bool]:
-    """What is for all comes first, and names before what they bring."""
-    return path.startswith("arms."), not path.endswith(".name")
-
-
-def _layer_of(arms: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    if name not in arms:
-        known = ", ".join(arms) or "none"
-        raise SettingError(f"There is no arm {name!r}; known: {known}.")
-    return arms[name]
-
-
-def _with_axis(axes: Flat, axis: str, values: tuple[Any, ...]) -> Flat:
-    """The axes with one added, or another in the place of the same one."""
-    same = [key for key in axes if _same_axis(key, axis)]
-    replaced = {axis if key in same else key: value for key, value in axes.items()}
-    return {**replaced, axis: values}
-
-
-def _same_axis(one: str, other: str) -> bool:
-    short = min(one, other, key=len)
-    return one == other or max(one, other, key=len).endswith(f".{short}")
-
-
-def _with_setting(
-    given: Flat, arms: dict[str, Any], path: str, text: str
-) -> tuple[Flat, dict[str, Any]]:
-    """The settings of all and of the arms with one more for all: where arms alone have
-    such a setting, for those."""
-    try:
-        setting, value = _read(given, path, text)
-    except SettingError:
-        new = {}
-        for name, layer in arms.items():
-            with contextlib.suppress(SettingError):
-                found = _nest(dict([_read(_arm(given, layer), path, text)]))
-                new[name] = _merge(layer, found, keep_none=True)
-        if not new:
-            raise
-        return given, {**arms, **new}
-    if setting.endswith(".name") and setting.count(".") == 1:
-        given = _with_name(given, setting, value)
-    cleared = {name: _without(layer, setting) for name, layer in arms.items()}
-    return {**given, setting: value}, cleared
-
-
-def _read(given: Flat, path: str, text: str) -> tuple[str, Any]:
-    """(the full path, the value) of an override, among the settings that there are and
-    those that `path` brings with it."""
-    section = path.split(".")[0]
-    brings = section in NAMED or section == "transfer"
-    leaves = _leaves({**given, path: text} if brings else given)
-    if path not in leaves:
-        endings = [known for known in leaves if known.endswith(f".{path}")]
-        if not endings:
-            known = [*leaves, *(f"sweep.{leaf}" for leaf in leaves), "zip", "arms"]
-            raise SettingError(
-                f"There is no setting {path!r}; "
-                f"{nearest(path, known if path.startswith('sweep') else leaves)}."
-            )
-        path = full_path(path, leaves)
-    leaf = leaves[path]
-    if path.endswith(".name"):
-        return path, text
-    return path, leaf.check(path, _parse(text, leaf.kind))
-
-
-def _without(layer: Mapping[str, Any], path: str) -> dict[str, Any]:
-    first, _, rest = path.partition(".")
-    own = dict(layer)
-    if rest and isinstance(own.get(first), Mapping):
-        own[first] = _without(own[first], rest)
-    elif not rest:
-        own.pop(first, None)
-    return own
-
-
-def _split(text: str) -> tuple[str, str]:
-    path, found, value = text.partition("=")
-    if not found:
-        raise SettingError(f"Write --config.{path}=VALUE; there is no value.")
-    return path, value
-
-
-def _parse(text: str, kind: type) -> Any:
-    if kind is str:
-        return text
-    if kind is bool:
-        return {"true": True, "1": True, "false": False, "0": False}.get(
-            text.lower(), text
-        )
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _parse_tuple(text: str) -> tuple[Any, ...]:
-    text = text.strip().removeprefix("(").removesuffix(")")
-    words = (word.strip() for word in text.split(",") if word.strip())
-    truth = {"true": True, "false": False}
-    return tuple(truth.get(w.lower(), _parse(w, float)) for w in words)
 
 
 # --- resolving ------------------------------------------------------------------------
@@ -441,14 +291,14 @@ def resolve(config: ConfigDict) -> Resolved:
       SettingError: with one sentence, before anything is computed.
     """
     nested = config.to_dict()
-    sweep, zips, arms = _split_off(nested)
-    flat = _flatten(_marked(nested))
+    sweep, zips, arms = split_off(nested)
+    flat = flatten(_marked(nested))
     values = _checked(flat)
     experiment = _experiment(values)
     experiments = {
         name: _experiment(_of_arm(flat, a, name)) for name, a in arms.items()
     }
-    grid = _grid(experiments or {"": experiment}, _flatten(sweep), zips)
+    grid = _grid(experiments or {"": experiment}, flatten(sweep), zips)
     if experiments:
         experiment = next(iter(experiments.values()))
         names = tuple((name,) for name in experiments)
@@ -477,13 +327,13 @@ def _stored_axes(grid: Grid) -> dict[str, Any]:
 
 
 def _of_arm(flat: Flat, layer: Mapping[str, Any], name: str) -> Flat:
-    own = _flatten(_merge({}, layer))
+    own = flatten(merge({}, layer))
     beside = {path.split(".")[0] for path in own} & {"engine", "grok", "description"}
     if beside:
         raise SettingError(
             f"arms.{name} sets {', '.join(sorted(beside))}, which all runs share."
         )
-    return _checked(_arm(flat, layer))
+    return _checked(arm_settings(flat, layer))
 
 
 def _checked(flat: Flat) -> Flat:
@@ -531,73 +381,14 @@ def _section(values: Flat, section: str) -> dict[str, Any]:
     return {path.removeprefix(prefix): values[path] for path in own}
 
 
-# --- the machine ----------------------------------------------------------------------
-
-
-def set_up_jax(engine: Mapping[str, Any]) -> Engine:
-    """Sets precision, platform and devices (on a CPU each core is a device), and says
-    what is there. With several processes (`hosts`) the devices are those of all.
-
-    Raises:
-      SettingError: the platform asked for is not here, or has fewer devices.
-    """
-    jax.config.update("jax_default_matmul_precision", engine["precision"])
-    jax.config.update("jax_enable_x64", engine["x64"])
-    _set_up_cache(engine["compilation_cache"])
-    if engine["platform"]:
-        jax.config.update("jax_platforms", engine["platform"].replace("gpu", "cuda"))
-    wanted = engine["devices"]
-    cores = _cores()
-    with contextlib.suppress(RuntimeError):  # where this process has devices already
-        jax.config.update("jax_num_cpu_devices", min(wanted or cores, cores))
-    try:
-        devices = jax.local_devices()
-    except RuntimeError as error:
-        raise SettingError(
-            f"engine.platform is {engine['platform']}, but this machine has none: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
-    if wanted > len(devices):
-        raise SettingError(
-            f"engine.devices is {wanted}; this machine has {len(devices)}."
-        )
-    chosen = hosts.devices(wanted or len(devices))
-    return Engine(
-        mode=engine["mode"],
-        runs_per_chunk=engine["runs_per_chunk"],
-        segment_seconds=engine["segment_seconds"],
-        checkpoint_seconds=engine["checkpoint_seconds"],
-        memory_gb=engine["memory_gb"],
-        deterministic=engine["deterministic"],
-        devices=chosen,
-    )
-
-
-def _set_up_cache(wanted: bool) -> None:
-    """Programs that were compiled before are read back, from where JAX was told to keep
-    them (JAX_COMPILATION_CACHE_DIR) or else from ~/.cache/grok_jax/programs."""
-    folder = getattr(jax.config, "jax_compilation_cache_dir", None) or str(CACHE)
-    jax.config.update("jax_compilation_cache_dir", folder if wanted else None)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-
-def device_text(devices: Sequence[Device]) -> str:
-    """How many of which device: "2 x CPU (x86_64)"."""
-    kind = devices[0].device_kind
-    if devices[0].platform == "cpu":
-        kind = f"CPU ({platform.machine()})"
-    return f"{len(devices)} x {kind}"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+# --- nested and flat ------------------------------------------------------------------
 
 
 def _as_tuple(values: Any) -> tuple[Any, ...]:
     return tuple(values) if isinstance(values, (list, tuple)) else (values,)
 
 
-def _merge(
+def merge(
     base: Mapping[str, Any], layer: Mapping[str, Any], keep_none: bool = False
 ) -> dict[str, Any]:
     """`base` with `layer` on top, in which None takes out; or is kept, for later."""
@@ -608,7 +399,7 @@ def _merge(
         elif isinstance(value, Mapping):
             below = out.get(key)
             below = below if isinstance(below, Mapping) else {}
-            out[key] = _merge(below, value, keep_none)
+            out[key] = merge(below, value, keep_none)
         else:
             out[key] = value
     return out
@@ -622,22 +413,22 @@ def _merge_layers(base: dict[str, Any], layer: Mapping[str, Any]) -> dict[str, A
         if own is None:
             arms.pop(name, None)
         else:
-            arms[name] = _merge(arms.get(name, {}), own, keep_none=True)
+            arms[name] = merge(arms.get(name, {}), own, keep_none=True)
     rest = {key: value for key, value in layer.items() if key != "arms"}
-    return {**_merge(base, rest), "arms": arms}
+    return {**merge(base, rest), "arms": arms}
 
 
-def _flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat
 
 
-def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for path, value in flat.items():
         *folders, key = path.split(".")

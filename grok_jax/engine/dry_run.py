@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from grok_jax.engine import planning, programs, targets, timing
-from grok_jax.engine.config import device_text
+from grok_jax.engine.machine import device_text
 from grok_jax.engine.timing import as_text
 from grok_jax.engine.watch import clock
 from grok_jax.settings import SettingError

@@ -22,11 +22,11 @@ from grok_jax.models.mlp import mlp
 from grok_jax.models.transformer import transformer
 from grok_jax.models.two_layer import quadratic
 from grok_jax.settings import SettingError, lookup
-from grok_jax.tasks import files
 from grok_jax.tasks.eigenlabels import eigenlabels
-from grok_jax.tasks.imdb import imdb, review_sizes
-from grok_jax.tasks.mnist import mnist, ten_classes
+from grok_jax.tasks.imdb import imdb, load_reviews, review_sizes
+from grok_jax.tasks.mnist import load_digits, mnist, ten_classes
 from grok_jax.tasks.modular import (
+    load_embedding,
     modular,
     modular_embedded,
     modular_sizes,
@@ -35,7 +35,7 @@ from grok_jax.tasks.modular import (
 )
 from grok_jax.tasks.parity import sparse_parity
 from grok_jax.tasks.polynomial import polynomial
-from grok_jax.tasks.qm9 import one_output, qm9
+from grok_jax.tasks.qm9 import load_molecules, one_output, qm9
 from grok_jax.tasks.teacher_student import teacher_student
 from grok_jax.tasks.toy_addition import toy_addition
 from grok_jax.tasks.xor import xor_clusters
@@ -50,12 +50,12 @@ TASKS: dict[str, Task] = {
     "teacher_student": Task(teacher_student),
     "toy_addition": Task(toy_addition),
     "modular_tokens": Task(modular_tokens, sizes=token_sizes),
-    "modular_embedded": Task(modular_embedded, files.modular_embedded, modular_sizes),
+    "modular_embedded": Task(modular_embedded, load_embedding, modular_sizes),
     "sparse_parity": Task(sparse_parity),
     "xor_clusters": Task(xor_clusters),
-    "mnist": Task(mnist, files.mnist, ten_classes),
-    "imdb": Task(imdb, files.imdb, review_sizes),
-    "qm9": Task(qm9, files.qm9, one_output),
+    "mnist": Task(mnist, load_digits, ten_classes),
+    "imdb": Task(imdb, load_reviews, review_sizes),
+    "qm9": Task(qm9, load_molecules, one_output),
 }
 MODELS: dict[str, Callable[..., Model]] = {
     "committee": committee,

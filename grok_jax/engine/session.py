@@ -21,6 +21,7 @@ from grok_jax.engine import config as config_lib
 from grok_jax.engine import (
     extend,
     hosts,
+    machine,
     planning,
     programs,
     record,
@@ -64,7 +65,7 @@ def run(
     """
     resolved = config_lib.resolve(_as_config(config))
     with _flags_kept():
-        engine = config_lib.set_up_jax(resolved.engine)
+        engine = machine.set_up_jax(resolved.engine)
         if workdir is None:
             programs.check_data(resolved.plan)
             results = _sweeper(resolved, engine, watch_lib.Watch(None, say)).run()
@@ -194,7 +195,7 @@ def about_run(
         "engine": resolved.engine,
         "command": command,
         "versions": {"grok_jax": __version__, **versions},
-        "device": config_lib.device_text(engine.devices),
+        "device": machine.device_text(engine.devices),
         "precision": {
             "matmul": resolved.engine["precision"],
             "float": 64 if resolved.engine["x64"] else 32,

@@ -20,7 +20,7 @@ import numpy as np
 
 from grok_jax import experiment, sweep
 from grok_jax.engine import config as config_lib
-from grok_jax.engine import memory, programs, registry
+from grok_jax.engine import machine, memory, programs, registry
 from grok_jax.types import Dataset, Device, Split
 
 Settings = Mapping[str, Any]
@@ -279,7 +279,7 @@ class Setup:
     def devices(self) -> tuple[Device, ...]:
         """The devices there are; jax is set up when they are first asked for."""
         resolved = config_lib.resolve(config_lib.make_config())
-        return config_lib.set_up_jax(resolved.engine).devices
+        return machine.set_up_jax(resolved.engine).devices
 
     @property
     def platform(self) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 
 from grok_jax import launch
-from grok_jax.engine import config, programs, session, targets, timing
+from grok_jax.engine import config, machine, programs, session, targets, timing
 from grok_jax.engine.programs import Group, Plan
 from grok_jax.settings import SettingError
 
@@ -51,7 +51,7 @@ def plan_of(page: str, preset: str) -> tuple[Plan, dict[str, Any]]:
     """The plan of a page, and its engine settings, which are in force from here on."""
     module, _ = launch.load_experiment(str(ROOT / "experiments" / f"{page}.py"))
     resolved = config.resolve(session.get_config(module, preset))
-    config.set_up_jax(resolved.engine)
+    machine.set_up_jax(resolved.engine)
     return resolved.plan, resolved.engine
 
 

@@ -103,7 +103,7 @@ def test_every_kind_of_program_compiles_for_a_tpu_and_its_loop_is_clean(compiled
 
 SCALE = """
 import json
-from grok_jax.engine import config, targets, timing
+from grok_jax.engine import config, machine, targets, timing
 target = targets.parse({target!r})
 page = dict(
     task=dict(name="polynomial", input_dim=100, train_size=550),
@@ -111,7 +111,7 @@ page = dict(
     optimizer=dict(learning_rate=0.5, rule="lazy"),
 )
 program = timing.group_program(page, 16 * len(target.devices), target.devices)
-config.set_up_jax(config.resolve(config.make_config(page)).engine)
+machine.set_up_jax(config.resolve(config.make_config(page)).engine)
 report = targets.of_group(program, target)
 found = targets.findings(program, report.segment)
 print(json.dumps([report.segment.slots, report.bytes, found.collectives]))

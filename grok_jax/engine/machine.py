@@ -1,0 +1,77 @@
+"""JAX as `engine` settings ask for it, and the devices that there are."""
+
+import contextlib
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from grok_jax.engine import hosts
+from grok_jax.engine.planning import Engine
+from grok_jax.settings import SettingError
+from grok_jax.types import Device
+
+CACHE = Path("~/.cache/grok_jax/programs").expanduser()
+"""Where compiled programs are kept, unless JAX was told of another place."""
+
+
+def set_up_jax(engine: Mapping[str, Any]) -> Engine:
+    """Sets precision, platform and devices (on a CPU each core is a device), and says
+    what is there. With several processes (`hosts`) the devices are those of all.
+
+    Raises:
+      SettingError: the platform asked for is not here, or has fewer devices.
+    """
+    jax.config.update("jax_default_matmul_precision", engine["precision"])
+    jax.config.update("jax_enable_x64", engine["x64"])
+    _set_up_cache(engine["compilation_cache"])
+    if engine["platform"]:
+        jax.config.update("jax_platforms", engine["platform"].replace("gpu", "cuda"))
+    wanted = engine["devices"]
+    cores = _cores()
+    with contextlib.suppress(RuntimeError):  # where this process has devices already
+        jax.config.update("jax_num_cpu_devices", min(wanted or cores, cores))
+    try:
+        devices = jax.local_devices()
+    except RuntimeError as error:
+        raise SettingError(
+            f"engine.platform is {engine['platform']}, but this machine has none: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    if wanted > len(devices):
+        raise SettingError(
+            f"engine.devices is {wanted}; this machine has {len(devices)}."
+        )
+    chosen = hosts.devices(wanted or len(devices))
+    return Engine(
+        mode=engine["mode"],
+        runs_per_chunk=engine["runs_per_chunk"],
+        segment_seconds=engine["segment_seconds"],
+        checkpoint_seconds=engine["checkpoint_seconds"],
+        memory_gb=engine["memory_gb"],
+        deterministic=engine["deterministic"],
+        devices=chosen,
+    )
+
+
+def _set_up_cache(wanted: bool) -> None:
+    """Programs that were compiled before are read back, from where JAX was told to keep
+    them (JAX_COMPILATION_CACHE_DIR) or else from ~/.cache/grok_jax/programs."""
+    folder = getattr(jax.config, "jax_compilation_cache_dir", None) or str(CACHE)
+    jax.config.update("jax_compilation_cache_dir", folder if wanted else None)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def device_text(devices: Sequence[Device]) -> str:
+    """How many of which device: "2 x CPU (x86_64)"."""
+    kind = devices[0].device_kind
+    if devices[0].platform == "cpu":
+        kind = f"CPU ({platform.machine()})"
+    return f"{len(devices)} x {kind}"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1

@@ -1,0 +1,158 @@
+"""Settings from the command line on top of a configuration: "path=value"."""
+
+import ast
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from grok_jax.engine.config import (
+    Flat,
+    arm_settings,
+    flatten,
+    leaves_by_path,
+    make_config,
+    merge,
+    nest,
+    split_off,
+    with_part,
+)
+from grok_jax.engine.grid import resolve as full_path
+from grok_jax.experiment import NAMED
+from grok_jax.settings import SettingError, nearest
+
+
+def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """`config` with "path=value" settings on top; the original is left alone.
+
+    A path may be short where its ending is unique. `sweep.NAME=a,b,c` adds or replaces
+    an axis; `zip=a+b` zips axes; `model.name=...` brings the new part's defaults and
+    keeps what was set and both parts have; `observe.NAME.every=n` adds an observable.
+    A setting holds for every arm; `arms.NAME.path=value` sets it in one, and
+    `arms=NAME,...` leaves the others out.
+    """
+    nested = config.to_dict()
+    sweep, zips, arms = split_off(nested)
+    given, axes = flatten(nested), flatten(sweep)
+    pairs = [_split(text) for text in overrides]
+    for path, text in sorted(pairs, key=lambda pair: _rank(pair[0])):
+        if path.startswith("sweep."):
+            axes = _with_axis(axes, path.removeprefix("sweep."), _parse_tuple(text))
+        elif path == "zip":
+            zips = tuple(text.split(",")) if text else ()
+        elif path == "arms":
+            names = text.split(",")
+            arms = {name: _layer_of(arms, name) for name in names if name}
+        elif path.startswith("arms."):
+            _, name, rest = f"{path}.".split(".", 2)
+            layer, rest = _layer_of(arms, name), rest.removesuffix(".")
+            setting, value = _read(arm_settings(given, layer), rest, text)
+            arms[name] = merge(layer, nest({setting: value}), keep_none=True)
+        else:
+            given, arms = _with_setting(given, arms, path, text)
+    return make_config(nest(given), {"sweep": nest(axes), "zip": zips, "arms": arms})
+
+
+def _rank(path: str) -> tuple[bool, bool]:
+    """What is for all comes first, and names before what they bring."""
+    return path.startswith("arms."), not path.endswith(".name")
+
+
+def _layer_of(arms: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    if name not in arms:
+        known = ", ".join(arms) or "none"
+        raise SettingError(f"There is no arm {name!r}; known: {known}.")
+    return arms[name]
+
+
+def _with_axis(axes: Flat, axis: str, values: tuple[Any, ...]) -> Flat:
+    """The axes with one added, or another in the place of the same one."""
+    same = [key for key in axes if _same_axis(key, axis)]
+    replaced = {axis if key in same else key: value for key, value in axes.items()}
+    return {**replaced, axis: values}
+
+
+def _same_axis(one: str, other: str) -> bool:
+    short = min(one, other, key=len)
+    return one == other or max(one, other, key=len).endswith(f".{short}")
+
+
+def _with_setting(
+    given: Flat, arms: dict[str, Any], path: str, text: str
+) -> tuple[Flat, dict[str, Any]]:
+    """The settings of all and of the arms with one more for all: where arms alone have
+    such a setting, for those."""
+    try:
+        setting, value = _read(given, path, text)
+    except SettingError:
+        new = {}
+        for name, layer in arms.items():
+            with contextlib.suppress(SettingError):
+                found = nest(dict([_read(arm_settings(given, layer), path, text)]))
+                new[name] = merge(layer, found, keep_none=True)
+        if not new:
+            raise
+        return given, {**arms, **new}
+    if setting.endswith(".name") and setting.count(".") == 1:
+        given = with_part(given, setting, value)
+    cleared = {name: _without(layer, setting) for name, layer in arms.items()}
+    return {**given, setting: value}, cleared
+
+
+def _read(given: Flat, path: str, text: str) -> tuple[str, Any]:
+    """(the full path, the value) of an override, among the settings that there are and
+    those that `path` brings with it."""
+    section = path.split(".")[0]
+    brings = section in NAMED or section == "transfer"
+    leaves = leaves_by_path({**given, path: text} if brings else given)
+    if path not in leaves:
+        endings = [known for known in leaves if known.endswith(f".{path}")]
+        if not endings:
+            known = [*leaves, *(f"sweep.{leaf}" for leaf in leaves), "zip", "arms"]
+            raise SettingError(
+                f"There is no setting {path!r}; "
+                f"{nearest(path, known if path.startswith('sweep') else leaves)}."
+            )
+        path = full_path(path, leaves)
+    leaf = leaves[path]
+    if path.endswith(".name"):
+        return path, text
+    return path, leaf.check(path, _parse(text, leaf.kind))
+
+
+def _without(layer: Mapping[str, Any], path: str) -> dict[str, Any]:
+    first, _, rest = path.partition(".")
+    own = dict(layer)
+    if rest and isinstance(own.get(first), Mapping):
+        own[first] = _without(own[first], rest)
+    elif not rest:
+        own.pop(first, None)
+    return own
+
+
+def _split(text: str) -> tuple[str, str]:
+    path, found, value = text.partition("=")
+    if not found:
+        raise SettingError(f"Write --config.{path}=VALUE; there is no value.")
+    return path, value
+
+
+def _parse(text: str, kind: type) -> Any:
+    if kind is str:
+        return text
+    if kind is bool:
+        return {"true": True, "1": True, "false": False, "0": False}.get(
+            text.lower(), text
+        )
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _parse_tuple(text: str) -> tuple[Any, ...]:
+    text = text.strip().removeprefix("(").removesuffix(")")
+    words = (word.strip() for word in text.split(",") if word.strip())
+    truth = {"true": True, "false": False}
+    return tuple(truth.get(w.lower(), _parse(w, float)) for w in words)
