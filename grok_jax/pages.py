@@ -215,7 +215,9 @@ def most(
         limit, seen = factor * others, _shown(name, others)
         said = name if factor == 1 else f"{factor:g} x {name}"
     else:
-        limit, said = _array(bound), f"{bound:g}"
+        real = np.issubdtype(values.dtype, np.floating)  # 0.95 in the values' precision
+        limit = _array(np.asarray(bound, values.dtype if real else float))
+        said = f"{bound:g}"
     with xr.set_options(arithmetic_join="exact"):
         met = _array(_RELATIONS[relation](values, limit))
     if met.size > max(values.size, limit.size):

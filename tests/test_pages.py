@@ -435,3 +435,11 @@ def test_a_sheet_has_the_panels_it_is_given_and_keeps_a_drawers_own_title():
     assert sizes == {plot.STYLE["axes.titlesize"]}
     with pytest.raises(ValueError, match="13"):
         pages.sheet(*[("", titled, runs)] * 13)
+
+
+def test_a_bound_is_taken_in_the_precision_of_the_values():
+    """380 of 400 in float32 is a little less than 0.95 in float64."""
+    accuracy = xr.DataArray(np.float32([380 / 400]))
+    assert pages.every("accuracy", accuracy, ">=", 0.95).holds
+    assert pages.every("accuracy", accuracy, "<=", 0.95).holds
+    assert not pages.every("accuracy", accuracy, "<", 0.95).holds
