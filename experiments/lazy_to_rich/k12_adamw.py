@@ -3,26 +3,22 @@
     python -m grok_jax.launch --config=experiments/lazy_to_rich/k12_adamw.py \
         --workdir=runs/k12_adamw
 
-The committee machine by AdamW at three weight decays, its linearised twin trained by
-the same AdamW beside it (there is no closed form).
-
-`cpu`: D = 50, N = 300, P = 220 (the paper: 100, 500, 450), 3 seeds, 6,000 steps; about
-a minute on two cores.
+The committee machine by AdamW at three weight decays, its linearisation at step 0
+trained by the same AdamW beside it (there is no closed form). The claims are about no
+weight decay. `paper` has the paper's sizes.
 """
 
-import numpy as np
+from functools import partial
+
 import xarray as xr
 from matplotlib.figure import Figure
 
-from grok_jax import measures, plot
-from grok_jax.claims import Claim, spread
-from grok_jax.engine.config import choose_preset, make_config
+from grok_jax import plot
+from grok_jax.claims import Claim
+from grok_jax.pages import by_loss, every, grid, presets, rise, tested, times
 
-DECAYS = (0.0, 0.01, 0.1)
-
-
-def get_config(preset: str = "cpu"):
-    base = dict(
+get_config = presets(
+    dict(
         name="K12 AdamW",
         description="the same story with an adaptive optimiser",
         task=dict(name="polynomial", input_dim=50, train_size=220),
@@ -30,83 +26,61 @@ def get_config(preset: str = "cpu"):
         optimizer=dict(name="adamw", learning_rate=0.01),
         observe=dict(population_risk={}, norms={}),
         train=dict(steps=6_000, records=80),
-        sweep=dict(weight_decay=DECAYS, linearized=(False, True), seed=(0, 1, 2)),
-    )
-    smoke = dict(
+        sweep=dict(
+            weight_decay=(0.0, 0.01, 0.1), linearized=(False, True), seed=(0, 1, 2)
+        ),
+    ),
+    smoke=dict(
         task=dict(input_dim=8, train_size=30, test_size=30),
         model=dict(width=20),
         train=dict(steps=100, records=20),
         sweep=dict(seed=(0, 1)),
-    )
-    paper = dict(
+    ),
+    paper=dict(
         task=dict(input_dim=100, train_size=450),
         model=dict(width=500),
         train=dict(steps=60_000),
         sweep=dict(seed=tuple(range(10))),
-    )
-    return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))
+    ),
+)
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
-    free = results.sel(weight_decay=0.0)
-    net, twin = free.sel(linearized=False), free.sel(linearized=True)
-    risk = net.population_risk.transpose("seed", "step")
-    t_train, t_test = measures.grokking_times(
-        results.step.values,
-        net.train_loss.transpose("seed", "step").values,
-        risk.values,
-    )
-    bump = (risk.max("step") / risk.isel(step=0)).values
-    end = (risk.isel(step=-1) / twin.population_risk.isel(step=-1)).values
-    early = abs(net.train_loss - twin.train_loss) / net.train_loss.isel(step=0)
-    tracked = early.where(net.train_loss > 0.8 * net.train_loss.isel(step=0)).max(
-        "step"
-    )
+    free = by_loss(results.sel(weight_decay=0.0), "population_risk")
+    net, linear = free.sel(linearized=False), free.sel(linearized=True)
+    start = net.train_loss.isel(step=0)
+    gap = abs(net.train_loss - linear.train_loss) / start
+    early = gap.where(net.train_loss > 0.8 * start).max("step")
+    end = (net.population_risk / linear.population_risk).isel(step=-1)
     return [
-        Claim(
+        tested(
             "K12b1",
             "13",
             "AdamW without decay: the network groks in the loss",
-            "t_test >= 3 t_train, every seed",
-            {"t_train": t_train, "t_test": t_test},
-            bool((np.asarray(t_test) >= 3 * np.asarray(t_train)).all()),
+            every("t_test", net.t_test, ">=", times(3, "t_train", net.t_train)),
         ),
-        Claim(
+        tested(
             "K12b2",
             "13",
             "the test loss rises before it falls",
-            "peak > 1.02 of start, every seed",
-            spread(bump),
-            bool((bump > 1.02).all()),
+            every("peak / start", rise(net.population_risk), ">", 1.02),
         ),
-        Claim(
+        tested(
             "K12b3",
             "13",
             "the linearisation is tracked until the train loss has lost 20%",
-            "train losses apart by < 5% of the start until then, every seed",
-            spread(tracked),
-            bool((tracked < 0.05).all()),
+            every("gap of the train losses until then / start", early, "<", 0.05),
         ),
-        Claim(
+        tested(
             "K12b4",
             "13",
             "the network leaves its linearisation far behind",
-            "test loss ends < 0.25 of the twin's, every seed",
-            spread(end),
-            bool((end < 0.25).all()),
+            every("test loss at the end / that of the linearisation", end, "<", 0.25),
         ),
     ]
 
 
 def figure(results: xr.Dataset) -> Figure:
-    decays = results.weight_decay.values
-    drawing, axes = plot.panels(1, len(decays), 3.8, 3.2)
-    for axis, decay in zip(axes[0], decays, strict=True):
-        for linearized, style, suffix in (
-            (False, "-", ""),
-            (True, "--", ", linearised"),
-        ):
-            run = results.sel(weight_decay=decay, linearized=linearized)
-            plot.losses(axis, run, test="population_risk", style=style, suffix=suffix)
-        axis.set_title(f"weight decay {decay:g}")
-    return drawing
+    curves = dict(kind="population_risk", dashed="train_loss")
+    both = partial(plot.family, over="linearized", symbol="linearised", **curves)
+    return grid(results, "weight_decay", "weight decay {:g}", both)

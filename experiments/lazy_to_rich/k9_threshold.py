@@ -6,21 +6,28 @@
 The runs of `k9_teacher_student.py` at alpha = 1, an example counting as right below one
 of several thresholds: how long the accuracies lie apart depends on it (a mirage, after
 Schaeffer et al. 2023), the delay of the loss curves does not.
-
-`cpu`: thresholds 1e-4..1e-1, 3 seeds, 60,000 steps; about a minute on two cores.
 """
 
-import numpy as np
+from functools import partial
+
 import xarray as xr
 from matplotlib.figure import Figure
 
-from grok_jax import measures, plot
+from grok_jax import plot
 from grok_jax.claims import Claim
-from grok_jax.engine.config import choose_preset, make_config
+from grok_jax.pages import (
+    by_loss,
+    every,
+    ordered,
+    panels,
+    presets,
+    sheet,
+    tested,
+    times,
+)
 
-
-def get_config(preset: str = "cpu"):
-    base = dict(
+get_config = presets(
+    dict(
         name="K9 threshold",
         description="accuracy groks with the threshold, the loss does not",
         task=dict(name="teacher_student"),
@@ -30,69 +37,52 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=100_000, records=150),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         sweep=dict(tolerance=(1e-3, 1e-2, 1e-1), seed=(0, 1, 2)),
-    )
-    smoke = dict(
+    ),
+    smoke=dict(
         task=dict(train_size=10, test_size=10),
         model=dict(width=8),
         train=dict(steps=100, records=10),
         sweep=dict(seed=(0, 1)),
-    )
-    paper = dict(
+    ),
+    paper=dict(
         sweep=dict(tolerance=(1e-4, 1e-3, 1e-2, 1e-1), seed=tuple(range(10))),
-    )
-    return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))
+    ),
+)
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
-    order = ("tolerance", "seed")
-    gap = (results.t_test - results.t_train).transpose(*order).values
-    losses = results[["train_loss", "test_loss"]].transpose(*order, "step")
-    apart = max(
-        float(np.nanmax(np.abs(losses[name] - losses[name].isel(tolerance=0))))
-        for name in losses
-    )
-    t_train, t_test = measures.grokking_times(
-        results.step.values, losses.train_loss.values[0], losses.test_loss.values[0]
-    )
-    lag = np.asarray(t_test) / np.asarray(t_train)
-    names = [f"threshold {v:g}" for v in results.tolerance.values]
+    gap = results.t_test - results.t_train
+    strict, lenient = (gap.isel(tolerance=place) for place in (0, -1))
+    one = results.isel(tolerance=0, drop=True)
+    losses = ["train_loss", "test_loss"]
+    apart = abs(results[losses] - one[losses]).to_array().max()
+    loss = by_loss(one)
     return [
-        Claim(
+        tested(
             "K9d",
             "17, 18",
             "the delay in accuracy depends on the threshold",
-            "t_test - t_train falls as the threshold grows, >= 10x in all, every seed",
-            dict(zip(names, gap, strict=True)),
-            bool((np.diff(gap, axis=0) < 0).all() and (gap[0] >= 10 * gap[-1]).all()),
+            ordered("delay", gap, "tolerance", "falls"),
+            every("at the least", strict, ">=", times(10, "at the largest", lenient)),
         ),
-        Claim(
+        tested(
             "K9e",
             "17, 18",
-            "the loss curves do not depend on it",
-            "largest difference of a loss between thresholds is 0 (map mode: the same "
-            "bits)",
-            apart,
-            apart == 0,
+            "the loss curves do not depend on it, to the bit",
+            every("largest difference of a loss between thresholds", apart, "<=", 0),
         ),
-        Claim(
+        tested(
             "K9f",
             "17, 18",
-            "and they lie apart by themselves",
-            "test loss below 10% of its peak at >= 10x the step where the train loss "
-            "is below 5% of its start, every seed",
-            {"t_train": t_train, "t_test": t_test},
-            bool((lag >= 10).all()),
+            "and they lie apart by themselves (t_train and t_test by the losses)",
+            every("t_test", loss.t_test, ">=", times(10, "t_train", loss.t_train)),
         ),
     ]
 
 
 def figure(results: xr.Dataset) -> Figure:
-    tolerances = results.tolerance.values
-    drawing, axes = plot.panels(1, 1 + len(tolerances), 3.4, 3.0)
-    plot.losses(axes[0, 0], results.isel(tolerance=0))
-    axes[0, 0].set_yscale("log")
-    axes[0, 0].set_title("loss, at every threshold")
-    for i, (axis, tolerance) in enumerate(zip(axes[0, 1:], tolerances, strict=True)):
-        plot.accuracies(axis, results.isel(tolerance=i))
-        axis.set_title(f"threshold {tolerance:g}")
-    return drawing
+    losses = partial(plot.losses, log=True)
+    return sheet(
+        ("loss, at every threshold", losses, results.isel(tolerance=0)),
+        *panels(results, "tolerance", "threshold {:g}", plot.accuracies),
+    )
