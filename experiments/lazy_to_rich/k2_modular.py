@@ -3,26 +3,35 @@
     python -m grok_jax.launch --config=experiments/lazy_to_rich/k2_modular.py \
         --workdir=runs/k2
 
-(a + b) mod 23 on one-hot pairs, f = (alpha / N) V (W x)^2 with N = 100, mean squared
-error on one-hot targets, vanilla gradient descent at rate 100 / alpha^2, 90% of the
-pairs for training. The norm is that of all parameters. The NTK on 48 test pairs is
-stored along training, and its lead over generalisation is measured.
-
-`cpu`: alpha 1/4..4, 3 seeds, 40,000 steps; about two minutes on two cores.
+f = (alpha / N) V (W x)^2 on one-hot pairs and targets, by gradient descent at learning
+rate N / alpha^2. The norm is that of all parameters. The NTK on some test pairs is
+stored along training. In the loss (K2b), t_train and t_test are the steps at which
+train loss is below 5% of its start and test loss below 10% of its peak.
 """
 
-import numpy as np
+from functools import partial
+
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from grok_jax import measures, plot
-from grok_jax.claims import Claim, spread
-from grok_jax.engine.config import choose_preset, make_config
-from grok_jax.kernel_history import KernelHistory, kernel_history
+from grok_jax.claims import Claim
+from grok_jax.kernel_history import kernel_history
+from grok_jax.pages import (
+    along,
+    at,
+    by_loss,
+    every,
+    ordered,
+    presets,
+    sheet,
+    tested,
+    times,
+)
 
-
-def get_config(preset: str = "cpu"):
-    base = dict(
+get_config = presets(
+    dict(
         name="K2 modular addition",
         description="two layers, plain gradient descent, no weight decay",
         task=dict(name="modular", modulus=23, train_fraction=0.9),
@@ -33,139 +42,104 @@ def get_config(preset: str = "cpu"):
         train=dict(steps=40_000, records=120),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         sweep=dict(output_scale=(0.25, 0.5, 1.0, 2.0, 4.0), seed=(0, 1, 2)),
-    )
-    smoke = dict(
+    ),
+    smoke=dict(
         task=dict(modulus=5),
         model=dict(width=30),
         observe=dict(kernel_snapshots=dict(points=2)),
         train=dict(steps=200, records=20),
         sweep=dict(output_scale=(0.5, 1.0), seed=(0, 1)),
-    )
-    paper = dict(
+    ),
+    paper=dict(
         train=dict(steps=100_000),
         sweep=dict(
             output_scale=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0), seed=tuple(range(10))
         ),
+    ),
+)
+
+
+def kernel(runs: xr.Dataset) -> xr.Dataset:
+    """The measures of `kernel_history`, [seed, step] each."""
+    ntk, targets = (
+        runs[name].transpose("seed", "step", ...) for name in ("ntk", "ntk_targets")
     )
-    return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))
-
-
-def history(results: xr.Dataset) -> KernelHistory:
-    kernels = results.ntk.transpose(..., "step", "ntk_0", "ntk_1").values
-    targets = results.ntk_targets.transpose(..., "step", *_target_dims(results)).values
-    return kernel_history(kernels, targets)
-
-
-def _target_dims(results: xr.Dataset) -> list[str]:
-    return [
-        str(d) for d in results.ntk_targets.dims if str(d).startswith("ntk_targets")
-    ]
+    found = kernel_history(ntk, targets)._asdict()
+    measured = {name: (ntk.dims[:2], values) for name, values in found.items()}
+    return xr.Dataset(measured, {"step": runs.step})
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
-    alphas = results.output_scale.values
-    gap = results.t_test - results.t_train
     one = results.sel(output_scale=1.0)
-    norm = one.weight_norm
-    at_train = norm.sel(step=one.t_train.fillna(0).astype(int))
-    at_test = norm.sel(step=one.t_test.fillna(0).astype(int))
-    rises = (at_test / at_train).values
-    whole = (norm.isel(step=-1) / norm.isel(step=0)).values
-    loss_train, loss_test = measures.grokking_times(
-        results.step.values,
-        one.train_loss.transpose("seed", "step").values,
-        one.test_loss.transpose("seed", "step").values,
-    )
-    kernel = history(one.transpose("seed", ...))
-    lead = np.asarray(measures.half_way(results.step.values, kernel.distance))
+    loss, norm = by_loss(one), one.weight_norm
+    before, after = (at(norm, t.fillna(0)) for t in (one.t_train, one.t_test))
+    gap = results.t_test - results.t_train
+    small, large = (gap.isel(output_scale=place) for place in (0, -1))
+    half_way = along("step", measures.half_way, kernel(one).distance)
     return [
-        Claim(
+        tested(
             "K2a",
             "2a, 16",
             "alpha = 1: test accuracy comes long after train accuracy",
-            "t_test >= 2 t_train, every seed",
-            {"t_train": one.t_train.values, "t_test": one.t_test.values},
-            bool((one.t_test >= 2 * one.t_train).all()),
+            every("t_test", one.t_test, ">=", times(2, "t_train", one.t_train)),
         ),
-        Claim(
+        tested(
             "K2b",
             "2b, 16",
             "alpha = 1: and so in the loss",
-            "test loss below 10% of its peak after train loss below 5%, every seed",
-            {"t_train": loss_train, "t_test": loss_test},
-            bool((np.asarray(loss_test) > np.asarray(loss_train)).all()),
+            every("t_test", loss.t_test, ">", times(1, "t_train", loss.t_train)),
         ),
-        Claim(
+        tested(
             "K2c",
             "2a",
             "alpha = 1: the weight norm rises from memorising to generalising",
-            "norm at t_test / norm at t_train > 1.02, every seed",
-            spread(rises),
-            bool((rises > 1.02).all()),
+            every("norm at t_test / at t_train", after / before, ">", 1.02),
         ),
-        Claim(
+        tested(
             "K2d",
             "2a",
             "alpha = 1: the weight norm is larger at the end than at the start",
-            "end / start > 1, every seed",
-            spread(whole),
-            bool((whole > 1).all()),
+            every("end / start", norm.isel(step=-1) / norm.isel(step=0), ">", 1),
         ),
-        Claim(
+        tested(
             "K2e",
             "2c",
             "the output scale moves the delay continuously",
-            "t_test - t_train grows with alpha, every seed, and >= 5x over the sweep",
-            {
-                f"alpha {a:g}": v
-                for a, v in zip(alphas, gap.median("seed").values, strict=True)
-            },
-            bool(
-                (gap.diff("output_scale") > 0).all()
-                and (gap.isel(output_scale=-1) >= 5 * gap.isel(output_scale=0)).all()
-            ),
+            ordered("t_test - t_train", gap, "output_scale", "rises"),
+            every("at the largest", large, ">=", times(5, "at the smallest", small)),
         ),
-        Claim(
+        tested(
             "K2f",
             "-",
-            "alpha = 1: the kernel has covered half of its way before test accuracy "
+            "alpha = 1: 1 - cos(K_t, K_0) is half-way to its end before test accuracy "
             "is at 95%",
-            "half-way step of 1 - cos(K_t, K_0) < t_test, every seed",
-            {"half-way": lead, "lead over t_test": one.t_test.values - lead},
-            bool((lead < one.t_test.values).all()),
+            every("that step", half_way, "<", times(1, "t_test", one.t_test)),
         ),
     ]
 
 
 def figure(results: xr.Dataset) -> Figure:
-    drawing, axes = plot.panels(1, 4, 3.7, 3.2)
     one = results.sel(output_scale=1.0)
-    for axis, kind in ((axes[0, 0], "accuracy"), (axes[0, 1], "loss")):
-        plot.curves(axis, one, f"train_{kind}", color=plot.TRAIN, label="train")
-        plot.curves(axis, one, f"test_{kind}", color=plot.TEST, label="test")
-        plot.log_steps(axis)
-        axis.set_ylabel(kind)
-        axis.legend(fontsize=7)
-    axes[0, 0].set_title("(a) accuracy and norm, α = 1")
-    axes[0, 1].set_title("(b) loss, α = 1")
-    norm = axes[0, 0].twinx()
-    norm.grid(False)
-    plot.curves(norm, one, "weight_norm", color="tab:orange", style="--")
-    norm.set_ylabel("weight norm (dashed)")
-    plot.family(axes[0, 2], results, "output_scale", "α")
-    axes[0, 2].set_title("(c) output scale α")
-    kernel = history(one.transpose("seed", ...))
-    drawn = xr.Dataset(
-        {
-            name: (("seed", "step"), getattr(kernel, name))
-            for name in ("distance", "velocity", "top_power")
-        },
-        coords={"step": results.step.values},
+    scales = partial(plot.family, over="output_scale", symbol="α")
+    return sheet(
+        ("(a) accuracy and norm, α = 1", accuracy_and_norm, one),
+        ("(b) loss, α = 1", plot.losses, one),
+        ("(c) output scale α", scales, results),
+        ("(d) the kernel, α = 1", kernel_moves, kernel(one)),
     )
-    labels = ("1 - cos(K, K0)", "velocity", "target power in top 10")
-    for name, label in zip(drawn.data_vars, labels, strict=True):
-        plot.curves(axes[0, 3], drawn, str(name), label=label)
-    plot.log_steps(axes[0, 3])
-    axes[0, 3].set_title("(d) the kernel, α = 1")
-    axes[0, 3].legend(fontsize=7)
-    return drawing
+
+
+def accuracy_and_norm(axis: Axes, runs: xr.Dataset) -> None:
+    plot.accuracies(axis, runs)
+    norm = axis.twinx()
+    norm.grid(False)
+    plot.curves(norm, runs, "weight_norm", color="tab:orange", style="--")
+    norm.set_ylabel("weight norm (dashed)")
+
+
+def kernel_moves(axis: Axes, history: xr.Dataset) -> None:
+    plot.curves(axis, history, "distance", label="1 - cos(K, K0)")
+    plot.curves(axis, history, "velocity", label="velocity")
+    plot.curves(axis, history, "top_power", label="target power in top 10")
+    plot.log_steps(axis)
+    axis.legend(fontsize=7)
