@@ -453,6 +453,13 @@ def test_an_override_holds_for_all_arms_or_for_the_one_it_names(overrides, expec
         assert plan.arms["deep"].model["layers"] == 5
 
 
+def test_the_name_of_an_arm_may_be_a_number():
+    arms = {"α = 0.5": dict(model=dict(output_scale=0.5)), "α = 2": {}}
+    plan = resolve(apply_overrides(make_config(dict(arms=arms)), ["width=3"])).plan
+    assert [*plan.arms] == [*arms]
+    assert plan.arms["α = 0.5"].model["output_scale"] == 0.5
+
+
 def test_an_override_wins_over_what_an_arm_says():
     base = make_config(ARMS, dict(arms=dict(plain=dict(model=dict(width=8)))))
     plan = resolve(apply_overrides(base, ["width=9"])).plan

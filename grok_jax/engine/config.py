@@ -105,7 +105,7 @@ def make_config(*layers: Mapping[str, Any]) -> ConfigDict:
 
 def _as_config_dict(nested: Mapping[str, Any]) -> ConfigDict:
     """With the keys in the order in which they are given, at every level."""
-    config = ConfigDict(sort_keys=False)
+    config = ConfigDict(sort_keys=False, allow_dotted_keys=True)  # names of arms
     for key, value in nested.items():
         config[key] = _as_config_dict(value) if isinstance(value, Mapping) else value
     return config
