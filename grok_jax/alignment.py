@@ -13,8 +13,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.typing import ArrayLike
+
+from grok_jax.precision import host_if_concrete, on_device
 
 
 def cka(k: ArrayLike, y: ArrayLike, centered: bool = False) -> jax.Array:
@@ -134,10 +135,10 @@ def target_power(k: ArrayLike, y: ArrayLike) -> jax.Array:
     >>> print(target_power(np.diag([1.0, 3.0]), np.array([3.0, 4.0])))
     [0.64 1.  ]
     """
-    xp, (k, y) = _host_if_concrete(k, _as_columns(k, y))
+    xp, (k, y) = host_if_concrete(k, _as_columns(k, y))
     _, vectors = xp.linalg.eigh(_symmetric(k))
     cumulative = xp.cumsum(xp.sum((vectors[:, ::-1].T @ y) ** 2, axis=1))
-    return _on_device(cumulative / cumulative[-1])
+    return on_device(cumulative / cumulative[-1])
 
 
 def difficulty(k: ArrayLike, y: ArrayLike, ridge: float | ArrayLike = 0.0) -> jax.Array:
@@ -159,9 +160,9 @@ def difficulty(k: ArrayLike, y: ArrayLike, ridge: float | ArrayLike = 0.0) -> ja
     2.0
     """
     columns = _as_columns(k, y)
-    xp, (matrix, columns, ridge) = _host_if_concrete(k, columns, ridge)
+    xp, (matrix, columns, ridge) = host_if_concrete(k, columns, ridge)
     regular = _symmetric(matrix) + ridge * xp.eye(len(matrix), dtype=matrix.dtype)
-    return _on_device(xp.sum(columns * xp.linalg.solve(regular, columns)))
+    return on_device(xp.sum(columns * xp.linalg.solve(regular, columns)))
 
 
 def _as_columns(k: ArrayLike, y: ArrayLike) -> Any:
@@ -198,15 +199,3 @@ def _symmetric(k: Any) -> Any:
 
 def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, precision="highest")
-
-
-def _host_if_concrete(*arrays: ArrayLike) -> tuple[Any, list[Any]]:
-    """numpy and float64 arrays, or jax.numpy and the arrays if any is traced."""
-    if any(isinstance(a, Tracer) for a in arrays):
-        return jnp, [jnp.asarray(a) for a in arrays]
-    return np, [np.asarray(jax.device_get(a), np.float64) for a in arrays]
-
-
-def _on_device(result: Any) -> jax.Array:
-    """The result as a JAX array in JAX's precision, by an explicit transfer."""
-    return result if isinstance(result, jax.Array) else jax.device_put(result)

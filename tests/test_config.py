@@ -457,7 +457,7 @@ def test_the_name_of_an_arm_may_be_a_number():
     arms = {"α = 0.5": dict(model=dict(output_scale=0.5)), "α = 2": {}}
     plan = resolve(apply_overrides(make_config(dict(arms=arms)), ["width=3"])).plan
     assert [*plan.arms] == [*arms]
-    assert plan.arms["α = 0.5"].model["output_scale"] == 0.5
+    assert plan.arms["α = 0.5"].wrapping["output_scale"] == 0.5
 
 
 def test_an_override_wins_over_what_an_arm_says():

@@ -7,7 +7,6 @@ import numpy as np
 import optax
 import pytest
 from absl.testing import parameterized
-from grok_jax.tasks.files import DataError
 
 from grok_jax import experiment, rng
 from grok_jax.engine import config, registry
@@ -15,6 +14,7 @@ from grok_jax.models.modules import as_model
 from grok_jax.network import sizes_of, with_sizes
 from grok_jax.parts import Part, part
 from grok_jax.settings import SettingError, schema
+from grok_jax.tasks.reading import DataError
 
 SMALL_TASKS = {
     "polynomial": dict(input_dim=6, train_size=9, test_size=7),

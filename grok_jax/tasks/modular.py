@@ -3,14 +3,18 @@
 import itertools
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from grok_jax.rng import Keys
 from grok_jax.settings import Count, Fraction, SettingError, StaticFraction
+from grok_jax.tasks import reading
+from grok_jax.tasks.reading import DataError, Files
 from grok_jax.types import Dataset, Split
 
 Operation = Literal[
@@ -37,6 +41,9 @@ OPERATIONS: dict[str, Callable[[Array, Array, int], Array]] = {
 }
 """(a, b, p) -> (a o b) mod p, integers [n] from 0 to p - 1; Power et al. 2022, arXiv
 2201.02177. No intermediate value is above 4 p^2, which int32 holds for p < 23,000."""
+
+_SUFFIXES = (".npy", ".csv")
+_FORMS = f"a table of numbers ({', '.join(_SUFFIXES)})"
 
 
 def modular(
@@ -108,14 +115,14 @@ def modular_embedded(
     extras. A row of zeros stays zero: that of the integer 0 in binary digits.
 
     Args:
-      files: what `files.modular_embedded` has read.
+      files: what `load_embedding` has read.
       embedding: `one_hot`, d = p; `binary`, the digits, the highest first,
         d = floor(log2(p - 1)) + 1; `fourier`, cos and sin of 2 pi k a / p for the first
         `frequencies` primes k, d = 2 frequencies; `file`, the rows of a file.
       folder: that file, or the folder that has it; "" for the usual places (see
-        `tasks.files`).
+        `tasks.reading`).
     """
-    del folder  # read by files.modular_embedded
+    del folder  # read by load_embedding
     if embedding == "file":
         rows = jnp.asarray(files["embedding"], float)
     else:
@@ -193,3 +200,52 @@ def modular_sizes(*, modulus: Count = 113) -> dict[str, int]:
 def token_sizes(*, modulus: Count = 113, equals: bool = True) -> dict[str, int]:
     """The sizes of the data of `modular_tokens` (`types.Task`)."""
     return {"vocabulary": modulus + equals, "outputs": modulus}
+
+
+def load_embedding(
+    *, embedding: str = "one_hot", modulus: Count = 113, folder: str = ""
+) -> Files:
+    """`embedding` [modulus, d] float32, one row for each integer, for the embedding
+    "file"; nothing for the others, which need none.
+
+    An array that NumPy has saved, or numbers with commas between and no first line of
+    names. `folder` may be the file itself; the usual folders are named "embedding".
+    """
+    if embedding != "file":
+        return {}
+    own = Path(folder).expanduser()
+    if folder and not own.exists():
+        raise DataError(f"task.folder is {own}, which is not there.")
+    if folder and own.is_file():
+        return {"embedding": _vectors(own, modulus)}
+
+    def read(place: Path) -> Files | None:
+        tables = reading.tables(place, *_SUFFIXES)
+        return {"embedding": _vectors(tables[0], modulus)} if tables else None
+
+    found = reading.find("embedding", folder, read, _FORMS)
+    if found is None:
+        raise DataError(
+            f"There is no embedding here: put {_FORMS} into "
+            f"{reading.cache('embedding')}, or name it as task.folder."
+        )
+    return found
+
+
+def _vectors(path: Path, modulus: int) -> np.ndarray:
+    """The numbers of a file, finite and one row for each integer."""
+    table = reading.numbers(path)
+    if not np.issubdtype(table.dtype, np.number) or np.iscomplexobj(table):
+        raise DataError(f"{path} has values of type {table.dtype}, not real numbers.")
+    if table.ndim != 2 or len(table) != modulus or not table.size:
+        raise DataError(
+            f"{path} has shape {table.shape}, where task.modulus {modulus} needs "
+            f"({modulus}, d), a row for each integer."
+        )
+    with np.errstate(over="ignore"):
+        table = table.astype(np.float32)
+    if wrong := np.sum(~np.isfinite(table)):
+        raise DataError(
+            f"{path} has numbers that are not finite ({wrong} of {table.size})."
+        )
+    return table

@@ -10,7 +10,7 @@ from grok_jax import launch, report
 from grok_jax.claims import Claim
 from grok_jax.engine import config, programs, record, session
 from grok_jax.settings import SettingError
-from grok_jax.tasks.files import DataError
+from grok_jax.tasks.reading import DataError
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = [

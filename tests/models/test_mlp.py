@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grok_jax import _probes, ntk
+from grok_jax import ntk
 from grok_jax.models.mlp import mlp
+from grok_jax.ntk.jaxprs import flatten
+from grok_jax.ntk.layers import find_layers
 
 X = np.random.default_rng(0).standard_normal((6, 5))
 
@@ -107,7 +109,7 @@ def test_the_ntk_is_the_brute_force_one_and_takes_no_jacobian(activation):
     def outputs(leaves, row):
         return model.apply(jax.tree.unflatten(treedef, leaves), row[None])[0]
 
-    program = _probes.flatten(jax.make_jaxpr(outputs)(leaves, X[0]))
-    layers, explicit = _probes.find_layers(program, len(leaves))
+    flat = flatten(jax.make_jaxpr(outputs)(leaves, X[0]))
+    layers, explicit = find_layers(flat, len(leaves))
     assert explicit == [] and len(layers) == 3
     assert None not in {layer.bias for layer in layers}

@@ -1,6 +1,8 @@
-"""Reviews as tokens, against the plain loops that define them."""
+"""Reviews: how they are read, and as tokens, against the loops that define them."""
 
 import collections
+import gzip
+import itertools
 import os
 from functools import partial
 
@@ -8,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from data_files import MANY_BYTES, put, refused, tar_of
 
 from grok_jax import rng
 from grok_jax.settings import SettingError
-from grok_jax.tasks import files
-from grok_jax.tasks.imdb import imdb
+from grok_jax.tasks.imdb import STOP_WORDS, _split_words, imdb, load_reviews
 
 KEYS = rng.run_keys(0)
 SIZES = [
@@ -23,7 +25,7 @@ SIZES = [
 
 
 def as_files(reviews, positive, words=0):
-    """What `files.imdb` gives for reviews of these words (numbers)."""
+    """What `load_reviews` gives for reviews of these words (numbers)."""
     flat = np.array([word for review in reviews for word in review], np.int32)
     length = np.array([len(review) for review in reviews], np.int32)
     return {
@@ -143,7 +145,7 @@ def test_real_reviews_tell_their_sentiment():
     folder = os.path.join(os.environ.get("GROK_JAX_DATA", ""), "imdb")
     if not os.path.isdir(folder):
         pytest.skip("GROK_JAX_DATA names no folder with IMDb reviews")
-    data = make(files.imdb(), train_size=2000, test_size=1000)
+    data = make(load_reviews(), train_size=2000, test_size=1000)
     assert data.train.x.shape == (2000, 500) and data.train.x.max() == 1000
     counts = np.bincount(np.asarray(data.train.x).ravel(), minlength=1001)[1:]
     assert (np.diff(counts) <= 0).mean() > 0.95  # but for reviews that were cut
@@ -159,3 +161,112 @@ def test_real_reviews_tell_their_sentiment():
     evidence = log_share(1) - log_share(0)  # naive Bayes
     accuracy = jnp.mean((has(data.test) @ evidence > 0) == (data.test.y == 1))
     assert 0.75 < accuracy < 0.95
+
+
+# their files
+
+REVIEWS = [
+    ('A well-made film,<br /><br />not the "BEST" of 1999!', "positive"),
+    ("Dull. Don't watch it; dull dull film\nwith <BR> music", "negative"),
+    ("It was not the one", "negative"),  # nothing but stop words
+    ("Café music_video <i>film</i>", "positive"),
+]
+WORDS = [
+    ["wellmade", "film", "best"],
+    ["dull", "dont", "watch", "dull", "dull", "film", "music"],
+    [],
+    ["café", "music_video", "ifilmi"],
+]
+
+
+def quoted(text):
+    return '"' + text.replace('"', '""') + '"'
+
+
+TABLE = "review,sentiment\r\n" + "".join(
+    f"{quoted(review)},{sentiment}\r\n" for review, sentiment in REVIEWS
+)
+
+
+def words_of(found):
+    """The numbered words of each review, with the words themselves forgotten."""
+    bounds = [*found["starts"], len(found["words"])]
+    return [found["words"][a:b].tolist() for a, b in itertools.pairwise(bounds)]
+
+
+def numbered(reviews):
+    number = {}
+    return [[number.setdefault(word, len(number)) for word in r] for r in reviews]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_reviews_become_numbers_of_words(suffix, encoding, tmp_path):
+    content = TABLE.encode(encoding)
+    name = f"IMDB Dataset.csv{suffix}"
+    put(tmp_path, name, gzip.compress(content) if suffix else content)
+    found = load_reviews(folder=str(tmp_path))
+    assert words_of(found) == numbered(WORDS)
+    np.testing.assert_array_equal(found["positive"], [1, 0, 0, 1])
+    np.testing.assert_array_equal(found["review"], [0] * 3 + [1] * 7 + [3] * 3)
+    assert found["total"].tolist() == [1, 2, 1, 3, 1, 1, 1, 1, 1, 1]
+
+
+def test_stop_words_are_words_as_they_are_compared():
+    assert len(STOP_WORDS) > 150
+    for word in STOP_WORDS:
+        assert _split_words(word) == [word]
+
+
+def review_files():
+    """name -> text of the official archive, with what is to be passed over."""
+    named, count = {}, itertools.count()
+    for review, sentiment in REVIEWS:
+        split = "train" if len(named) % 2 else "test"
+        named[f"aclImdb/{split}/{sentiment[:3]}/{next(count)}_7.txt"] = review
+    named["aclImdb/train/unsup/0_0.txt"] = "unlabelled text"
+    named["aclImdb/train/labeledBow.feat"] = "9 0:9"
+    named["aclImdb/README"] = "Large Movie Review Dataset"
+    return named
+
+
+def test_the_official_archive_is_read_where_it_lies(tmp_path):
+    put(tmp_path, "aclImdb_v1.tar.gz", tar_of(review_files(), "gz"))
+    found = load_reviews(folder=str(tmp_path))
+    assert words_of(found) == numbered(WORDS)
+    np.testing.assert_array_equal(found["positive"], [1, 0, 0, 1])
+    assert [path.name for path in tmp_path.iterdir()] == ["aclImdb_v1.tar.gz"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (
+            TABLE.replace("review", "text", 1),
+            "has no column 'review', only 'text', 'sen",
+        ),
+        ("", "has no column 'review', only an empty first line"),
+        (TABLE.replace("negative", "bad", 1), "line 4 has the sentiment 'bad'"),
+        (TABLE + "a film\r\n", "line 7 has too few columns"),
+        ("review,sentiment\n", "has no reviews"),
+        (TABLE.encode("latin-1"), "could not be read ('utf-8' codec can't decode"),
+        ('review,sentiment\n"' + "x" * 200_000, "could not be read (field larger than"),
+    ],
+)
+def test_a_damaged_table_of_reviews_says_what_is_wrong(content, says, tmp_path):
+    put(tmp_path, "IMDB Dataset.csv", content)
+    refused(lambda: load_reviews(folder=str(tmp_path)), "IMDB Dataset.csv", says)
+
+
+def test_a_cut_archive_of_reviews_is_named(tmp_path):
+    named = {**review_files(), "aclImdb/README": MANY_BYTES.hex()}
+    path = put(tmp_path, "aclImdb_v1.tar.gz", tar_of(named, "gz")[:5_000])
+    refused(lambda: load_reviews(folder=str(tmp_path)), str(path), "could not be read")
+
+
+def test_two_tables_are_one_too_many(tmp_path):
+    for name in ("a.csv", "b.csv.gz"):
+        put(tmp_path, name)
+    refused(
+        lambda: load_reviews(folder=str(tmp_path)), "several tables (a.csv, b.csv.gz)"
+    )

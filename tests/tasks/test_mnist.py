@@ -1,5 +1,6 @@
-"""Digits: scaling, template, and who is drawn for training and for testing."""
+"""Digits: how they are read and drawn, scaling and template."""
 
+import gzip
 import os
 from functools import partial
 
@@ -7,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from data_files import assert_same, put, refused
 
 from grok_jax import rng
 from grok_jax.settings import SettingError
-from grok_jax.tasks import files
-from grok_jax.tasks.mnist import mnist
+from grok_jax.tasks.mnist import load_digits, mnist
 
 KEYS = rng.run_keys(0)
 
@@ -128,7 +129,7 @@ def packaged():
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("GROK_JAX_DATA", raising=False)
         patch.setenv("XDG_CACHE_HOME", "/nowhere")
-        return files.mnist()
+        return load_digits()
 
 
 def test_the_packaged_digits_are_digits(packaged):
@@ -144,8 +145,94 @@ def test_the_real_digits_are_digits():
     folder = os.path.join(os.environ.get("GROK_JAX_DATA", ""), "mnist")
     if not os.path.isdir(folder):
         pytest.skip("GROK_JAX_DATA names no folder with MNIST")
-    found = files.mnist()
+    found = load_digits()
     assert len(found["images"]) == 60_000 and len(found["test_images"]) == 10_000
     data = make(found)
     np.testing.assert_allclose(data.train.x.mean(), 0.1307, atol=0.01)
     assert 0.7 < centroid_accuracy(data) < 0.95
+
+
+# its files
+
+IMAGES = np.arange(5 * 6, dtype=np.uint8).reshape(5, 2, 3)
+LABELS = np.array([3, 1, 4, 1, 5], np.uint8)
+DIGITS = {
+    "images": IMAGES.reshape(5, 6),
+    "labels": LABELS,
+    "test_images": IMAGES[:2].reshape(2, 6) + 100,
+    "test_labels": LABELS[:2],
+}
+
+
+def idx(values, *, magic=None):
+    sizes = b"".join(size.to_bytes(4, "big") for size in values.shape)
+    return (magic or bytes((0, 0, 8, values.ndim))) + sizes + values.tobytes()
+
+
+def put_idx(folder, suffix="", **changed):
+    contents = {
+        "train-images": idx(IMAGES),
+        "train-labels": idx(LABELS),
+        "t10k-images": idx(IMAGES[:2] + 100),
+        "t10k-labels": idx(LABELS[:2]),
+        **{name.replace("_", "-"): content for name, content in changed.items()},
+    }
+    for name, content in contents.items():
+        if content is not None:
+            dimensions = 3 if name.endswith("images") else 1
+            full = f"{name}-idx{dimensions}-ubyte{suffix}"
+            put(folder, full, gzip.compress(content) if suffix else content)
+    return str(folder)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_idx_files_give_their_digits_gzipped_or_not(suffix, tmp_path):
+    assert_same(load_digits(folder=put_idx(tmp_path, suffix)), DIGITS)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"train_images": None}, "lacks train-images-idx3-ubyte"),
+        ({"train_images": idx(IMAGES)[:-1]}, "29 bytes of data where its header ann"),
+        ({"train_images": idx(IMAGES) + b"x"}, "31 bytes of data where its header ann"),
+        ({"t10k_labels": idx(LABELS)[:6]}, "t10k-labels-idx1-ubyte ends within its he"),
+        (
+            {"t10k_labels": b""},
+            "begins with nothing instead of the magic number 00000801",
+        ),
+        (
+            {"train_labels": idx(LABELS, magic=b"\0\0\x0d\1")},
+            "begins with 00000d01 inst",
+        ),
+        ({"train_labels": idx(IMAGES)}, "begins with 00000803 instead of the magic"),
+        ({"train_labels": idx(LABELS[:4])}, "has 5 images but 4 labels"),
+        ({"train_labels": idx(LABELS + 5)}, "labels that are no digits from 0 to 9"),
+        (
+            {"t10k_images": idx(IMAGES[:2, :, :2])},
+            "images of shape (2, 3) to train on and (2, 2) to",
+        ),
+        ({"t10k_images": idx(IMAGES[:0]), "t10k_labels": idx(LABELS[:0])}, "no images"),
+    ],
+)
+def test_damaged_idx_files_say_what_is_wrong(changed, says, tmp_path):
+    folder = put_idx(tmp_path, **changed)
+    refused(lambda: load_digits(folder=folder), says)
+
+
+def test_a_compressed_file_that_is_cut_short_or_not_compressed_is_named(tmp_path):
+    folder = put_idx(tmp_path, suffix=".gz")
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-12])
+    refused(lambda: load_digits(folder=folder), str(path), "could not be read")
+    path.write_bytes(idx(IMAGES))
+    refused(lambda: load_digits(folder=folder), str(path), "could not be read")
+
+
+def test_the_packaged_digits_are_five_hundred_of_each(monkeypatch, tmp_path):
+    monkeypatch.delenv("GROK_JAX_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = load_digits()
+    assert found["images"].shape == (5000, 784) and found["images"].dtype == np.uint8
+    np.testing.assert_array_equal(np.bincount(found["labels"]), np.full(10, 500))
+    assert found["test_images"].shape == (0, 784) and len(found["test_labels"]) == 0

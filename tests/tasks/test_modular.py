@@ -1,14 +1,18 @@
 """Binary operations: the truth, the tables, tokens and embeddings, and the split."""
 
+import io
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from data_files import assert_same, put, refused
 
 from grok_jax import rng
 from grok_jax.settings import SettingError, schema
 from grok_jax.tasks.modular import (
     OPERATIONS,
+    load_embedding,
     modular,
     modular_embedded,
     modular_tokens,
@@ -232,3 +236,105 @@ def test_a_frequency_beyond_half_the_modulus_is_refused():
         "task.frequencies 4 goes up to the frequency 7, but task.modulus 13 has none "
         "above 6."
     )
+
+
+# embeddings of integers in files
+
+VECTORS = np.array([[1.5, -2.0], [0.0, 0.25], [3e4, 7.0]])
+VECTOR_TABLE = "1.5,-2\n0,0.25\n\n3e4,7\n"
+
+
+def saved(array):
+    raw = io.BytesIO()
+    np.save(raw, array, allow_pickle=array.dtype == object)
+    return raw.getvalue()
+
+
+def read_vectors(place="", modulus=3):
+    return load_embedding(embedding="file", modulus=modulus, folder=str(place))
+
+
+def test_the_file_of_an_embedding_is_named_by_settings_of_its_task():
+    read, made = schema(load_embedding), schema(modular_embedded)
+    for name, leaf in read.items():
+        assert made[name].default == leaf.default and made[name].kind is leaf.kind
+
+
+@pytest.mark.parametrize("embedding", ["one_hot", "binary", "fourier"])
+def test_an_embedding_that_is_computed_reads_nothing(embedding):
+    assert load_embedding(embedding=embedding, folder="/no/such/place") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("vectors.npy", saved(VECTORS)),
+        ("vectors.npy", saved(np.asfortranarray(VECTORS.astype(np.float32)))),
+        ("vectors.csv", VECTOR_TABLE),
+        ("vectors.csv", VECTOR_TABLE.encode("utf-8-sig").replace(b"\n", b"\r\n")),
+    ],
+)
+def test_an_embedding_is_a_file_or_the_one_table_of_a_folder(name, content, tmp_path):
+    path = put(tmp_path, name, content)
+    put(tmp_path, "notes.txt", "not a table")
+    for place in (path, tmp_path):
+        assert_same(read_vectors(place), {"embedding": VECTORS.astype(np.float32)})
+
+
+def test_an_embedding_is_looked_for_in_the_usual_places(places):
+    shared, cache = places
+    says = (str(cache / "embedding"), ".npy, .csv", "task.folder")
+    refused(read_vectors, "There is no embedding here", *says)
+    put(cache / "embedding", "vectors.npy", saved(VECTORS))
+    assert read_vectors()["embedding"].shape == (3, 2)
+    put(shared / "embedding", "vectors.npy", saved(VECTORS[:, :1]))
+    assert read_vectors()["embedding"].shape == (3, 1)
+
+
+def test_a_place_without_an_embedding_or_with_several_is_named(tmp_path):
+    refused(lambda: read_vectors(tmp_path / "no.npy"), "no.npy, which is not there")
+    refused(lambda: read_vectors(tmp_path), "which does not have a table of numbers")
+    for name in ("a.npy", "b.csv"):
+        put(tmp_path, name)
+    refused(lambda: read_vectors(tmp_path), "has several tables (a.npy, b.csv)")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("v.npy", saved(VECTORS[:2]), "has shape (2, 2), where task.modulus 3"),
+        ("v.npy", saved(VECTORS[:, 0]), "has shape (3,), where task.modulus 3 needs"),
+        ("v.npy", saved(VECTORS[:, :0]), "has shape (3, 0), where task.modulus 3 nee"),
+        ("v.npy", saved(np.array([[1, np.nan]] * 3)), "that are not finite (3 of 6)"),
+        ("v.npy", saved(1e40 * VECTORS), "has numbers that are not finite (5 of 6)"),
+        ("v.npy", saved(1j * VECTORS), "has values of type complex128, not real"),
+        ("v.npy", saved(VECTORS.astype(str)), "has values of type <U32, not real"),
+        ("v.npy", saved(VECTORS)[:-9], "could not be read"),
+        ("v.npy", b"no array at all", "could not be read (the magic string is not"),
+        ("v.npy", b"", "could not be read"),
+        ("v.csv", "", "has shape (0, 0), where task.modulus 3 needs"),
+        ("v.csv", "1,2\n3,4\n", "has shape (2, 2), where task.modulus 3 needs"),
+        ("v.csv", "1,2\n3,4\n5\n", "could not be read (the number of columns changed"),
+        ("v.csv", "1,2\n3,x\n5,6\n", "could not be read (could not convert string 'x'"),
+        ("v.csv", "1,2\n3,inf\n5,6\n", "has numbers that are not finite (1 of 6)"),
+        ("v.csv", "1,é\n".encode("latin-1"), "could not be read ('utf-8' codec can't"),
+    ],
+)
+def test_a_damaged_embedding_says_what_is_wrong(name, content, says, tmp_path):
+    path = put(tmp_path, name, content)
+    refused(lambda: read_vectors(path), str(path), says)
+
+
+class Trap:
+    """Loading it from a pickle would leave a trace."""
+
+    sprung = False
+
+    def __reduce__(self):
+        return (setattr, (Trap, "sprung", True))
+
+
+def test_no_pickled_embedding_is_loaded(tmp_path):
+    path = put(tmp_path, "v.npy", saved(np.array([[Trap()]], object)))
+    refused(lambda: read_vectors(path, 1), "v.npy could not be read")
+    assert not Trap.sprung

@@ -1,24 +1,28 @@
-"""Molecules as dense arrays: chemistry holds in them, padding is nothing."""
+"""Molecules: how they are read; chemistry holds in their arrays, padding is nothing."""
 
+import bz2
+import gzip
+import itertools
 import os
+import sys
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from data_files import MANY_BYTES, assert_same, put, refused, tar_of
 
 from grok_jax import rng
 from grok_jax.settings import SettingError
-from grok_jax.tasks import files
-from grok_jax.tasks.qm9 import qm9
+from grok_jax.tasks.qm9 import load_molecules, qm9
 
 KEYS = rng.run_keys(0)
 VALENCE = [1, 4, 3, 2, 1]  # H, C, N, O, F
 
 
 def graphs(count=9, atoms=4):
-    """What `files.qm9` gives for chains; the polarizability tells them apart."""
+    """What `load_molecules` gives for chains; the polarizability tells them apart."""
     bonds = np.zeros((count, atoms, atoms), np.uint8)
     nodes = np.zeros((count, atoms, 11), np.uint8)
     for row in range(count):
@@ -95,7 +99,7 @@ def packaged():
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("GROK_JAX_DATA", raising=False)
         patch.setenv("XDG_CACHE_HOME", "/nowhere")
-        return files.qm9(molecules=300)
+        return load_molecules(molecules=300)
 
 
 def test_the_packaged_molecules_obey_chemistry(packaged):
@@ -130,6 +134,182 @@ def test_a_table_of_real_molecules_agrees_with_the_package(packaged):
     folder = os.path.join(os.environ.get("GROK_JAX_DATA", ""), "qm9")
     if not os.path.isdir(folder):
         pytest.skip("GROK_JAX_DATA names no folder with QM9")
-    found = files.qm9(molecules=300)
+    found = load_molecules(molecules=300)
     for name in packaged:
         np.testing.assert_array_equal(found[name], packaged[name])
+
+
+# their files
+
+MOLECULES = [
+    # index, SMILES, atoms, polarizability
+    (1, "C", 5, 13.21),
+    (2, "C#N", 3, 15.0),
+    (3, "OC=O", 5, 17.5),
+    (5, "c1ccccc1", 12, 57.25),
+]
+
+
+def molecule_table(rows=MOLECULES):
+    head = "Index,SMILES,N_atoms,Polarizability_bohr3\n"
+    return head + "".join(",".join(map(str, row)) + "\n" for row in rows)
+
+
+def read_table(folder, rows, count=None):
+    put(folder, "qm9.csv", molecule_table(rows))
+    return load_molecules(folder=str(folder), molecules=count or len(rows))
+
+
+def xyz(index, smiles, atoms, polarizability):
+    """A file of the original form, geometry aside."""
+    properties = "\t".join(["157.7", "157.7", "157.7", "0.", str(polarizability)])
+    lines = [str(atoms), f"gdb {index}\t{properties}\t-0.3877\t0.1171"]
+    lines += ["C\t-0.0126981359\t 1.0858041578\t 0.0080009958\t-0.535689"] * atoms
+    lines += ["1341.307\t1341.3284", f"{smiles}\tX", "InChI=1S/CH4/h1H4\tInChI=1S"]
+    return "\n".join(lines) + "\n"
+
+
+def xyz_files(rows=MOLECULES):
+    return {f"dsgdb9nsd_{row[0]:06d}.xyz": xyz(*row) for row in rows}
+
+
+def test_a_molecule_is_its_graph_with_hydrogens(tmp_path):
+    found = read_table(tmp_path, MOLECULES[1:3])
+    nodes, bonds = found["nodes"], found["bonds"]
+    assert nodes.shape == (2, 5, 11) and bonds.shape == (2, 5, 5)
+    hydrogen = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0]
+    nothing = [0] * 11
+    np.testing.assert_array_equal(
+        nodes[0],
+        [
+            [0, 1, 0, 0, 0, 6, 0, 1, 0, 0, 1],  # C, sp, one H
+            [0, 0, 1, 0, 0, 7, 0, 1, 0, 0, 0],  # N, sp
+            hydrogen,
+            nothing,
+            nothing,
+        ],
+    )
+    np.testing.assert_array_equal(
+        nodes[1],
+        [
+            [0, 0, 0, 1, 0, 8, 0, 0, 1, 0, 1],  # O of the OH, sp2 by conjugation
+            [0, 1, 0, 0, 0, 6, 0, 0, 1, 0, 1],  # C, sp2, one H
+            [0, 0, 0, 1, 0, 8, 0, 0, 1, 0, 0],  # O, sp2
+            hydrogen,
+            hydrogen,
+        ],
+    )
+    expected = np.zeros((2, 5, 5), int)
+    for row, first, second, kind in [
+        *((0, 0, 1, 3), (0, 0, 2, 1)),  # C#N, C-H
+        *((1, 0, 1, 1), (1, 1, 2, 2), (1, 0, 3, 1), (1, 1, 4, 1)),
+    ]:
+        expected[row, first, second] = expected[row, second, first] = kind
+    np.testing.assert_array_equal(bonds, expected)
+    np.testing.assert_array_equal(found["polarizability"], np.float32([15.0, 17.5]))
+
+
+def test_benzene_is_aromatic(tmp_path):
+    found = read_table(tmp_path, MOLECULES[3:])
+    assert found["nodes"][0, :, 6].tolist() == [1] * 6 + [0] * 6
+    ring = found["bonds"][0, :6, :6]
+    assert set(ring.ravel()) == {0, 4} and (ring > 0).sum() == 12
+
+
+def test_only_the_first_molecules_are_read(tmp_path):
+    rows = [*MOLECULES[:2], (3, "no molecule", 1, 1.0)]
+    found = read_table(tmp_path, rows, count=2)
+    assert len(found["nodes"]) == 2
+    refused(lambda: read_table(tmp_path, rows), "qm9.csv line 4", "'no molecule'")
+
+
+@pytest.mark.parametrize("form", ["gz", "archive"])
+def test_every_form_gives_the_same_molecules(form, tmp_path):
+    expected = read_table(tmp_path / "expected", MOLECULES)
+    if form == "gz":
+        put(tmp_path, "qm9.csv.gz", gzip.compress(molecule_table().encode()))
+    else:
+        put(tmp_path, "dsgdb9nsd.xyz.tar.bz2", tar_of(xyz_files(), "bz2"))
+    assert_same(load_molecules(folder=str(tmp_path), molecules=4), expected)
+
+
+def test_an_archive_is_read_by_index_whatever_its_order(tmp_path):
+    expected = read_table(tmp_path / "expected", MOLECULES[:3])
+    path = tmp_path / "dsgdb9nsd.xyz.tar.bz2"
+    for order in itertools.permutations(MOLECULES):
+        path.write_bytes(tar_of(xyz_files(order), "bz2"))
+        assert_same(load_molecules(folder=str(tmp_path), molecules=3), expected)
+
+
+def test_an_archive_is_read_no_further_than_asked_for(tmp_path):
+    archive = bz2.decompress(tar_of({**xyz_files(), "rest": MANY_BYTES.hex()}, "bz2"))
+    damaged = bz2.compress(archive[:30_000]) + bz2.compress(archive[30_000:])[:-20]
+    path = put(tmp_path, "dsgdb9nsd.xyz.tar.bz2", damaged)
+    assert len(load_molecules(folder=str(tmp_path), molecules=3)["nodes"]) == 3
+    refused(
+        lambda: load_molecules(folder=str(tmp_path), molecules=5),
+        str(path),
+        "could not",
+    )
+
+
+def test_uncharacterized_molecules_are_left_out_of_the_archive(tmp_path):
+    listed = (
+        "List of molecules among the 133885 GDB9 molecules ...\n\n=====\n"
+        "#   Index     GDB17 SMILES     SMILES for B3LYP XYZ    ...  D_IJ\n=====\n"
+        "       1      C      C      [CH4]     6.036217\n"
+        "       3      OC=O   OC=O   O[CH]=O   5.631463\n=====\n"
+    )
+    expected = read_table(tmp_path / "expected", [MOLECULES[1], MOLECULES[3]])
+    put(tmp_path, "uncharacterized.txt", listed)
+    put(tmp_path, "dsgdb9nsd.xyz.tar.bz2", tar_of(xyz_files(), "bz2"))
+    assert_same(load_molecules(folder=str(tmp_path), molecules=2), expected)
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ((2, "C(", 5, 1.0), "line 3 has the SMILES 'C(', which is no molecule"),
+        ((2, "C(C)(C)(C)(C)C", 5, 1.0), "which is no molecule"),  # five bonds
+        ((2, "", 5, 1.0), "line 3 has the SMILES '', which is no molecule"),
+        ((2, "CCl", 5, 1.0), "line 3 has the element Cl, which is not one of H, C, N"),
+        ((2, "N->C", 5, 1.0), "line 3 has a bond of the kind dative"),
+        (
+            (2, "C", 5, "large"),
+            "line 3 has the polarizability 'large', which is no num",
+        ),
+        ((2, "C", 5, "nan"), "line 3 has the polarizability 'nan', which is no number"),
+        ((2, "C"), "line 3 has too few columns"),
+    ],
+)
+def test_a_damaged_table_of_molecules_names_the_line(row, says, tmp_path, capfd):
+    refused(lambda: read_table(tmp_path, [MOLECULES[0], row]), "qm9.csv", says)
+    assert capfd.readouterr().err == ""  # RDKit's own complaint
+
+
+def test_a_table_without_a_column_is_named(tmp_path):
+    put(tmp_path, "qm9.csv", molecule_table().replace("SMILES", "smiles"))
+    refused(
+        lambda: load_molecules(folder=str(tmp_path)), "has no column 'SMILES', only 'In"
+    )
+
+
+def test_fewer_molecules_than_asked_for_are_refused(tmp_path):
+    refused(
+        lambda: read_table(tmp_path, MOLECULES, count=9), "has 4 molecules", "les 9"
+    )
+
+
+@pytest.mark.parametrize(
+    "damage", ["5\n", "5\ngdb 1\t2.0\n", "five\ngdb 1 2 3 4 5 6 7\n"]
+)
+def test_a_damaged_file_of_the_archive_is_named(damage, tmp_path):
+    name = "dsgdb9nsd_000001.xyz"
+    path = put(tmp_path, "dsgdb9nsd.xyz.tar.bz2", tar_of({name: damage}, "bz2"))
+    says = (f"{path}, {name}", "not of the form")
+    refused(lambda: load_molecules(folder=str(tmp_path)), *says)
+
+
+def test_molecules_need_rdkit(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rdkit", None)
+    refused(lambda: read_table(tmp_path, MOLECULES), "pip install 'grok_jax[qm9]'")

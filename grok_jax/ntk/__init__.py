@@ -1,0 +1,45 @@
+"""Empirical neural tangent kernels of any function, and what follows from them.
+
+The kernel is K(x, x') = <df(x)/dtheta, df(x')/dtheta> (Jacot et al. 2018). Dense
+layers and table look-ups are contracted layer by layer without per-sample Jacobians
+(`factors.py`); every other parameter keeps its explicit gradient; the two agree.
+
+Samples are independent: row i is `apply_fn(params, x[i:i+1])[0]` and its gradient,
+whatever apply_fn does with a batch (a BatchNorm in train mode sees batches of one).
+Matrix products run at the highest precision of the device inside the kernel.
+
+Memory: a block of rows against a block of columns at a time, of any size; by default
+the largest that fits in `MEMORY_BUDGET` by the count of `predicted_bytes`.
+"""
+
+from grok_jax.ntk.empirical import (
+    MEMORY_BUDGET,
+    empirical_ntk,
+    flatten_kernel,
+    layer_ntks,
+    predicted_bytes,
+)
+from grok_jax.ntk.inputs import Kind
+from grok_jax.ntk.lazy import kernel_regression, lazy_dynamics, linearize
+from grok_jax.ntk.matrix_free import (
+    Spectrum,
+    ntk_vector_product,
+    spectrum,
+    top_eigenpairs,
+)
+
+__all__ = [
+    "Kind",
+    "MEMORY_BUDGET",
+    "empirical_ntk",
+    "layer_ntks",
+    "flatten_kernel",
+    "predicted_bytes",
+    "ntk_vector_product",
+    "Spectrum",
+    "spectrum",
+    "top_eigenpairs",
+    "linearize",
+    "kernel_regression",
+    "lazy_dynamics",
+]

@@ -1,0 +1,220 @@
+"""A kernel from its factors: a block of rows against a block of columns at a time."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from grok_jax.ntk.factors import Factorization, leaf_kernels, sample_factors
+from grok_jax.ntk.inputs import Kind
+from grok_jax.ntk.jaxprs import Footprint
+
+_HALVINGS = 3  # of a symmetric block: 9/16 of the products remain
+_SMALLEST_HALF = 100  # rows; below, the products are too small to be fast
+
+
+class Problem(NamedTuple):
+    """All that a kernel is made of."""
+
+    factorization: Factorization
+    places: tuple[int, ...]  # of the floating leaves among all leaves
+    leaves: list[Array]  # the floating ones
+    cotangents: Array  # [R, C], the combinations of outputs to differentiate
+    x1: Array
+    x2: Array | None
+    kind: Kind
+    outputs: int  # C
+    sample: Footprint  # of forming the factors of one sample
+    factor_bytes: int  # of keeping them
+
+
+class Blocks(NamedTuple):
+    """How a kernel is cut, and what that takes."""
+
+    rows: int  # at a time
+    keep: bool  # the factors of all samples, or form them again for each block
+    total: int  # predicted bytes
+
+
+def choose_blocks(
+    problem: Problem,
+    block_size: int | None,
+    memory_budget: int,
+    by_layer: bool = False,
+) -> Blocks:
+    """Blocks of the given size, or the largest that fit in the budget."""
+    n1, n2 = len(problem.x1), len(problem.x1 if problem.x2 is None else problem.x2)
+    outputs = len(problem.cotangents)
+    entries = {"full": outputs**2, "diagonal": outputs}.get(problem.kind, 1)
+    item, factorization = problem.factorization.dtype.itemsize, problem.factorization
+    kernels = n1 * n2 * entries * item * (len(problem.leaves) if by_layer else 1)
+    # XLA forms the products of several layers before it adds the first two up.
+    pairs = sum(layer.positions**2 for layer in factorization.layers) * (1 + entries)
+    pairs += (2 + len(factorization.jacobians)) * entries
+    # Measured: twice what the footprint shows, for layouts and convolutions.
+    forming = 2 * problem.sample.sample
+    samples = n1 + (0 if problem.x2 is None else n2)
+
+    def count(rows: int) -> tuple[Blocks, int]:
+        """The blocks, and their bytes beside the kernel."""
+        rows1, rows2 = min(rows, n1), min(rows, n2)
+        beside = problem.sample.shared + rows1 * rows2 * pairs * item
+        if rows >= max(n1, n2):
+            beside += samples * forming
+            return Blocks(rows, True, beside + 2 * kernels), beside
+        beside += rows * forming
+        kept = beside + samples * problem.factor_bytes
+        if kept <= memory_budget:
+            return Blocks(rows, True, kept + 3 * kernels), kept
+        beside += (rows1 + rows2) * problem.factor_bytes
+        return Blocks(rows, False, beside + 3 * kernels), beside
+
+    rows = max(n1, n2) if block_size is None else min(block_size, max(n1, n2))
+    blocks, beside = count(rows)
+    while block_size is None and beside > memory_budget and rows > 1:
+        rows = -(-rows // 2)
+        blocks, beside = count(rows)
+    return blocks
+
+
+def solve(problem: Problem, blocks: Blocks, leaves: int) -> list[Array]:
+    """The kernel; or, where `leaves` counts the leaves of params, that of each."""
+    factorization, kind, x1, x2 = (
+        problem.factorization,
+        problem.kind,
+        problem.x1,
+        problem.x2,
+    )
+    n1, n2 = len(x1), len(x1 if x2 is None else x2)
+
+    def form(x: Array) -> Any:
+        one = functools.partial(sample_factors, factorization, problem.leaves)
+        return jax.vmap(one, in_axes=(0, None))(x, problem.cotangents)
+
+    def pair(factors1: Any, factors2: Any) -> dict[int, Array]:
+        found = leaf_kernels(factorization, factors1, factors2, kind)
+        if kind in ("trace", "pseudo"):
+            found = {leaf: k / problem.outputs for leaf, k in found.items()}
+        return found if leaves else {0: functools.reduce(jnp.add, found.values())}
+
+    if not factorization.layers and not factorization.jacobians:
+        found = {}
+    elif blocks.rows >= max(n1, n2):
+        factors = form(x1)
+        found = _by_halves(factors, pair) if x2 is None else pair(factors, form(x2))
+    else:
+        found = _by_blocks(x1, x2, blocks, form, pair)
+
+    entries = {"full": 2, "diagonal": 1}.get(kind, 0)
+    shape = (n1, n2) + (len(problem.cotangents),) * entries
+    zeros = jnp.zeros(shape, factorization.dtype)
+    if not leaves:
+        return [found.get(0, zeros)]
+    kernels = [zeros] * leaves
+    for leaf, kernel in found.items():
+        kernels[problem.places[leaf]] = kernel
+    return kernels
+
+
+def _by_blocks(
+    x1: Array,
+    x2: Array | None,
+    blocks: Blocks,
+    form: Callable[[Array], Any],
+    pair: Callable[[Any, Any], dict[int, Array]],
+) -> dict[int, Array]:
+    """Kernels from one pair of blocks at a time; the last block repeats a row."""
+    rows = _cut(x1, blocks.rows)
+    load = (lambda factors: factors) if blocks.keep else form
+    stored = jax.lax.map(form, rows) if blocks.keep else rows
+    if x2 is None:
+        count = len(rows)
+        first, second = np.triu_indices(count)
+
+        def one(place: tuple[Array, Array]) -> dict[int, Array]:
+            i, j = place
+            left = load(jax.tree.map(lambda a: a[i], stored))
+            right = load(jax.tree.map(lambda a: a[j], stored))
+            return jax.tree.map(
+                lambda k: jnp.where(i == j, _symmetrise(k), k), pair(left, right)
+            )
+
+        upper = jax.lax.map(one, (jnp.asarray(first), jnp.asarray(second)))
+        place = np.zeros((count, count), int)
+        place[first, second] = place[second, first] = np.arange(len(first))
+
+        def mirror(k: Array) -> Array:
+            below = np.tril(np.ones((count, count), bool), -1)
+            below = below.reshape(count, count, *(1,) * (k.ndim - 1))
+            return jnp.where(below, jax.vmap(jax.vmap(_swap))(k[place]), k[place])
+
+        grid = jax.tree.map(mirror, upper)
+    else:
+        columns = _cut(x2, blocks.rows)
+        others = jax.lax.map(form, columns) if blocks.keep else columns
+
+        def strip(block: Any) -> dict[int, Array]:
+            left = load(block)
+            return jax.lax.map(lambda other: pair(left, load(other)), others)
+
+        grid = jax.lax.map(strip, stored)
+
+    def join(k: Array) -> Array:
+        tall = k.shape[0] * k.shape[2], k.shape[1] * k.shape[3]
+        whole = jnp.swapaxes(k, 1, 2).reshape(tall + k.shape[4:])
+        return whole[: len(x1), : len(x1 if x2 is None else x2)]
+
+    return jax.tree.map(join, grid)
+
+
+def _cut(x: Array, rows: int) -> Array:
+    """x as blocks [count, rows or fewer, ...] of one size, the last row repeated."""
+    count = -(-len(x) // rows)
+    rows = -(-len(x) // count)
+    place = np.minimum(np.arange(count * rows), len(x) - 1)
+    return x[place].reshape(count, rows, *x.shape[1:])
+
+
+def _by_halves(
+    factors: Any, pair: Callable[[Any, Any], dict[int, Array]]
+) -> dict[int, Array]:
+    """pair(factors, factors), which is symmetric, from about half of its products."""
+    n = len(jax.tree.leaves(factors)[0])
+    tiles = []  # (first row, first column, kernels), on and above the diagonal
+
+    def cut(start: int, stop: int, halvings: int) -> None:
+        middle = (start + stop) // 2
+        if halvings == 0 or middle - start < _SMALLEST_HALF:
+            part = jax.tree.map(lambda a: a[start:stop], factors)
+            tiles.append((start, start, jax.tree.map(_symmetrise, pair(part, part))))
+            return
+        top = jax.tree.map(lambda a: a[start:middle], factors)
+        bottom = jax.tree.map(lambda a: a[middle:stop], factors)
+        tiles.append((start, middle, pair(top, bottom)))
+        cut(start, middle, halvings - 1)
+        cut(middle, stop, halvings - 1)
+
+    def join(*parts: Array) -> Array:
+        k = jnp.zeros((n, n, *parts[0].shape[2:]), parts[0].dtype)
+        for (row, column, _), part in zip(tiles, parts, strict=True):
+            tall, wide = part.shape[:2]
+            k = k.at[row : row + tall, column : column + wide].set(part)
+            if row != column:
+                k = k.at[column : column + wide, row : row + tall].set(_swap(part))
+        return k
+
+    cut(0, n, _HALVINGS)
+    return jax.tree.map(join, *(kernels for _, _, kernels in tiles))
+
+
+def _swap(k: Array) -> Array:
+    """The kernel with its arguments exchanged, and with them the outputs of `full`."""
+    return jnp.transpose(k, (1, 0, *range(2, k.ndim)[::-1]))
+
+
+def _symmetrise(k: Array) -> Array:
+    return (k + _swap(k)) / 2

@@ -1,0 +1,156 @@
+"""A function's jaxpr laid out flat: run again with changes, and its memory counted."""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.extend import core
+
+from grok_jax import look_up
+
+# Calls that mean the same when written out. Custom derivatives do not: they stay whole.
+_CALLS = {"jit", "pjit", "closed_call", "core_closed_call", "remat", "remat2"}
+_CALLS |= {"checkpoint"}
+
+Value = Any  # the number of a value, or a core.Literal
+
+
+class Statement(NamedTuple):
+    """One equation, with values numbered through the whole function."""
+
+    eqn: Any  # core.JaxprEqn
+    inputs: tuple[Value, ...]
+    outputs: tuple[int, ...]
+    alone: core.ClosedJaxpr  # the equation by itself; arguments are its variables
+
+
+class FlatJaxpr(NamedTuple):
+    """A jaxpr without nested calls."""
+
+    inputs: tuple[int, ...]
+    constants: dict[int, Any]
+    statements: list[Statement]
+    outputs: tuple[Value, ...]
+
+
+def flatten(closed: core.ClosedJaxpr) -> FlatJaxpr:
+    """A closed jaxpr with its nested calls written out."""
+    numbers = itertools.count()
+    constants: dict[int, Any] = {}
+    statements: list[Statement] = []
+
+    def inline(
+        jaxpr: core.Jaxpr, consts: Sequence[Any], arguments: Sequence[Value]
+    ) -> list[Value]:
+        env: dict[core.Var, Value] = dict(zip(jaxpr.invars, arguments, strict=True))
+        for var, value in zip(jaxpr.constvars, consts, strict=True):
+            env[var] = next(numbers)
+            constants[env[var]] = value
+
+        def read(atom: Any) -> Value:
+            return env[atom] if is_variable(atom) else atom
+
+        for eqn in jaxpr.eqns:
+            inputs = [read(atom) for atom in eqn.invars]
+            if eqn.primitive.name in _CALLS and not is_look_up(eqn):
+                inner: Any = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+                if isinstance(inner, core.ClosedJaxpr):
+                    outputs = inline(inner.jaxpr, inner.consts, inputs)
+                else:
+                    outputs = inline(inner, (), inputs)
+            else:
+                outputs = [next(numbers) for _ in eqn.outvars]
+                variables = dict.fromkeys(v for v in eqn.invars if is_variable(v))
+                alone = jaxpr.replace(
+                    constvars=(),
+                    invars=list(variables),
+                    outvars=eqn.outvars,
+                    eqns=[eqn],
+                    effects=eqn.effects,
+                )
+                alone = core.ClosedJaxpr(alone, ())
+                statements.append(Statement(eqn, tuple(inputs), tuple(outputs), alone))
+            env.update(zip(eqn.outvars, outputs, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    inputs = tuple(next(numbers) for _ in closed.jaxpr.invars)
+    outputs = inline(closed.jaxpr, closed.consts, inputs)
+    return FlatJaxpr(inputs, constants, statements, tuple(outputs))
+
+
+def is_variable(atom: Any) -> bool:
+    """Whether this is no literal."""
+    return not isinstance(atom, core.Literal)
+
+
+def is_look_up(eqn: Any) -> bool:
+    """Whether this is a call of `look_up`: of a table and the rows that it reads."""
+    return eqn.params.get("name") == look_up.NAME
+
+
+def execute(
+    flat: FlatJaxpr,
+    arguments: Sequence[Any],
+    on_output: Callable[[int, Any], Any] = lambda index, value: value,
+) -> tuple[list[Any], Callable[[Value], Any]]:
+    """The outputs, and a reader of every intermediate value.
+
+    `on_output(index, value)` may replace what a statement returns.
+    """
+    env = dict(zip(flat.inputs, arguments, strict=True)) | flat.constants
+
+    def read(value: Value) -> Any:
+        if is_variable(value):
+            return env[value]
+        return np.asarray(value.val, value.aval.dtype)  # a bare number has no dtype
+
+    for index, statement in enumerate(flat.statements):
+        pairs = zip(statement.eqn.invars, statement.inputs, strict=True)
+        known = {var: value for var, value in pairs if is_variable(var)}
+        values = [read(known[var]) for var in statement.alone.jaxpr.invars]
+        results = core.jaxpr_as_fun(statement.alone)(*values)
+        for number, result in zip(statement.outputs, results, strict=True):
+            env[number] = on_output(index, result)
+    return [read(value) for value in flat.outputs], read
+
+
+def numbers_in(values: Sequence[Value]) -> list[int]:
+    """The values that are no literals."""
+    return [v for v in values if is_variable(v)]
+
+
+class Footprint(NamedTuple):
+    """Bytes that a function holds: for each sample, and whatever their number."""
+
+    sample: int
+    shared: int
+
+
+def footprint(closed: core.ClosedJaxpr, sample: int) -> Footprint:
+    """Most bytes alive at once, one statement after the other, without its arguments.
+
+    What depends on input number `sample` is counted once for each sample.
+    """
+    flat = flatten(closed)
+    varies = {flat.inputs[sample]}
+    last = {v: len(flat.statements) for v in numbers_in(flat.outputs)}
+    for index in reversed(range(len(flat.statements))):
+        for value in numbers_in(flat.statements[index].inputs):
+            last.setdefault(value, index)
+    peak = live = shared = 0
+    ends: dict[int, int] = Counter()
+    for index, statement in enumerate(flat.statements):
+        depends = any(v in varies for v in numbers_in(statement.inputs))
+        for number, out in zip(statement.outputs, statement.eqn.outvars, strict=True):
+            size = out.aval.size * out.aval.dtype.itemsize
+            if not depends:
+                shared += size
+                continue
+            varies.add(number)
+            live += size
+            ends[last.get(number, index)] += size
+        peak = max(peak, live)
+        live -= ends[index]
+    return Footprint(peak, shared)

@@ -1,0 +1,181 @@
+"""Products with a kernel that is never stored, and eigenpairs of kernels."""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse.linalg
+from jax import Array
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+from grok_jax.ntk.inputs import Kind, check_inputs, check_kind, per_sample
+from grok_jax.types import Apply, Params
+
+
+def ntk_vector_product(
+    apply_fn: Apply,
+    params: Params,
+    x1: ArrayLike,
+    vector: ArrayLike,
+    x2: ArrayLike | None = None,
+    *,
+    kind: Kind = "trace",
+) -> Array:
+    """K(x1, x2) v without forming K: backward over x2, then forward over x1.
+
+    Args:
+      apply_fn: as in `empirical_ntk`.
+      params: as in `empirical_ntk`.
+      x1: [n1, ...].
+      vector: v [n2] for `trace` and `pseudo`; [n2, C] for `full` (summed over both)
+        and for `diagonal` (each output's kernel applied to its own column).
+      x2: [n2, ...], or None for x1.
+      kind: as in `empirical_ntk`; `trace` and `diagonal` cost C products.
+
+    Returns:
+      [n1], or [n1, C] for `full` and `diagonal`.
+
+    Raises:
+      ValueError: as `empirical_ntk`, or a vector of the wrong shape.
+
+    >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> print(ntk_vector_product(lambda w, x: x @ w, jnp.ones(2), x, jnp.ones(2)))
+    [16. 36.]
+    """
+    check_kind(kind)
+    x1, x2 = check_inputs(x1, x2)
+    x2 = x1 if x2 is None else x2
+    outputs, leaves, _ = per_sample(apply_fn, params)
+    with jax.default_matmul_precision("highest"):
+
+        def all_outputs(leaves: list[Array], x: Array) -> Array:
+            return jax.vmap(outputs, in_axes=(None, 0))(leaves, x)
+
+        f2, pullback = jax.vjp(lambda p: all_outputs(p, x2), leaves)
+        n2, count = f2.shape
+        vector = jnp.asarray(vector, f2.dtype)
+        wanted = (n2, count) if kind in ("full", "diagonal") else (n2,)
+        if vector.shape != wanted:
+            raise ValueError(
+                f"The vector for kind {kind!r} must have shape {wanted}; "
+                f"got {vector.shape}."
+            )
+
+        def product(cotangent: Array) -> Array:
+            (direction,) = pullback(cotangent)
+            return jax.jvp(lambda p: all_outputs(p, x1), (leaves,), (direction,))[1]
+
+        if kind == "full":
+            return product(vector)
+        if kind == "pseudo":
+            each = jnp.broadcast_to(vector[:, None], f2.shape)
+            return product(each).sum(axis=1) / count
+
+        def one_output(one_hot: Array) -> Array:
+            along = vector if kind == "diagonal" else vector[:, None]
+            return product(along * one_hot[None]) @ one_hot
+
+        each = jax.lax.map(one_output, jnp.eye(count, dtype=f2.dtype))
+        return each.T if kind == "diagonal" else each.mean(axis=0)
+
+
+class Spectrum(NamedTuple):
+    """Eigenvalues and eigenvectors of a kernel, in float64 on the host."""
+
+    eigenvalues: np.ndarray  # [n], descending
+    eigenvectors: np.ndarray  # [n, n], one per column
+    minimum: float  # eigenvalue; a negative one measures the kernel's rounding
+    maximum: float
+
+
+def spectrum(k: ArrayLike) -> Spectrum:
+    """The eigendecomposition of a symmetric kernel, in float64 on the host.
+
+    Not for use inside a training step: store the kernel, decompose it afterwards.
+
+    Args:
+      k: concrete [n, n], or a `full` kernel [n, n, C, C], taken as [n C, n C].
+
+    Raises:
+      ValueError: k is traced, not square, or not finite.
+
+    >>> spectrum(np.diag([1.0, 3.0])).eigenvalues
+    array([3., 1.])
+    """
+    if isinstance(k, Tracer):
+        raise ValueError(
+            "spectrum works on the host; call it outside jit and vmap, on the kernel."
+        )
+    k = np.asarray(jax.device_get(k), np.float64)
+    if k.ndim == 4:
+        k = k.swapaxes(1, 2).reshape(k.shape[0] * k.shape[2], -1)
+    if k.ndim != 2 or k.shape[0] != k.shape[1]:
+        raise ValueError(f"A square kernel is needed; got shape {k.shape}.")
+    if not np.isfinite(k).all():
+        raise ValueError("The kernel has entries that are not finite.")
+    values, vectors = np.linalg.eigh((k + k.T) / 2)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    return Spectrum(values, vectors, float(values[-1]), float(values[0]))
+
+
+def top_eigenpairs(
+    apply_fn: Apply,
+    params: Params,
+    x: ArrayLike,
+    count: int,
+    *,
+    kind: Literal["trace", "pseudo", "full"] = "trace",
+    tolerance: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The largest eigenvalues and their eigenvectors, without forming the kernel.
+
+    Lanczos on `ntk_vector_product`: memory O(n count) instead of O(n^2). The products
+    run in the dtype of apply_fn, which bounds the accuracy.
+
+    Args:
+      apply_fn: as in `empirical_ntk`.
+      params: as in `empirical_ntk`.
+      x: [n, ...].
+      count: 1 to m - 1, with m = n, or n C for `full`.
+      kind: as in `empirical_ntk`; `diagonal` is C matrices and not offered.
+      tolerance: relative, for the eigenvalues; 0 is machine precision.
+
+    Returns:
+      Eigenvalues [count], descending, and eigenvectors [m, count].
+
+    Raises:
+      ValueError: as `empirical_ntk`, or count out of range.
+
+    >>> x = jnp.array([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
+    >>> values, _ = top_eigenpairs(lambda w, x: x @ w, jnp.ones(2), x, 1)
+    >>> print(values.round(5))
+    [4.]
+    """
+    check_kind(kind)
+    if kind == "diagonal":
+        raise ValueError("top_eigenpairs takes kind trace, pseudo or full.")
+    x, _ = check_inputs(x, None)
+    outputs, leaves, _ = per_sample(apply_fn, params)
+    out = jax.eval_shape(lambda leaves, x: outputs(leaves, x[0]), leaves, x)
+    shape = (len(x), out.size) if kind == "full" else (len(x),)
+    size = int(np.prod(shape))
+    if not 1 <= count < size:
+        raise ValueError(f"count must be in 1 .. {size - 1}; got {count}.")
+
+    @jax.jit
+    def product(params: Params, x: Array, vector: Array) -> Array:
+        return ntk_vector_product(apply_fn, params, x, vector, kind=kind)
+
+    def multiply(vector: np.ndarray) -> np.ndarray:
+        moved = jax.device_put(vector.reshape(shape).astype(out.dtype))
+        return np.asarray(jax.device_get(product(params, x, moved)), np.float64).ravel()
+
+    linalg: Any = scipy.sparse.linalg  # whose annotations are wrong
+    operator = linalg.LinearOperator((size, size), matvec=multiply, dtype=np.float64)
+    start = np.random.default_rng(0).standard_normal(size)
+    values, vectors = linalg.eigsh(
+        operator, k=count, which="LA", tol=tolerance, v0=start
+    )
+    return values[::-1], vectors[:, ::-1]
