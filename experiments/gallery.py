@@ -27,7 +27,7 @@ from absl import flags
 from grok_jax import launch, report
 from grok_jax.engine import command_line, config, programs, record, session
 from grok_jax.settings import SettingError, nearest
-from grok_jax.tasks.files import DataError
+from grok_jax.tasks.reading import DataError
 
 DONE, FAILED, WRONG_USAGE, STOPPED = 0, 1, launch.WRONG_USAGE, launch.STOPPED
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,28 +6,28 @@
 The three-neuron networks of `g4_weak.py` over the size n of the train set, the noise
 eps and the dimension p. r_W, the root mean square of a weight on noise over that of one
 on signal, goes as eps / sqrt(n), whatever p is. It is read at the last step and its
-median taken over seeds: a network that has found fewer directions keeps more noise.
+median taken over seeds: a network that has found fewer directions keeps more noise. The
+exponent of a setting is that of the geometric mean of r_W over the other two.
 
-`cpu`: n = 400..1,600 (the paper: 400..3,200), p = 20,000 and 40,000 (the paper: 40,000
-to 160,000), 3 seeds, 800 steps; about thirteen minutes on two cores. On smaller
-networks the law is blurred at either end: n eps^-2 / p far above 1,000 leaves more
-noise of the examples' uneven weights, and below 8 they are memorised by their noise.
+`cpu`: n up to 1,600 (the paper: 3,200), p = 20,000 and 40,000 (40,000 to 160,000). On
+smaller networks the law is blurred at either end: n eps^-2 / p far above 1,000 leaves
+more noise of the examples' uneven weights, and below 8 they are memorised by their
+noise.
 """
+
+from functools import partial
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from grok_jax import measures, plot
+from grok_jax import plot
 from grok_jax.claims import Claim
-from grok_jax.engine.config import choose_preset, make_config
+from grok_jax.pages import median, power_law, presets, sheet, shown, tested
 
-EXPONENTS = {"train_size": -0.5, "noise": 1.0, "dimension": 0.0}
-SYMBOLS = {"train_size": "n", "noise": "ε", "dimension": "p"}
-
-
-def get_config(preset: str = "cpu"):
-    base = dict(
+get_config = presets(
+    dict(
         name="G4 norm ratio",
         description="XOR clusters: noise that three neurons keep",
         task=dict(name="xor_clusters", test_size=200),
@@ -43,8 +43,8 @@ def get_config(preset: str = "cpu"):
             noise=(1 / 160, 1 / 80, 1 / 40),
             seed=(0, 1, 2),
         ),
-    )
-    smoke = dict(
+    ),
+    smoke=dict(
         task=dict(test_size=10),
         train=dict(steps=20, records=4),
         sweep=dict(
@@ -53,75 +53,61 @@ def get_config(preset: str = "cpu"):
             noise=(1 / 80, 1 / 40),
             seed=(0, 1),
         ),
-    )
-    paper = dict(
+    ),
+    paper=dict(
         train=dict(steps=2000),
         sweep=dict(
             train_size=(400, 800, 1600, 3200),
             dimension=(40_000, 80_000, 160_000),
             seed=tuple(range(5)),
         ),
-    )
-    return make_config(base, choose_preset(preset, smoke=smoke, cpu={}, paper=paper))
+    ),
+)
+LAWS = {"train_size": ("n", -0.5), "noise": ("ε", 1.0), "dimension": ("p", 0.0)}
+"""setting -> its symbol and the exponent of r_W"""
 
 
 def ratios(results: xr.Dataset) -> xr.DataArray:
-    """r_W at the last step, median over seeds, [train_size, noise, dimension]."""
-    last = results.norm_ratio.isel(step=-1, drop=True)
-    return last.median("seed", skipna=False).transpose(*EXPONENTS)
+    """r_W at the last step, median over seeds."""
+    return median(results.norm_ratio.isel(step=-1))
 
 
-def along(ratio: xr.DataArray, name: str) -> xr.DataArray:
+def mean(ratio: xr.DataArray, name: str) -> xr.DataArray:
     """The geometric mean of r_W over the other two settings, [values of `name`]."""
-    return np.exp(np.log(ratio).mean([other for other in EXPONENTS if other != name]))
+    others = [other for other in LAWS if other != name]
+    return xr.apply_ufunc(np.exp, xr.apply_ufunc(np.log, ratio).mean(others))
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
-    ratio = ratios(results)
-    accuracy = results.test_accuracy.isel(step=-1)
+    ratio, accuracy = ratios(results), results.test_accuracy.isel(step=-1)
+    learned = shown("runs above 70% test accuracy", (accuracy > 0.7).mean())
     out = []
-    for letter, (name, exponent) in zip("hij", EXPONENTS.items(), strict=True):
-        fit = measures.power_law(ratio[name].values, along(ratio, name).values)
-        held = bool(abs(fit.slope - exponent) <= 0.1)
-        symbol = SYMBOLS[name]
-        out.append(
-            Claim(
-                f"G4{letter}",
-                "5b, 5c",
-                f"r_W goes as {symbol} to the power {exponent:g}"
-                if exponent
-                else f"r_W does not depend on {symbol}",
-                f"slope of log r_W on log {symbol} = {exponent:g} +- 0.1 (geometric "
-                "mean over the grid, median over seeds)",
-                {
-                    "slope": float(fit.slope),
-                    "95% margin": float(fit.slope_margin),
-                    "runs above 70% test accuracy": float((accuracy > 0.7).mean()),
-                },
-                held,
-            )
-        )
+    for letter, (name, (symbol, exponent)) in zip("hij", LAWS.items(), strict=True):
+        goes = f"goes as {symbol} to the power {exponent:g}"
+        said = f"r_W {goes if exponent else f'does not depend on {symbol}'}"
+        law = power_law("r_W", mean(ratio, name), name, exponent=exponent, within=0.1)
+        out.append(tested(f"G4{letter}", "5b, 5c", said, law, learned))
     return out
 
 
 def figure(results: xr.Dataset) -> Figure:
-    ratio = ratios(results)
-    drawing, axes = plot.panels(1, 3, 3.7, 3.0)
-    for axis, name in zip(axes[0], EXPONENTS, strict=True):
-        x, other = ratio[name].values, "noise" if name != "noise" else "train_size"
-        values = ratio[other].values
-        for value, color in zip(values, plot.family_colors(len(values)), strict=True):
-            lines = ratio.sel({other: value}).transpose(name, ...).values
-            axis.plot(x, lines.reshape(len(x), -1), "o-", color=color, ms=3, lw=1)
-            axis.lines[-1].set_label(f"{SYMBOLS[other]} = {value:.3g}")
-        middle = float(along(ratio, name)[0])
-        law = middle * (x / x[0]) ** EXPONENTS[name]
-        axis.plot(x, law, ":", color="0.3", lw=2, label=f"slope {EXPONENTS[name]:g}")
-        axis.set_xscale("log")
-        axis.set_yscale("log")
-        axis.set_xticks([], minor=True)
-        axis.set_xticks(x, [f"{v:.3g}" if v < 1 else f"{v:,.0f}" for v in x])
-        axis.set_xlabel(SYMBOLS[name])
-        axis.set_ylabel("r_W at the end")
-        axis.legend(fontsize=7)
-    return drawing
+    ratio = ratios(results).to_dataset(name="ratio")
+    return sheet(*(("", partial(law, over=name), ratio) for name in LAWS))
+
+
+def law(axis: Axes, runs: xr.Dataset, over: str) -> None:
+    """r_W over a setting, a line for each pair of the other two, and its law."""
+    other = "noise" if over != "noise" else "train_size"
+    x, values = runs[over].values, runs[other].values
+    for value, color in zip(values, plot.family_colors(len(values)), strict=True):
+        lines = runs.ratio.sel({other: value}).transpose(over, ...)
+        drawn = axis.plot(x, lines, "o-", color=color, ms=3, lw=1)
+        drawn[0].set_label(f"{LAWS[other][0]} = {value:.3g}")
+    plot.slope(axis, mean(runs.ratio, over), over, LAWS[over][1])
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xticks([], minor=True)
+    axis.set_xticks(x, [f"{v:.3g}" if v < 1 else f"{v:,.0f}" for v in x])
+    axis.set_xlabel(LAWS[over][0])
+    axis.set_ylabel("r_W at the end")
+    axis.legend(fontsize=7)
