@@ -327,7 +327,7 @@ def test_a_bad_setting_is_refused_before_anything_is_written(case, tmp_path, cap
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (f"{K3}:smok", "no preset 'smok'; known: smoke, cpu, descent, paper"),
+        (f"{K3}:smok", "no preset 'smok'; known: smoke, cpu, paper, descent"),
         ("nowhere.py", "no config file nowhere.py"),
         ("nowhere.py:smoke", "no config file nowhere.py"),
         ("empty.py", "defines no get_config()"),
