@@ -102,9 +102,9 @@ sweep.compiler_options = compiler_options
 
 TRAINS = {"run_sweep", "run_alone", "compilations"}
 COMPILES = """
-batching benchmark committee committee_flow experiments flow gallery look_up losses lstm
-measures modular ntk observables_xor optim planning targets train transfer transformer
-variants watch
+batching benchmark committee committee_flow conformance experiments extend flow gallery
+hosts launch look_up losses lstm measures modular ntk observables_xor optim outside
+planning readme resume session targets train transfer transformer variants watch
 """
 """Fixtures and modules that mostly wait for XLA: no part of the fast tier."""
 
