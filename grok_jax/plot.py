@@ -1,6 +1,6 @@
 """Results -> matplotlib figures. Drawn from saved results only, on any machine."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -219,13 +219,6 @@ def slope(axis: Axes, values: xr.DataArray, over: str, exponent: float) -> None:
         axis.plot(x, law, ":", color="0.4", label=f"slope {exponent:g}")
 
 
-def inverse(axis: Axes, x: np.ndarray, through: xr.DataArray) -> None:
-    """The line proportional to 1 / x through the median of `through` at the last x."""
-    if np.isfinite(middle := float(through.median())):
-        axis.plot(x, middle * x[-1] / x, ":", color="0.4", label="1 / x")
-        axis.legend(fontsize=7)
-
-
 def censored(
     axis: Axes,
     values: xr.DataArray,
@@ -330,19 +323,6 @@ def cells(
     axis.set_ylabel(words(y))
     bar = axis.figure.colorbar(image, ax=axis)
     bar.set_label(label if known.all() else f"{label}\nhatched: {never}", fontsize=8)
-
-
-def heat_map(
-    figure: Figure,
-    axis: Axes,
-    values: np.ndarray,
-    x: Sequence[float],
-    y: Sequence[float],
-    **options: Any,
-) -> None:
-    """`cells` of values [len(y), len(x)] without named axes."""
-    del figure
-    cells(axis, xr.DataArray(values, {"y": list(y), "x": list(x)}), "x", "y", **options)
 
 
 def save(figure: Figure, path: Any) -> None:

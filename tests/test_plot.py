@@ -310,14 +310,9 @@ def test_cells_have_each_number_and_a_hatch_for_what_never_was(axis):
 
 
 def heat(axis, values, **options):
-    rows, columns = values.shape
-    figure, ranges = axis.figure, (range(columns), range(rows))
-    plot.heat_map(figure, axis, values, *ranges, label="step", **options)
-
-
-def test_a_heat_map_is_cells_of_values_without_names(axis):
-    heat(axis, TABLE)
-    assert in_cells(axis) == (SAID, {(0, 1), (1, 2)})
+    rows, columns = (range(size) for size in values.shape)
+    named = xr.DataArray(values, {"y": rows, "x": columns}, ("y", "x"))
+    plot.cells(axis, named, "x", "y", label="step", **options)
 
 
 def test_cells_that_all_have_values_need_no_word_on_hatches(axis):
