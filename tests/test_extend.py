@@ -112,6 +112,44 @@ def test_an_extension_killed_before_its_config_is_written_is_complete(
 
 
 @pytest.mark.optimised
+def test_an_extension_that_was_given_up_leaves_no_trace(folder, assert_identical):
+    """Killed with its states written and no checkpoint, then a shorter one is made."""
+    short = dict(train=dict(steps=36, records=9))
+    weights = grok_jax.params(folder, output_scale=2.0, width=8, seed=1)
+    held = [folder / "results.nc", folder / "config.json"]
+    held = {path: path.read_bytes() for path in held}
+    run(folder, MORE_STEPS)
+    shutil.rmtree(folder / "checkpoints")
+    for path, content in held.items():
+        path.write_bytes(content)
+    again = grok_jax.params(folder, output_scale=2.0, width=8, seed=1)
+    np.testing.assert_array_equal(again["w"], weights["w"])
+    extended = run(folder, short)
+    assert_identical(extended.data_vars, run(None, short).data_vars)
+    assert_identical(run(folder, MORE_STEPS).data_vars, run(None, MORE_STEPS).data_vars)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        dict(sweep=dict(steps=(4, 8))),
+        dict(arms=dict(a=dict(train=dict(steps=4)), b=dict(train=dict(steps=8)))),
+    ],
+    ids=["swept", "of arms"],
+)
+def test_steps_that_runs_have_of_their_own_are_not_extended(tmp_path, own):
+    few = dict(sweep=dict(output_scale=(2.0,), width=(7,), seed=(0,)))
+    run(tmp_path / "run", few, own)
+    with pytest.raises(RecordError, match="holds another config"):
+        run(tmp_path / "run", few, own, dict(train=dict(steps=30)), changed(own))
+
+
+def changed(own):
+    """The same with longer steps of an arm; nothing to change where they are swept."""
+    return dict(arms=dict(b=dict(train=dict(steps=16)))) if "arms" in own else {}
+
+
+@pytest.mark.optimised
 def test_runs_that_had_ended_stay_so(tmp_path, assert_identical):
     stops = dict(stop=dict(metric="train_loss", threshold=0.05))
     run(tmp_path / "run", stops)
@@ -170,7 +208,7 @@ def test_the_weights_are_those_of_the_last_step(folder):
     [
         (dict(seed=1), r"4 runs are there; choose among output_scale 0.5, 2.0; width"),
         (dict(seed=7), r"There is no run with seed 7; there are output_scale 0.5, 2.0"),
-        (dict(sed=1), r"The runs do not differ in 'sed'; nearest: seed"),
+        (dict(sed=1), r"no setting that tells these runs apart, 'sed'; nearest: seed"),
     ],
 )
 def test_a_choice_of_no_run_or_of_several_is_a_sentence(finished, where, said):
@@ -195,6 +233,6 @@ def test_a_damaged_file_of_states_is_a_sentence(folder):
 
 def test_files_name_the_runs_and_the_step(finished):
     places = states.States(finished / "states").places()
-    assert len(places) == 8 and {step for _, step, *_ in places} == {24}
-    points = {json.dumps(point, sort_keys=True) for point, *_ in places}
+    assert len(places) == 8 and {own.step for own in places} == {24}
+    points = {json.dumps(own.point, sort_keys=True) for own in places}
     assert len(points) == 8

@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from grok_jax.engine import registry
-from grok_jax.engine.grid import Axis, Grid, make_grid
+from grok_jax.engine.grid import Axis, Grid, flatten, make_grid, nest
 from grok_jax.engine.programs import Plan, named_settings
 from grok_jax.engine.runner import Grok
 from grok_jax.experiment import (
@@ -293,17 +293,16 @@ def resolve(config: ConfigDict) -> Resolved:
     nested = config.to_dict()
     sweep, zips, arms = split_off(nested)
     flat = flatten(_marked(nested))
-    values = _checked(flat)
-    experiment = _experiment(values)
-    experiments = {
-        name: _experiment(_of_arm(flat, a, name)) for name, a in arms.items()
-    }
-    grid = _grid(experiments or {"": experiment}, flatten(sweep), zips)
-    if experiments:
-        experiment = next(iter(experiments.values()))
+    checked = {name: _of_arm(flat, a, name) for name, a in arms.items()}
+    checked = checked or {"": _checked(flat)}
+    values = next(iter(checked.values()))
+    experiments = {name: _experiment(own) for name, own in checked.items()}
+    grid = _grid(experiments, flatten(sweep), zips)
+    if arms:
         names = tuple((name,) for name in experiments)
         grid = Grid((Axis("arm", ("arm",), names), *grid.axes))
-    plan = Plan(experiment, grid, experiments)
+    first = next(iter(experiments.values()))
+    plan = Plan(first, grid, experiments if arms else {})
     names = ("precision", "x64", "mode", "deterministic")
     exact = [f"engine.{name}" for name in names]
     grok = sorted(path for path in values if path.startswith("grok."))
@@ -416,24 +415,3 @@ def _merge_layers(base: dict[str, Any], layer: Mapping[str, Any]) -> dict[str, A
             arms[name] = merge(arms.get(name, {}), own, keep_none=True)
     rest = {key: value for key, value in layer.items() if key != "arms"}
     return {**merge(base, rest), "arms": arms}
-
-
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for path, value in flat.items():
-        *folders, key = path.split(".")
-        at = nested
-        for folder in folders:
-            at = at.setdefault(folder, {})
-        at[key] = value
-    return nested

@@ -46,10 +46,12 @@ def find(workdir: record.Workdir, resolved: Resolved) -> Extension | None:
     try:
         if not (workdir.config.exists() and workdir.results.exists()):
             return None
+        now = json.loads(json.dumps(resolved.stored))
+        if record.read_json(workdir.config).get("config") == now:
+            return None
         old = record.read_results(workdir.results)
-    except (record.RecordError, *remote.failures(workdir.path)):
+    except (AttributeError, record.RecordError, *remote.failures(workdir.path)):
         return None  # which `workdir.check` says in a sentence
-    now = json.loads(json.dumps(resolved.stored))
     before = json.loads(old.attrs.get("config", "{}"))
     differ = {key for key in {*now, *before} if now.get(key) != before.get(key)}
     known = {"sweep", STEPS, "train.records"}
@@ -57,7 +59,8 @@ def find(workdir: record.Workdir, resolved: Resolved) -> Extension | None:
         return None
     name = f"extension_{zlib.crc32(json.dumps(now, sort_keys=True).encode()):08x}"
     plan = resolved.plan
-    longer = now[STEPS] > before[STEPS]
+    own = STEPS in before and not any(STEPS in axis for axis in now["sweep"])
+    longer = own and now[STEPS] > before[STEPS]  # for all runs alike
     if longer and "sweep" not in differ:
         return Extension(old, dataclasses.replace(plan, after=before[STEPS]), name)
     if differ == {"sweep"} and _grows(before["sweep"], now["sweep"]):

@@ -75,6 +75,37 @@ def short_name(path: str) -> str:
     return path.rsplit(".", 1)[-1]
 
 
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """path -> value of nested settings, in their order.
+
+    >>> flatten({"model": {"width": 3}, "seed": 1})
+    {'model.width': 3, 'seed': 1}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The nested settings of path -> value; undoes `flatten`.
+
+    >>> nest({"model.width": 3, "seed": 1})
+    {'model': {'width': 3}, 'seed': 1}
+    """
+    nested: dict[str, Any] = {}
+    for path, value in flat.items():
+        *folders, key = path.split(".")
+        at = nested
+        for folder in folders:
+            at = at.setdefault(folder, {})
+        at[key] = value
+    return nested
+
+
 def resolve(name: str, leaves: Mapping[str, Any], what: str = "setting") -> str:
     """The full path of a setting named by its path or a unique ending of it."""
     if name in leaves:

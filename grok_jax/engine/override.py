@@ -10,14 +10,13 @@ from ml_collections import ConfigDict
 from grok_jax.engine.config import (
     Flat,
     arm_settings,
-    flatten,
     leaves_by_path,
     make_config,
     merge,
-    nest,
     split_off,
     with_part,
 )
+from grok_jax.engine.grid import flatten, nest
 from grok_jax.engine.grid import resolve as full_path
 from grok_jax.experiment import NAMED
 from grok_jax.settings import SettingError, nearest

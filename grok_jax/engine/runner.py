@@ -33,6 +33,11 @@ COMPACTION = 16
 the shapes of a batch decide its rounding, so only the runs may decide the shapes."""
 
 
+BY_CLOCK = {"start_seconds": 0, "step_seconds": 2}
+"""The variables of the results that the clock decides, and no two runs share -> their
+place in `Position.spent`."""
+
+
 class Interrupted(Exception):
     """The run was asked to stop; everything is saved."""
 
@@ -276,7 +281,8 @@ class Sweeper:
             self._tell(working, advanced, spent)
             self._state = partial(chunk.place.collect, chunk.state)
             self._save_if_due()
-        self._keep_states(program, chunk.members, chunk.place.collect(chunk.state))
+        if self.states is not None:
+            self._keep_states(program, chunk.members, chunk.place.collect(chunk.state))
 
     def _keep_states(
         self, program: GroupProgram, members: np.ndarray, states: Any
@@ -346,7 +352,7 @@ class Sweeper:
             assert self.states is not None
             numbers = np.asarray(program.group.members)[members]
             points = [self._points[number] for number in numbers]
-            state = partial(checkpoint.fit, self.states.read(points))
+            state = partial(checkpoint.fit, self.states.read(points, self.plan.after))
         else:
             program.initial(mode, sweep.layout(len(members), program.devices, capacity))
         started = time.perf_counter()  # compiled already
@@ -520,8 +526,8 @@ class Sweeper:
             [self.records[g] for g in numbers],
             [self.per_step[g] for g in numbers],
         )
-        results["start_seconds"] = self._per_run(0)
-        results["step_seconds"] = self._per_run(2)
+        for name, place in BY_CLOCK.items():
+            results[name] = self._per_run(place)
         results = self.grok.judged(results)
         results.attrs = {
             "seconds": self._seconds(),

@@ -10,17 +10,26 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from grok_jax import tree
 from grok_jax.engine import record, remote
-from grok_jax.engine.grid import short_name
-from grok_jax.settings import SettingError, nearest
+from grok_jax.engine.grid import nest, resolve, short_name
+from grok_jax.settings import SettingError
 
 Point = Mapping[str, Any]
 """path -> value of the settings in which a run differs from others of its sweep"""
+
+
+class Place(NamedTuple):
+    """Where the state of a run at a step is: a file, and the row in it."""
+
+    point: Point
+    step: int
+    path: Path
+    row: int
 
 
 class States:
@@ -70,49 +79,53 @@ class States:
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("*.npz")) if self.folder.is_dir() else []
 
-    def places(self) -> list[tuple[dict[str, Any], int, Path, int]]:
-        """(settings, step, file, place in it) of every run that is kept, each at the
-        last of its steps."""
-        found: dict[str, tuple[dict[str, Any], int, Path, int]] = {}
+    def places(self) -> list[Place]:
+        """Of every run that is kept, each step at which it is."""
+        found = []
         with record.reachable(self.folder):
             for path in self._files():
                 about = json.loads(bytes(_load(path, ["about"])["about"]))
-                for place, point in enumerate(about["points"]):
-                    key, step = json.dumps(point, sort_keys=True), about["step"]
-                    if key not in found or found[key][1] <= step:
-                        found[key] = point, step, path, place
-        return list(found.values())
+                own = enumerate(about["points"])
+                found += [Place(point, about["step"], path, i) for i, point in own]
+        return found
 
-    def read(self, points: Sequence[Point]) -> dict[str, np.ndarray]:
-        """The states [run, ...] of the runs at these points, by the names of their
-        leaves.
+    def read(self, points: Sequence[Point], step: int) -> dict[str, np.ndarray]:
+        """The states [run, ...] that the runs at these points have ended with after
+        `step` steps, by the names of their leaves.
 
         Raises: SettingError where one of them is not kept.
         """
-        known = {
-            json.dumps(point, sort_keys=True): (path, place)
-            for point, _, path, place in self.places()
-        }
-        keys = [json.dumps(dict(p), sort_keys=True, default=str) for p in points]
-        missing = [p for p, key in zip(points, keys, strict=True) if key not in known]
+        known = {_key(own.point): own for own in self.places() if own.step == step}
+        missing = [point for point in points if _key(point) not in known]
         if missing:
             said = ", ".join(f"{short_name(k)} {v}" for k, v in missing[0].items())
             raise SettingError(
                 f"The last state of {len(missing)} of {len(points)} runs is not kept "
                 f"in {self.folder} ({said or 'the only run'})."
             )
-        whole = {path: _load(path) for path, _ in map(known.__getitem__, keys)}
-        rows = [(whole[path], place) for path, place in map(known.__getitem__, keys)]
-        names = [name for name in rows[0][0] if name.startswith("state.")]
-        return {
-            name.removeprefix("state."): np.stack([own[name][at] for own, at in rows])
-            for name in names
-        }
+        return _states([known[_key(point)] for point in points])
+
+
+def _key(point: Point) -> str:
+    return json.dumps(dict(point), sort_keys=True, default=str)
+
+
+def _states(places: Sequence[Place]) -> dict[str, np.ndarray]:
+    """The states [run, ...] that lie there, each file read once."""
+    whole = {path: _load(path) for path in dict.fromkeys(own.path for own in places)}
+    names = [name for name in whole[places[0].path] if name.startswith("state.")]
+    return {
+        name.removeprefix("state."): np.stack(
+            [whole[own.path][name][own.row] for own in places]
+        )
+        for name in names
+    }
 
 
 def _load(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     try:
-        with np.load(io.BytesIO(path.read_bytes())) as held:
+        source = io.BytesIO(path.read_bytes()) if remote.is_remote(path) else path
+        with np.load(source) as held:
             return {name: held[name] for name in names or held.files}
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise record.RecordError(f"{path} is damaged: {error}.") from error
@@ -124,7 +137,7 @@ def params(workdir: str | Path, **where: Any) -> dict[str, Any]:
     >>> weights = params("runs/k3", seed=0, output_scale=1.0)  # doctest: +SKIP
 
     Args:
-      workdir: a run folder, finished or not.
+      workdir: a run folder, finished or not; an extension counts when it is finished.
       where: settings that tell the run from the others, by path or a unique ending.
 
     Raises:
@@ -132,39 +145,30 @@ def params(workdir: str | Path, **where: Any) -> dict[str, Any]:
         apart.
       record.RecordError: a damaged file.
     """
-    folder = record.Workdir(workdir).states
-    places = States(folder).places()
-    if not places:
-        raise SettingError(f"No states of ended runs are in {folder}.")
-    names = {path for point, *_ in places for path in point}
-    wanted = {_full(name, names): value for name, value in where.items()}
-    own = [
-        place
-        for place in places
-        if all(
-            name in place[0] and _same(place[0][name], v) for name, v in wanted.items()
-        )
+    place = record.Workdir(workdir)
+    last = float("inf")
+    if place.results.exists():
+        last = record.read_results(place.results).step.values[-1]
+    kept = [own for own in States(place.states).places() if own.step <= last]
+    newest = {_key(own.point): own for own in sorted(kept, key=lambda own: own.step)}
+    if not newest:
+        raise SettingError(f"No states of ended runs are in {place.states}.")
+    names = dict.fromkeys(path for own in newest.values() for path in own.point)
+    what = "setting that tells these runs apart,"
+    wanted = {resolve(name, names, what): value for name, value in where.items()}
+    found = [
+        own
+        for own in newest.values()
+        if all(n in own.point and _same(own.point[n], v) for n, v in wanted.items())
     ]
-    if len(own) != 1:
-        raise SettingError(_which(own or places, wanted, bool(own)))
-    point = own[0][0]
+    if len(found) != 1:
+        raise SettingError(_which(found or [*newest.values()], wanted, bool(found)))
     leaves = {
         name.removeprefix("params."): leaf[0]
-        for name, leaf in States(folder).read([point]).items()
+        for name, leaf in _states(found).items()
         if name.startswith("params.") or name == "params"
     }
-    return _nested(leaves)
-
-
-def _full(name: str, known: set[str]) -> str:
-    found = [path for path in known if path == name or path.endswith(f".{name}")]
-    if len(found) == 1:
-        return found[0]
-    raise SettingError(
-        f"The setting {name!r} could be {' or '.join(sorted(found))}."
-        if found
-        else f"The runs do not differ in {name!r}; {nearest(name, known)}."
-    )
+    return nest(leaves)
 
 
 def _same(held: Any, wanted: Any) -> bool:
@@ -174,9 +178,9 @@ def _same(held: Any, wanted: Any) -> bool:
     return bool(np.isclose(held, wanted, rtol=1e-9)) if both else held == str(wanted)
 
 
-def _which(places: Sequence[Any], wanted: Mapping[str, Any], some: bool) -> str:
+def _which(places: Sequence[Place], wanted: Mapping[str, Any], some: bool) -> str:
     """Why a choice is none, in a sentence."""
-    points = [point for point, *_ in places]
+    points = [own.point for own in places]
     apart = {
         name: sorted({str(point.get(name)) for point in points})
         for name in dict.fromkeys(name for point in points for name in point)
@@ -190,14 +194,3 @@ def _which(places: Sequence[Any], wanted: Mapping[str, Any], some: bool) -> str:
         return f"{len(places)} runs are there; choose among {listed}."
     said = ", ".join(f"{short_name(name)} {value}" for name, value in wanted.items())
     return f"There is no run with {said}; there are {listed}."
-
-
-def _nested(leaves: Mapping[str, np.ndarray]) -> Any:
-    nested: dict[str, Any] = {}
-    for name, leaf in leaves.items():
-        *above, last = name.split(".")
-        at = nested
-        for key in above:
-            at = at.setdefault(key, {})
-        at[last] = leaf
-    return nested
