@@ -19,7 +19,7 @@ from unittest import mock
 import jax
 import numpy as np
 
-from grok_jax.engine import checkpoint, machine, programs, record, runner, timing
+from grok_jax.engine import checkpoint, machine, programs, runner, timing, workdirs
 from grok_jax.engine import config as config_lib
 from grok_jax.engine.override import apply_overrides
 from grok_jax.engine.timing import Row, Settings, Setup, as_text
@@ -57,11 +57,11 @@ def overhead(setup: Setup, config: Any = None, *, steps: int = 3000) -> Iterator
                 folder=folder / "checkpoints",
                 grok=resolved.grok,
                 say=lambda _: None,
-                progress=lambda progress, folder=folder: record.write_json(
+                progress=lambda progress, folder=folder: workdirs.write_json(
                     folder / "progress.json", progress.__dict__
                 ),
             ).run()
-            record.write_results(folder / "results.nc", results)
+            workdirs.write_results(folder / "results.nc", results)
     whole = writing[-1][1] - inside[0][0]
     note = f"{len(inside)} segments, {as_text(whole)}"
     words = f"{len(writing) - 1} checkpoints and the results, {as_text(_sum(writing))}"
@@ -85,7 +85,7 @@ def _watched(inside: Calls, writing: Calls) -> Iterator[None]:
         mock.patch.object(programs.GroupProgram, "compiled", watched),
         mock.patch.object(checkpoint, "save", _Watched(checkpoint.save, writing)),
         mock.patch.object(
-            record, "write_results", _Watched(record.write_results, writing)
+            workdirs, "write_results", _Watched(workdirs.write_results, writing)
         ),
     ):
         yield
@@ -133,7 +133,7 @@ def checkpoints(setup: Setup, settings: Settings, *, runs: int = 64) -> Iterator
     """Seconds to save and to restore the state of a sweep, beside a plain write and
     read of as many bytes."""
     program = timing.group_program(settings, runs, setup.devices)
-    state = timing.states(timing.lot(program, setup.modes[0]))
+    state = timing.states(timing.timed_sweep(program, setup.modes[0]))
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     held, plain = {"state": state}, np.random.default_rng(0).bytes(size)
     numbers = itertools.count()

@@ -141,17 +141,17 @@ def _both(
     compiled, _ = setup.compiled(name, runs, mode)
     if why := setup.too_much(compiled, expected):
         return why
-    lot = timing.lot(setup.program(name, runs), mode)
+    sweep = timing.timed_sweep(setup.program(name, runs), mode)
     theirs = runs if form in ("stacked", "captured") else 1
     steps: list[Callable[[], Any]] = []
 
     def ready() -> None:
-        made = make_step(*timing.first_run(lot), form=form, runs=theirs, on=device)
+        made = make_step(*timing.first_run(sweep), form=form, runs=theirs, on=device)
         float(made().sum())
         steps.append(made)
 
     start = timing.seconds_of(ready)
-    calls = partial(timing.advance, lot), partial(_spent, steps[0], device)
+    calls = partial(timing.advance, sweep), partial(_spent, steps[0], device)
     found = timing.lines(
         {
             name: timing.contender(call, setup.seconds, expected)

@@ -58,7 +58,7 @@ from benchmarks import (
     workloads,
 )
 from grok_jax import plot, report
-from grok_jax.engine import command_line, machine, record
+from grok_jax.engine import command_line, machine, workdirs
 from grok_jax.engine.timing import Row, Setup, as_text
 from grok_jax.settings import SettingError, lookup
 
@@ -173,7 +173,7 @@ def _about(argv: Sequence[str]) -> dict[str, str]:
     return {
         "command": line,
         "version": f"jax {jax.__version__}",
-        "git commit": record.git_commit(),
+        "git commit": workdirs.git_commit(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "load before": f"{os.getloadavg()[0]:.2f}",
     }
@@ -199,8 +199,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             plot.save(drawing, figure)
             there = os.path.relpath(figure, summary.parent) if summary else ""
         if summary:
-            record.write_bytes(summary, as_markdown(rows, about, there).encode())
-    except (SettingError, record.RecordError) as error:
+            workdirs.write_bytes(summary, as_markdown(rows, about, there).encode())
+    except (SettingError, workdirs.WorkdirError) as error:
         print(f"grok_jax: {error}", file=sys.stderr)
         return WRONG_USAGE
     return DONE
@@ -210,7 +210,7 @@ def _store(out: Path | None, about: Mapping[str, Any], rows: Sequence[Row]) -> N
     """The JSON as far as it goes."""
     if out:
         held = [{**row._asdict(), "met": row.met} for row in rows]
-        record.write_json(out, {**about, "rows": held})
+        workdirs.write_json(out, {**about, "rows": held})
 
 
 def _measured(

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from grok_jax.engine import products, registry, timing
-from grok_jax.engine.timing import Contender, Lot, Row, Setup, as_text
+from grok_jax.engine.timing import Contender, Row, Setup, TimedSweep, as_text
 
 WORKERS = 12
 """Programs that are compiled side by side for an accelerator."""
@@ -88,12 +88,12 @@ def _of_workload(
             if why := setup.too_much(compiled, expected):
                 yield Row(place, None, "s", None, f"left out: {why}")
                 continue
-            lot = timing.lot(setup.program(name, runs), mode)
-            found = _measure(setup, lot, few, gemm, expected)
+            sweep = timing.timed_sweep(setup.program(name, runs), mode)
+            found = _measure(setup, sweep, few, gemm, expected)
         except jax.errors.JaxRuntimeError as error:
             yield Row(place, None, "s", None, timing.failure(error))
             continue
-        few = few or lot
+        few = few or sweep
         alone = alone or found["step_s"]
         last = dict(mode=mode, runs=runs, compile_s=seconds, **found)
         last |= timing.planned_bytes(compiled)
@@ -106,17 +106,21 @@ def _of_workload(
 
 
 def _measure(
-    setup: Setup, lot: Lot, few: Lot | None, gemm: tuple[Callable, int], expected: float
+    setup: Setup,
+    sweep: TimedSweep,
+    few: TimedSweep | None,
+    gemm: tuple[Callable, int],
+    expected: float,
 ) -> dict[str, Any]:
-    """What is timed of a lot in turns, in seconds of a run-step unless said."""
-    runs = len(lot.program.group.members)
+    """What is timed of a sweep in turns, in seconds of a run-step unless said."""
+    runs = len(sweep.program.group.members)
     active = setup.devices[: min(runs, len(setup.devices))]
     slots = -(-runs // len(active))
-    own = products.products_of(*timing.one_step(lot.program))
+    own = products.products_of(*timing.one_step(sweep.program))
     stacked = min(slots, max(1, STACK_BYTES // _bytes(own)))
     shapes = own
-    if lot.mode == "vmap":
-        shapes = products.products_of(*timing.one_step(lot.program, stacked))
+    if sweep.mode == "vmap":
+        shapes = products.products_of(*timing.one_step(sweep.program, stacked))
     else:
         stacked = 1
 
@@ -126,10 +130,10 @@ def _measure(
     def timed(call: Callable[[int], Any]) -> Contender:
         return start(lambda n: timing.seconds_of(lambda: call(n)))
 
-    contenders = {"step": start(partial(timing.advance, lot), expected)}
+    contenders = {"step": start(partial(timing.advance, sweep), expected)}
     contenders["products"] = timed(products.by_themselves(shapes, active))
     if few is None:
-        if update := update_alone(lot, active):
+        if update := update_alone(sweep, active):
             contenders["update"] = timed(update)
     else:
         contenders["few"] = start(partial(timing.advance, few))
@@ -207,10 +211,12 @@ def _among_many(
             yield Row(f"card/{name}", own["run_step_s"], "s", seconds.get(name), words)
 
 
-def update_alone(lot: Lot, devices: Sequence[Any]) -> Callable[[int], Any] | None:
-    """n -> n updates by the lot's optimiser of its parameters, the gradient given, on
+def update_alone(
+    sweep: TimedSweep, devices: Sequence[Any]
+) -> Callable[[int], Any] | None:
+    """n -> n updates by the sweep's optimiser of its parameters, the gradient given, on
     each device at once; None for exact dynamics, which have none."""
-    settings, params, _ = timing.first_run(lot)
+    settings, params, _ = timing.first_run(sweep)
     if settings["model.name"] == "committee_dynamics":
         return None
     tx = registry.OPTIMIZERS[settings["optimizer.name"]](
@@ -236,8 +242,8 @@ def devices(setup: Setup, *, runs: int = 8) -> Iterator[Row]:
         contenders = {}
         for size in sizes:
             program = timing.group_program(settings, runs, setup.devices[:size])
-            lot = timing.lot(program, setup.modes[0])
-            call = partial(timing.advance, lot)
+            sweep = timing.timed_sweep(program, setup.modes[0])
+            call = partial(timing.advance, sweep)
             contenders[size] = timing.contender(call, setup.seconds)
         found = timing.lines({str(n): c for n, c in contenders.items()}, setup.repeats)
         for size, line in found.items():

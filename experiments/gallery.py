@@ -25,7 +25,7 @@ import jax
 from absl import flags
 
 from grok_jax import launch, report
-from grok_jax.engine import command_line, config, programs, record, session
+from grok_jax.engine import command_line, config, programs, session, workdirs
 from grok_jax.settings import SettingError, nearest
 from grok_jax.tasks.reading import DataError
 
@@ -73,7 +73,7 @@ def _begins(stem: str, word: str) -> bool:
     return f"{stem}_".startswith(f"{word}_")
 
 
-def missing_data(page: Path, preset: str, workdir: record.Workdir) -> str:
+def missing_data(page: Path, preset: str, workdir: workdirs.Workdir) -> str:
     """Why a page cannot be run here; "" where its data are found or not needed."""
     if workdir.results.exists():
         return ""
@@ -87,11 +87,11 @@ def missing_data(page: Path, preset: str, workdir: record.Workdir) -> str:
     return ""
 
 
-def of_other_commits(workdirs: Sequence[record.Workdir]) -> list[str]:
+def of_other_commits(workdirs: Sequence[workdirs.Workdir]) -> list[str]:
     """The run folders that the checkout as it is now did not begin: name (commit)."""
-    present = record.git_commit()
+    present = workdirs.git_commit()
     started = [each for each in workdirs if each.config.exists()]
-    commits = [record.read_json(each.config).get("git_commit") for each in started]
+    commits = [workdirs.read_json(each.config).get("git_commit") for each in started]
     pairs = zip(started, commits, strict=True)
     return [f"{each.path.name} ({c})" for each, c in pairs if c != present]
 
@@ -128,7 +128,7 @@ def run_all(named: Sequence[Path], preset: str, workdirs: Path) -> int:
     for page in named:
         if runs.stopped:
             return STOPPED
-        workdir = record.Workdir(workdirs / page.stem)
+        workdir = workdirs.Workdir(workdirs / page.stem)
         reason = missing_data(page, preset, workdir)
         if reason:
             left_out[page.stem] = reason
@@ -166,16 +166,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             close = nearest(options.preset, PRESETS)
             raise SettingError(f"--preset: there is no {options.preset!r}; {close}.")
         named, workdirs = chosen(options.only), Path(options.workdirs).absolute()
-        every = [record.Workdir(workdirs / page.stem) for page in pages()]
+        every = [workdirs.Workdir(workdirs / page.stem) for page in pages()]
         others = of_other_commits(every)
         if others and not options.mixed:
             raise SettingError(
-                f"The checkout is at {record.git_commit()}, but these are of another "
+                f"The checkout is at {workdirs.git_commit()}, but these are of another "
                 f"commit: {', '.join(others)}; nothing was run. Give another "
                 "--workdirs, or --mixed to report them together."
             )
         status = run_all(named, options.preset, workdirs)
-    except (SettingError, record.RecordError) as error:
+    except (SettingError, workdirs.WorkdirError) as error:
         print(f"gallery: {error}", file=sys.stderr)
         return WRONG_USAGE
     if status == STOPPED:

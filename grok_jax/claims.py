@@ -33,25 +33,25 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def spread(values: Any) -> dict[str, float]:
+def min_max(values: Any) -> dict[str, float]:
     """The least and the largest of some runs' values, for a claim about every one."""
     values = np.asarray(values)
     return {"min": float(np.min(values)), "max": float(np.max(values))}
 
 
-def text(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A measured value as a reader wants it; a value that was never reached is
     "never".
 
-    >>> text({"alpha 1": 2150.0, "alpha 2": float("nan")})
+    >>> format_value({"alpha 1": 2150.0, "alpha 2": float("nan")})
     'alpha 1: 2,150; alpha 2: never'
     """
     if isinstance(value, dict):
-        return "; ".join(f"{key}: {text(each)}" for key, each in value.items())
+        return "; ".join(f"{key}: {format_value(each)}" for key, each in value.items())
     if hasattr(value, "tolist"):
         value = np.asarray(value).tolist()
     if isinstance(value, (list, tuple)):
-        return ", ".join(text(each) for each in value)
+        return ", ".join(format_value(each) for each in value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return "never" if value is None else str(value)
     if not math.isfinite(value):

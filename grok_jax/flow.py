@@ -182,9 +182,9 @@ def flow(velocity: Velocity, *, rtol: Scalar, atol: Scalar) -> Dynamics:
             term, zero, zero, params, None, None, lambda term, *at: term.vf(*at), ORDER
         )
         # Not the velocity, whose share of some direction may be exactly 0.
-        lot = optax.tree.random_like(jax.random.key(0), params, jax.random.normal)
-        lot = tree.scale(lot, 1 / tree.norm(lot))
-        return Reached(now, now, jnp.asarray(until), state, lot)
+        direction = optax.tree.random_like(jax.random.key(0), params, jax.random.normal)
+        direction = tree.scale(direction, 1 / tree.norm(direction))
+        return Reached(now, now, jnp.asarray(until), state, direction)
 
     def step(now: Reached) -> Reached:
         last = now.end

@@ -57,9 +57,9 @@ from grok_jax.engine import (
     machine,
     planning,
     programs,
-    record,
     runner,
     session,
+    workdirs,
 )
 from grok_jax.engine import config as config_lib
 from grok_jax.engine import watch as watch_lib
@@ -92,9 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped:
         print("grok_jax: Stopped; run the same line to go on.", file=sys.stderr)
         return STOPPED
-    except (SettingError, DataError, record.RecordError, CheckpointError) as error:
+    except (SettingError, DataError, workdirs.WorkdirError, CheckpointError) as error:
         print(f"grok_jax: {error}", file=sys.stderr)
-        return DISK_FULL if record.is_full(error) else WRONG_USAGE
+        return DISK_FULL if workdirs.is_full(error) else WRONG_USAGE
 
 
 def _run(
@@ -109,7 +109,7 @@ def _run(
             resolved = config_lib.resolve(apply_overrides(config, overrides))
             if not (options.workdir or options.dry_run):
                 raise SettingError("Give --workdir=DIR, the folder for the results.")
-            workdir = record.Workdir(options.workdir or "runs/dry")
+            workdir = workdirs.Workdir(options.workdir or "runs/dry")
             more = session.prepare(workdir, resolved)
             engine = machine.set_up_jax(resolved.engine)
             console.quiet = not hosts.is_writer()
@@ -137,7 +137,7 @@ def launch(
     experiment: ModuleType,
     resolved: config_lib.Resolved,
     engine: planning.Engine,
-    workdir: record.Workdir,
+    workdir: workdirs.Workdir,
     about: dict[str, Any],
     stopper: "Stopper",
     logs: Sequence[str] = (),
@@ -177,7 +177,9 @@ def launch(
     return finish(experiment, results, workdir) if hosts.is_writer() else DONE
 
 
-def finish(experiment: ModuleType, results: xr.Dataset, workdir: record.Workdir) -> int:
+def finish(
+    experiment: ModuleType, results: xr.Dataset, workdir: workdirs.Workdir
+) -> int:
     """Tests the claims and draws the figures of complete results.
 
     Where the page fails, as on a grid from which the command line has taken points that
@@ -195,13 +197,13 @@ def finish(experiment: ModuleType, results: xr.Dataset, workdir: record.Workdir)
             markup=False,
         )
         return PAGE_FAILED
-    record.write_json(workdir.claims, [claim.as_json() for claim in tested])
+    workdirs.write_json(workdir.claims, [claim.as_json() for claim in tested])
     figures = drawn if isinstance(drawn, dict) else {"figure": drawn}
     for name, figure in figures.items():
         assert isinstance(figure, Figure)
         content = io.BytesIO()
         plot.save(figure, content)
-        record.write_bytes(workdir.figures / f"{name}.png", content.getvalue())
+        workdirs.write_bytes(workdir.figures / f"{name}.png", content.getvalue())
     print_claims(tested)
     console.print(f"Figures: {workdir.figures}")
     return DONE
@@ -322,7 +324,7 @@ class Stopper:
 
 
 def print_start(
-    resolved: config_lib.Resolved, engine: planning.Engine, workdir: record.Workdir
+    resolved: config_lib.Resolved, engine: planning.Engine, workdir: workdirs.Workdir
 ) -> None:
     """Says what will run: the grid, the compile groups, the devices, the workdir."""
     grid = resolved.plan.grid
@@ -344,7 +346,7 @@ def print_claims(tested: Sequence[claims_lib.Claim]) -> None:
             claim.id,
             claim.statement,
             claim.expected,
-            claims_lib.text(claim.measured),
+            claims_lib.format_value(claim.measured),
             "[green]yes[/]" if claim.holds else "[red]NO[/]",
         )
     console.print(table)

@@ -162,7 +162,9 @@ def tested(id: str, figure: str, statement: str, *checks: Check) -> claims.Claim
     measured: dict[str, Any] = {}
     for check in checks:
         for label, value in check.measured.items():
-            if claims.text(measured.setdefault(label, value)) != claims.text(value):
+            if claims.format_value(
+                measured.setdefault(label, value)
+            ) != claims.format_value(value):
                 raise ValueError(f"{id}: {label!r} stands for two different things.")
     judged = [check for check in checks if check.expected]
     if not judged or not all(check.count for check in judged):
@@ -293,7 +295,7 @@ def _shown(label: str, values: xr.DataArray) -> dict[str, Any]:
     if len(others) == 1 and values.sizes[others[0]] <= MOST:
         lines = values.transpose(others[0], ...)
         return {f"{label}, {_place(line, others[0])}": line.values for line in lines}
-    return {label: values.values if values.size <= MOST else claims.spread(values)}
+    return {label: values.values if values.size <= MOST else claims.min_max(values)}
 
 
 def _place(values: xr.DataArray, dim: Any) -> str:

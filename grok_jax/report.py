@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from grok_jax import claims as claims_lib
-from grok_jax.engine import command_line, record, remote
+from grok_jax.engine import command_line, remote, workdirs
 from grok_jax.engine.html_report import (
     COLUMNS,
     HEAD,
@@ -40,17 +40,17 @@ def read(path: Path, key: str) -> Report:
     """The report of a run folder.
 
     Raises:
-      record.RecordError: no such folder, not a run folder, or a damaged file in it.
+      workdirs.WorkdirError: no such folder, not a run folder, or a damaged file in it.
     """
-    workdir = record.Workdir(path)
+    workdir = workdirs.Workdir(path)
     started = workdir.config.exists()  # asked first: where a store refuses, it says so
     if not (started or path.is_dir()):
-        raise record.RecordError(f"There is no folder {path}.")
+        raise workdirs.WorkdirError(f"There is no folder {path}.")
     if not started:
-        raise record.RecordError(
+        raise workdirs.WorkdirError(
             f"{path} holds no config.json; it is not a folder of grok_jax.launch."
         )
-    about = record.read_json(workdir.config)
+    about = workdirs.read_json(workdir.config)
     try:
         state, seconds, counts = _progress(workdir)
         facts = {
@@ -79,7 +79,7 @@ def read(path: Path, key: str) -> Report:
             figures={each.stem: _png(each) for each in figures},
         )
     except (KeyError, TypeError) as error:
-        raise record.RecordError(
+        raise workdirs.WorkdirError(
             f"{path} was not written by this version of grok_jax ({error} is missing)."
         ) from error
 
@@ -93,10 +93,10 @@ def _name(about: dict[str, Any]) -> str:
     return about["name"] + (f" ({size})" if shown else "")
 
 
-def _progress(workdir: record.Workdir) -> tuple[str, float, dict[str, int]]:
+def _progress(workdir: workdirs.Workdir) -> tuple[str, float, dict[str, int]]:
     """(state, seconds, counts of runs)."""
     if workdir.results.exists():
-        results = record.read_results(workdir.results)
+        results = workdirs.read_results(workdir.results)
         reached = [results[name].notnull().sum() for name in ("t_train", "t_test")]
         numbers = (results["diverged"].size, *reached, results["diverged"].sum())
         state = "finished" if workdir.claims.exists() else "finished, claims not tested"
@@ -104,7 +104,7 @@ def _progress(workdir: record.Workdir) -> tuple[str, float, dict[str, int]]:
         return state, float(results.attrs["seconds"]), counts
     if not workdir.progress.exists():
         return "UNFINISHED: no step yet", 0.0, {}
-    held = record.read_json(workdir.progress)
+    held = workdirs.read_json(workdir.progress)
     share = held["run_steps"] / max(held["run_steps_total"], 1)
     left = f", at most {clock(held['eta'])} left" if held["eta"] == held["eta"] else ""
     state = f"UNFINISHED: {share:.0%} of the steps done{left}"
@@ -112,19 +112,21 @@ def _progress(workdir: record.Workdir) -> tuple[str, float, dict[str, int]]:
 
 
 def _claims(path: Path) -> list[dict[str, Any]]:
-    claims, fields = record.read_json(path), set(claims_lib.Claim._fields)
+    claims, fields = workdirs.read_json(path), set(claims_lib.Claim._fields)
     whole = isinstance(claims, list) and all(
         isinstance(each, dict) and fields <= each.keys() for each in claims
     )
     if not whole:
-        raise record.RecordError(f"{path} is damaged: it is no list of whole claims.")
+        raise workdirs.WorkdirError(
+            f"{path} is damaged: it is no list of whole claims."
+        )
     return claims
 
 
 def _png(path: Path) -> bytes:
     content = path.read_bytes()
     if not content.endswith(b"IEND\xaeB`\x82"):
-        raise record.RecordError(f"{path} is truncated; launch draws it again.")
+        raise workdirs.WorkdirError(f"{path} is truncated; launch draws it again.")
     return content
 
 
@@ -211,13 +213,13 @@ def write(reports: Sequence[Report], out: Path | None, markdown: Path) -> None:
     """Writes the page into `out` (None: no page), the summary and its figures.
 
     Raises:
-      record.RecordError: it cannot be written.
+      workdirs.WorkdirError: it cannot be written.
     """
     figures = markdown.parent / "figures"
     try:
         before = markdown.read_text(encoding="utf-8") if markdown.exists() else ""
         if before and not before.startswith("# Report: "):
-            raise record.RecordError(
+            raise workdirs.WorkdirError(
                 f"{markdown} is no summary of reports; give another --summary."
             )
         figures.mkdir(parents=True, exist_ok=True)
@@ -230,7 +232,7 @@ def write(reports: Sequence[Report], out: Path | None, markdown: Path) -> None:
             out.mkdir(parents=True, exist_ok=True)
             (out / "index.html").write_text(page(reports), encoding="utf-8")
     except OSError as error:
-        raise record.RecordError(
+        raise workdirs.WorkdirError(
             f"{error.filename or out} cannot be written: {error.strerror}."
         ) from error
 
@@ -247,10 +249,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         named = zip(folders, _keys(folders), strict=True)
         reports = []
         for path, key in named:
-            with record.reachable(path):
+            with workdirs.reachable(path):
                 reports.append(read(path, key))
         write(reports, out, markdown)
-    except (SettingError, record.RecordError) as error:
+    except (SettingError, workdirs.WorkdirError) as error:
         print(f"grok_jax: {error}", file=sys.stderr)
         return WRONG_USAGE
     print(f"{total(reports)}; see {out / 'index.html' if out else markdown}")

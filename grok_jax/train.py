@@ -83,8 +83,8 @@ class Batches(NamedTuple):
 
         def shuffle() -> Array:
             key = jax.random.fold_in(self.key, epoch)
-            lot = jax.random.uniform(key, weight.shape) + (weight <= 0)
-            return jnp.where(begins, jnp.argsort(lot).astype(jnp.int32), order)
+            draws = jax.random.uniform(key, weight.shape) + (weight <= 0)
+            return jnp.where(begins, jnp.argsort(draws).astype(jnp.int32), order)
 
         order = jax.lax.cond(any_run(begins), shuffle, lambda: order)
         return order, jax.lax.dynamic_slice(order, (place * size,), (size,))

@@ -49,7 +49,7 @@ from rich.console import Console
 from rich.table import Table
 
 from grok_jax import report
-from grok_jax.engine import record
+from grok_jax.engine import workdirs
 
 WIDE = (
     *ARGUMENTS[:-5],
@@ -341,7 +341,7 @@ def main(argv=None):
     drill = Drill(out, options.seed, options.kills)
     about = dict(
         command=shlex.join(["python", "tests/fault_drill.py", *given]),
-        git_commit=record.git_commit(),
+        git_commit=workdirs.git_commit(),
         seed=options.seed,
         kills=options.kills,
         cores=os.cpu_count(),

@@ -19,7 +19,7 @@ from benchmarks import (
     workloads,
 )
 from benchmarks import run as benchmark
-from grok_jax.engine import config, machine, programs, record, timing
+from grok_jax.engine import config, machine, programs, timing, workdirs
 from grok_jax.engine.timing import Contender, Line, Row, Setup
 from grok_jax.settings import SettingError
 
@@ -346,7 +346,7 @@ def test_the_command_prints_and_stores_the_rows_that_were_asked_for(
     held = json.loads(out.read_text())
     assert held["device"].startswith("2 x CPU")
     assert f"jax {jax.__version__}" in held["version"]
-    assert held["git commit"] == record.git_commit()
+    assert held["git commit"] == workdirs.git_commit()
     assert held["command"].endswith(" ".join(line[1:]))
     assert held["rows"][1] == {
         **{"name": "many_runs/slow", "measured": 1.2, "unit": "x", "goal": 1.05},
@@ -522,13 +522,13 @@ def test_a_step_of_pytorch_is_ours(name, form, monkeypatch):
     full = dict(train=dict(batch_size=0))
     settings = config.make_config(workloads.STEPS[name], SHRUNK[name], full).to_dict()
     program = timing.group_program(settings, 1, jax.local_devices()[:1])
-    lot = timing.lot(program, "map")
-    step = pytorch.make_step(*timing.first_run(lot), form=form, runs=2)
+    timed = timing.timed_sweep(program, "map")
+    step = pytorch.make_step(*timing.first_run(timed), form=form, runs=2)
     theirs = np.stack([np.array(step()) for _ in range(4)])
     assert theirs.shape == ((4, 2) if form == "stacked" else (4,))
     pieces = programs.make_pieces(np.arange(4), 0, 0, 3)
-    compiled = lot.program.compiled("map", lot.chunk.place)
-    _, records = compiled(*lot.chunk.arguments(pieces))
+    compiled = timed.program.compiled("map", timed.chunk.place)
+    _, records = compiled(*timed.chunk.arguments(pieces))
     ours = np.asarray(records["train_loss"])[0, :4]
     assert len(set(ours.tolist())) == 4
     for own in theirs.reshape(4, -1).T:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grok_jax.claims import Claim, spread, text
+from grok_jax.claims import Claim, format_value, min_max
 
 
 def claim(measured, holds=True):
@@ -70,15 +70,17 @@ def test_the_fields_are_those_of_the_contract():
     ids=str,
 )
 def test_a_measured_value_is_said_in_a_few_digits(measured, said):
-    assert text(measured).startswith(said)
+    assert format_value(measured).startswith(said)
 
 
 def test_what_was_stored_is_said_as_what_was_measured():
     """Infinities apart: JSON has none, so that they are stored as never."""
     for measured in (2150.0, np.array([0.5, np.nan]), {"a": (1, "b"), "c": None}):
-        assert text(claim(measured).as_json()["measured"]) == text(measured)
+        assert format_value(claim(measured).as_json()["measured"]) == format_value(
+            measured
+        )
 
 
-def test_spread_is_the_least_and_the_largest():
-    assert spread(jnp.array([[3.0, -1.0], [2.0, 5.0]])) == {"min": -1.0, "max": 5.0}
-    assert math.isnan(spread([1.0, math.nan])["max"])
+def test_min_max_is_the_least_and_the_largest():
+    assert min_max(jnp.array([[3.0, -1.0], [2.0, 5.0]])) == {"min": -1.0, "max": 5.0}
+    assert math.isnan(min_max([1.0, math.nan])["max"])

@@ -10,8 +10,8 @@ import pytest
 
 import grok_jax
 from grok_jax import experiment
-from grok_jax.engine import config, extend, machine, record, session, states
-from grok_jax.engine.record import RecordError
+from grok_jax.engine import config, extend, machine, session, states, workdirs
+from grok_jax.engine.workdirs import WorkdirError
 from grok_jax.settings import SettingError
 
 LAYER = dict(
@@ -61,7 +61,7 @@ def made(monkeypatch):
 def test_an_extended_sweep_is_the_one_made_at_once(
     folder, more, monkeypatch, assert_identical
 ):
-    before = record.read_results(folder / "results.nc")
+    before = workdirs.read_results(folder / "results.nc")
     numbers = made(monkeypatch)
     extended = run(folder, more)
     assert len(numbers) == (18 - 8 if more is MORE_VALUES else 8)
@@ -70,7 +70,7 @@ def test_an_extended_sweep_is_the_one_made_at_once(
     same = {name: before[name].values for name in ("output_scale", "width", "seed")}
     own = extended.sel(step=before.step, **same)
     np.testing.assert_array_equal(own.train_loss, before.train_loss)
-    held = record.read_results(folder / "results.nc")
+    held = workdirs.read_results(folder / "results.nc")
     assert_identical(held.data_vars, extended.data_vars)
     again = run(folder, more, say=pytest.fail)  # complete: only read
     assert_identical(again.data_vars, extended.data_vars)
@@ -79,7 +79,7 @@ def test_an_extended_sweep_is_the_one_made_at_once(
 @pytest.mark.optimised
 def test_an_extension_goes_on_where_it_was_stopped(folder, assert_identical):
     resolved = config.resolve(config.make_config(LAYER, MORE_STEPS))
-    place = record.Workdir(folder)
+    place = workdirs.Workdir(folder)
     engine = dataclasses.replace(
         machine.set_up_jax(resolved.engine), segment_seconds=1e-9, runs_per_chunk=2
     )
@@ -95,7 +95,7 @@ def test_an_extension_goes_on_where_it_was_stopped(folder, assert_identical):
 
     with pytest.raises(session.runner.Interrupted):
         once()
-    before = record.read_results(place.results)
+    before = workdirs.read_results(place.results)
     assert before.step.values[-1] == 24  # the finished sweep stands
     assert_identical(once().data_vars, run(None, MORE_STEPS).data_vars)
 
@@ -140,7 +140,7 @@ def test_an_extension_that_was_given_up_leaves_no_trace(folder, assert_identical
 def test_steps_that_runs_have_of_their_own_are_not_extended(tmp_path, own):
     few = dict(sweep=dict(output_scale=(2.0,), width=(7,), seed=(0,)))
     run(tmp_path / "run", few, own)
-    with pytest.raises(RecordError, match="holds another config"):
+    with pytest.raises(WorkdirError, match="holds another config"):
         run(tmp_path / "run", few, own, dict(train=dict(steps=30)), changed(own))
 
 
@@ -164,9 +164,9 @@ def test_runs_that_had_ended_stay_so(tmp_path, assert_identical):
 @pytest.mark.parametrize(
     ("layer", "error", "said"),
     [
-        (dict(sweep=dict(seed=(0, 5))), RecordError, "holds another config"),
-        (dict(train=dict(steps=12)), RecordError, "holds another config"),
-        (dict(model=dict(epsilon=0.5)), RecordError, "holds another config"),
+        (dict(sweep=dict(seed=(0, 5))), WorkdirError, "holds another config"),
+        (dict(train=dict(steps=12)), WorkdirError, "holds another config"),
+        (dict(model=dict(epsilon=0.5)), WorkdirError, "holds another config"),
         ({**MORE_VALUES, **MORE_STEPS}, SettingError, "fewer steps and fewer runs"),
     ],
 )
@@ -227,7 +227,7 @@ def test_states_that_take_too_much_are_not_kept(tmp_path):
 def test_a_damaged_file_of_states_is_a_sentence(folder):
     path = next((folder / "states").glob("*.npz"))
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(RecordError, match=f"{path.name} is damaged"):
+    with pytest.raises(WorkdirError, match=f"{path.name} is damaged"):
         grok_jax.params(folder, seed=0)
 
 

@@ -15,7 +15,7 @@ import processes
 import pytest
 import xarray as xr
 
-from grok_jax.engine import record
+from grok_jax.engine import workdirs
 
 pytestmark = pytest.mark.optimised(loops=False)
 
@@ -33,8 +33,8 @@ def pair(tmp_path):
             {"seed": [0, 1], "step": [0, 1, 10]},
             {"seconds": seconds, "command": name, "modes": "map"},
         )
-        record.write_results(workdir / "results.nc", results)
-        record.write_json(workdir / "claims.json", [{"id": "a", "holds": True}])
+        workdirs.write_results(workdir / "results.nc", results)
+        workdirs.write_json(workdir / "claims.json", [{"id": "a", "holds": True}])
     return tmp_path / "one", tmp_path / "two"
 
 
@@ -53,8 +53,8 @@ def test_one_bit_of_one_value_is_a_difference(pair, value):
 
 
 def rewrite(workdir, change):
-    results = record.read_results(workdir / "results.nc")
-    record.write_results(workdir / "results.nc", change(results))
+    results = workdirs.read_results(workdir / "results.nc")
+    workdirs.write_results(workdir / "results.nc", change(results))
 
 
 CHANGES = {
@@ -76,7 +76,7 @@ def test_every_other_change_is_a_difference(pair, change):
 
 
 def test_other_claims_are_a_difference_and_so_are_none(pair):
-    record.write_json(pair[1] / "claims.json", [{"id": "a", "holds": False}])
+    workdirs.write_json(pair[1] / "claims.json", [{"id": "a", "holds": False}])
     assert drilling.differences(*pair) == ["claims.json"]
     (pair[1] / "claims.json").unlink()
     assert drilling.differences(*pair) == ["claims.json"]
@@ -184,7 +184,7 @@ def test_what_a_scenario_did_not_foresee_fails_it_and_the_next_one_runs(
     said = page.read_text()
     assert said.startswith("# Fault drill: 1 of 2 scenarios passed\n")
     assert "| odd | One. | **FAIL** | 0 | IndexError" in said
-    assert f"- git commit: {record.git_commit()}\n" in said
+    assert f"- git commit: {workdirs.git_commit()}\n" in said
     assert "| next | passed | seconds: 0.0; came: ran |" in said
 
 

@@ -54,7 +54,7 @@ FLOORS = [
     ["sweep"],
     ["engine.grid"],
     ["engine.remote"],
-    ["engine.record"],
+    ["engine.workdirs"],
     ["engine.checkpoint"],
     ["engine.states"],
     ["plot"],
@@ -196,7 +196,7 @@ def test_only_the_modules_of_the_disk_open_files():
     allowed = {
         "tasks.reading",
         "engine.remote",
-        "engine.record",
+        "engine.workdirs",
         "engine.checkpoint",
         "engine.states",
         "plot",
@@ -234,7 +234,7 @@ def is_in_memory(opened):
         (
             ("xarray", "h5netcdf", "h5py"),
             {
-                "engine.record",
+                "engine.workdirs",
                 "plot",
                 "pages",
                 "engine.runner",

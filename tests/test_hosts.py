@@ -8,7 +8,7 @@ import pytest
 from processes import DESCENT, K3, ends, newest, places, wait_for_checkpoint
 
 from grok_jax import launch
-from grok_jax.engine import hosts, record, runner
+from grok_jax.engine import hosts, runner, workdirs
 from grok_jax.settings import SettingError
 
 pytestmark = pytest.mark.optimised(loops=False)
@@ -44,7 +44,7 @@ def start(workdir, count, *more, devices=1):
 
 
 def same(first, second):
-    one, two = (record.read_results(w / "results.nc") for w in (first, second))
+    one, two = (workdirs.read_results(w / "results.nc") for w in (first, second))
     assert set(one.variables) == set(two.variables)
     for name in {*one.variables} - {*runner.BY_CLOCK}:
         np.testing.assert_array_equal(one[name], two[name], err_msg=str(name))

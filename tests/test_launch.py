@@ -17,7 +17,7 @@ from processes import DESCENT, K3, ROOT
 
 from grok_jax import claims as claims_lib
 from grok_jax import launch
-from grok_jax.engine import checkpoint, record, watch
+from grok_jax.engine import checkpoint, watch, workdirs
 
 pytestmark = pytest.mark.optimised(loops=False)
 
@@ -81,12 +81,12 @@ def stopped(tmp_path_factory):
 
 
 def test_a_whole_run_leaves_config_results_claims_and_figures(done):
-    about = record.read_json(done / "config.json")
+    about = workdirs.read_json(done / "config.json")
     assert about["config"]["train.steps"] == 8_000
     assert about["command"].startswith("python -m grok_jax.launch --config=")
     assert {"versions", "device", "precision", "git_commit"} <= about.keys()
 
-    results = record.read_results(done / "results.nc")
+    results = workdirs.read_results(done / "results.nc")
     curves = [name for name in results if "step" in results[name].dims]
     assert {"train_loss", "test_loss", "train_accuracy", "test_accuracy"} <= {*curves}
     for name in results:
@@ -94,7 +94,7 @@ def test_a_whole_run_leaves_config_results_claims_and_figures(done):
         assert ("step" in results[name].dims) == (results[name].dims[-1] == "step")
     assert results["train_loss"].notnull().all() and not results["diverged"].any()
 
-    claims = record.read_json(done / "claims.json")
+    claims = workdirs.read_json(done / "claims.json")
     assert claims
     for claim in claims:
         assert tuple(claim) == claims_lib.Claim._fields
@@ -140,7 +140,7 @@ def test_truncated_results_are_made_again_from_the_checkpoint(
     said = capsys.readouterr().out
     assert "results.nc is truncated" in said and "checkpoint" in said
     assert_identical(
-        record.read_results(results), record.read_results(done / "results.nc")
+        workdirs.read_results(results), workdirs.read_results(done / "results.nc")
     )
 
 
@@ -155,8 +155,8 @@ def test_sigterm_saves_and_ends_with_75_and_the_same_line_goes_on_to_the_same_bi
     assert launch.main(line(workdir, *LONG)) == launch.DONE
     assert "Going on from checkpoint" in capsys.readouterr().out
     assert_identical(
-        record.read_results(workdir / "results.nc"),
-        record.read_results(done / "results.nc"),
+        workdirs.read_results(workdir / "results.nc"),
+        workdirs.read_results(done / "results.nc"),
     )
 
 
@@ -229,13 +229,13 @@ def test_killed_at_random_moments_and_started_again_it_ends_in_the_same_bits(
         assert not (workdir / "results.nc").exists()
     assert launch.main(line(workdir, *LONG)) == launch.DONE
     assert_identical(
-        record.read_results(workdir / "results.nc"),
-        record.read_results(done / "results.nc"),
+        workdirs.read_results(workdir / "results.nc"),
+        workdirs.read_results(done / "results.nc"),
     )
 
 
 def test_a_launch_killed_before_its_config_was_written_can_be_started_again(tmp_path):
-    workdir = record.Workdir(tmp_path / "run")
+    workdir = workdirs.Workdir(tmp_path / "run")
     workdir.create()
     assert launch.main(line(workdir.path, *SHORT)) == launch.DONE
 
@@ -251,8 +251,8 @@ def test_a_damaged_newest_checkpoint_is_skipped_with_a_sentence(
     assert launch.main(line(workdir, *LONG)) == launch.DONE
     assert f"Checkpoint {newest.name} is not readable" in capsys.readouterr().out
     assert_identical(
-        record.read_results(workdir / "results.nc"),
-        record.read_results(done / "results.nc"),
+        workdirs.read_results(workdir / "results.nc"),
+        workdirs.read_results(done / "results.nc"),
     )
 
 
@@ -271,7 +271,7 @@ def test_a_full_disk_is_said_in_a_sentence_and_loses_no_checkpoint(stopped, copy
 
 
 def test_a_second_launch_on_one_folder_is_refused(done, capsys):
-    with record.Workdir(done).locked():
+    with workdirs.Workdir(done).locked():
         assert launch.main(line(done, *LONG)) == launch.WRONG_USAGE
     assert "Another launch is running" in capsys.readouterr().err
 
@@ -402,10 +402,10 @@ def test_overrides_hold_and_paths_may_be_relative_to_any_folder(tmp_path, monkey
         config=f"{os.path.relpath(K3)}:smoke",
     )
     assert launch.main(arguments) == launch.DONE
-    held = record.read_json(tmp_path / "deep" / "run" / "config.json")["config"]
+    held = workdirs.read_json(tmp_path / "deep" / "run" / "config.json")["config"]
     assert (held["model.name"], held["model.width"]) == ("committee", 7)
     assert held["train.steps"] == 599
-    results = record.read_results(tmp_path / "deep" / "run" / "results.nc")
+    results = workdirs.read_results(tmp_path / "deep" / "run" / "results.nc")
     assert results["epsilon"].values.tolist() == [0.25, 0.5]
     assert results["step"].values[-1] == 599
 
@@ -444,7 +444,7 @@ def test_claims_that_this_grid_cannot_answer_leave_the_results(tmp_path, capsys)
     experiment = types.SimpleNamespace(
         claims=claims, figure=claims, __file__=claims.__code__.co_filename
     )
-    workdir = record.Workdir(tmp_path)
+    workdir = workdirs.Workdir(tmp_path)
     status = launch.finish(experiment, results, workdir)  # pyright: ignore
     assert status == launch.PAGE_FAILED == 1
     said = " ".join(capsys.readouterr().out.split())

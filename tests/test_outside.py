@@ -14,7 +14,7 @@ from flax import linen as nn
 from flax import nnx
 
 from grok_jax import experiment, launch, ntk, rng, tree
-from grok_jax.engine import config, programs, record, registry, runner, session
+from grok_jax.engine import config, programs, registry, runner, session, workdirs
 from grok_jax.engine.planning import Engine
 from grok_jax.models.modules import as_model
 from grok_jax.parts import part
@@ -38,22 +38,22 @@ def test_a_page_of_a_strangers_own_runs_is_killed_and_resumed(
 ):
     often = ("segment_seconds", "checkpoint_seconds")
     more = [f"--config.engine.{name}=1e-9" for name in often]
-    whole, cut = (record.Workdir(tmp_path / name) for name in ("whole", "cut"))
+    whole, cut = (workdirs.Workdir(tmp_path / name) for name in ("whole", "cut"))
     assert launch.main(["launch", page, f"--workdir={whole.path}"]) == launch.DONE
     line = [page, f"--workdir={cut.path}"]
     processes.start_ending([*line, *more], 0.2, signal.SIGKILL).wait()
     assert not cut.results.exists() and any(cut.checkpoints.iterdir())
     assert launch.main(["launch", *line]) == launch.DONE
-    a, b = (record.read_results(w.results) for w in (whole, cut))
+    a, b = (workdirs.read_results(w.results) for w in (whole, cut))
     assert_identical(b.data_vars, a.data_vars)
 
     assert dict(a.sizes) == {"width": 2, "noise": 2, "seed": 2, "step": 9}
     assert a.attrs["groups"] == 2  # the noise is traced, the width is not
     assert {"largest_eigenvalue", "cka_test", "weight_norm_Dense_0.kernel"} < set(a)
-    held = record.read_json(whole.config)["config"]
+    held = workdirs.read_json(whole.config)["config"]
     assert held["model.name"] == "sines.py:Net"
     assert held["observe.sharpness.name"] == "sines.py:largest_eigenvalue"
-    assert [claim["id"] for claim in record.read_json(whole.claims)] == ["S1"]
+    assert [claim["id"] for claim in workdirs.read_json(whole.claims)] == ["S1"]
 
 
 def test_its_parts_have_the_defaults_and_sentences_of_any_other(page, capsys):

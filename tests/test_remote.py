@@ -24,9 +24,9 @@ import xarray as xr
 from processes import DESCENT, K3
 
 from grok_jax import launch, report
-from grok_jax.engine import checkpoint, record, remote, runner
+from grok_jax.engine import checkpoint, remote, runner, workdirs
 from grok_jax.engine.checkpoint import CheckpointError
-from grok_jax.engine.record import RecordError, Workdir
+from grok_jax.engine.workdirs import Workdir, WorkdirError
 
 pytestmark = pytest.mark.optimised(loops=False)
 
@@ -129,12 +129,12 @@ def test_files_come_back_as_they_were_and_nothing_lies_beside_them(place):
     workdir.create()
     results = xr.Dataset({"a": ("x", np.array([1.0, np.nan, -0.0]))})
     for length in (3, 2):
-        record.write_results(workdir.results, results.isel(x=slice(length)))
-        record.write_json(workdir.config, {"config": CONFIG})
+        workdirs.write_results(workdir.results, results.isel(x=slice(length)))
+        workdirs.write_json(workdir.config, {"config": CONFIG})
     xr.testing.assert_identical(
-        record.read_results(workdir.results), results.isel(x=slice(2))
+        workdirs.read_results(workdir.results), results.isel(x=slice(2))
     )
-    assert record.read_json(workdir.config) == {"config": CONFIG}
+    assert workdirs.read_json(workdir.config) == {"config": CONFIG}
     names = {path.name for path in workdir.path.iterdir()}
     assert names == {"config.json", "results.nc"}
 
@@ -142,22 +142,22 @@ def test_files_come_back_as_they_were_and_nothing_lies_beside_them(place):
 def test_a_place_with_another_config_or_with_foreign_objects_is_refused(place):
     workdir = Workdir(place)
     (workdir.path / "thesis.tex").write_bytes(b"dear")
-    with pytest.raises(RecordError, match="is not empty and holds no config"):
+    with pytest.raises(WorkdirError, match="is not empty and holds no config"):
         workdir.check(CONFIG)
-    record.write_json(workdir.config, {"config": CONFIG})
+    workdirs.write_json(workdir.config, {"config": CONFIG})
     workdir.check(CONFIG)
-    with pytest.raises(RecordError, match=r"another config \(it differs in seed\)"):
+    with pytest.raises(WorkdirError, match=r"another config \(it differs in seed\)"):
         workdir.check({**CONFIG, "seed": 1})
 
 
 @pytest.mark.parametrize("content", [b"", b"CDF", b"\x89HDF\r\n\x1a\n"])
 def test_damaged_and_missing_results_are_one_sentence(place, content):
     path = Workdir(place).results
-    with pytest.raises(RecordError, match=r"results\.nc is missing\."):
-        record.read_results(path)
+    with pytest.raises(WorkdirError, match=r"results\.nc is missing\."):
+        workdirs.read_results(path)
     path.write_bytes(content)
-    with pytest.raises(RecordError, match="is truncated or not a netCDF4 file"):
-        record.read_results(path)
+    with pytest.raises(WorkdirError, match="is truncated or not a netCDF4 file"):
+        workdirs.read_results(path)
 
 
 # --- who holds it --------------------------------------------------------------------
@@ -171,7 +171,7 @@ def left_by(place, **about):
 
 def test_a_lock_that_changes_is_respected(place, monkeypatch):
     monkeypatch.setattr(remote, "BEAT_SECONDS", 0.02)
-    with Workdir(place).locked(), pytest.raises(RecordError) as error:
+    with Workdir(place).locked(), pytest.raises(WorkdirError) as error:
         monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
         with Workdir(place).locked(lambda _: None):
             pass
@@ -203,7 +203,7 @@ def test_a_killed_process_of_this_machine_is_not_waited_for(place, monkeypatch):
 
 def test_of_two_that_take_it_at_once_the_later_write_stays(place, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda _: left_by(place))
-    with pytest.raises(RecordError, match="process 7 on elsewhere"):
+    with pytest.raises(WorkdirError, match="process 7 on elsewhere"):
         Workdir(place).locked().__enter__()
 
 
@@ -213,7 +213,7 @@ def test_who_was_thought_dead_ends_when_it_sees_another_lock(place, monkeypatch)
     with workdir.locked():
         workdir.check_lock()
         left_by(place)
-        with pytest.raises(RecordError, match=f"has taken {place}; this one ends"):
+        with pytest.raises(WorkdirError, match=f"has taken {place}; this one ends"):
             for _ in range(200):
                 time.sleep(0.02)
                 workdir.check_lock()
@@ -324,12 +324,12 @@ def test_launch_and_report_do_as_on_a_disk(place, tmp_path, capsys):
         arguments = ["launch", f"--config={tmp_path}/tiny.py", f"--workdir={each.path}"]
         assert launch.main(arguments) == launch.DONE
         assert f"{each.path}/figures" in capsys.readouterr().out
-    there, here = (record.read_results(each.results) for each in places)
+    there, here = (workdirs.read_results(each.results) for each in places)
     same(there, here)
     for name in ("claims.json", "figures/figure.png"):
         a, b = ((each.path / name).read_bytes() for each in places)
         assert a == b
-    a, b = (record.read_json(each.progress).keys() for each in places)
+    a, b = (workdirs.read_json(each.progress).keys() for each in places)
     assert a == b
     assert not (places[0].path / ".lock").exists()
     assert launch.main([*arguments[:2], f"--workdir={place}"]) == launch.DONE
@@ -422,7 +422,7 @@ def test_a_bucket_takes_a_run_folder_and_a_missing_one_is_one_sentence(emulator)
     workdir = Workdir("gs://bucket/some/run")
     workdir.check(CONFIG)
     workdir.create()
-    record.write_json(workdir.config, {"config": CONFIG})
+    workdirs.write_json(workdir.config, {"config": CONFIG})
     workdir.check(CONFIG)
     with workdir.locked():
         for step in (1, 2, 3):
@@ -431,7 +431,7 @@ def test_a_bucket_takes_a_run_folder_and_a_missing_one_is_one_sentence(emulator)
     assert about["own"] == 3
     names = {path.name for path in workdir.checkpoints.iterdir()}
     assert names == {"2.zip", "3.zip"}
-    with pytest.raises(RecordError) as error:
+    with pytest.raises(WorkdirError) as error:
         Workdir("gs://nobody/run").create()
     assert str(error.value) == (
         "The workdir gs://nobody/run cannot be written: the bucket or the object does "
@@ -471,7 +471,7 @@ def test_a_run_in_a_bucket_that_is_killed_goes_on_to_the_results_of_a_local_one(
     assert process.returncode == launch.DONE, errors
     assert "Going on from checkpoint" in output
     a, b = (
-        record.read_results(each)
+        workdirs.read_results(each)
         for each in (workdir.results, tmp_path / "run" / "results.nc")
     )
     same(a, b)

@@ -15,7 +15,7 @@ import xarray as xr
 
 from grok_jax import report
 from grok_jax.claims import Claim
-from grok_jax.engine import record
+from grok_jax.engine import workdirs
 
 ABOUT = dict(
     name="K9 <laziness>",
@@ -41,7 +41,7 @@ def write_json(path, content):
 @pytest.fixture
 def workdir(tmp_path):
     """A finished run of six, one of which diverged."""
-    folder = record.Workdir(tmp_path / "k9 run")
+    folder = workdirs.Workdir(tmp_path / "k9 run")
     folder.create()
     write_json(folder.config, ABOUT)
     write_json(folder.claims, [claim.as_json() for claim in CLAIMS])
@@ -55,7 +55,7 @@ def workdir(tmp_path):
         },
         attrs={"seconds": 75.2, "complete": 1},
     )
-    record.write_results(folder.results, results)
+    workdirs.write_results(folder.results, results)
     for name in ("figure_D100", "figure_D25"):
         figure = plt.figure(figsize=(1, 1))
         figure.savefig(folder.figures / f"{name}.png")
@@ -65,7 +65,7 @@ def workdir(tmp_path):
 
 @pytest.fixture
 def unfinished(tmp_path):
-    folder = record.Workdir(tmp_path / "going")
+    folder = workdirs.Workdir(tmp_path / "going")
     folder.create()
     write_json(folder.config, ABOUT)
     progress = dict(runs=6, memorised=4, generalised=1, diverged=0)
@@ -205,7 +205,7 @@ def test_a_run_without_any_step_or_with_untested_claims_is_shown(
 
 
 def test_folders_of_one_name_do_not_overwrite_each_other(workdir, tmp_path):
-    other = record.Workdir(tmp_path / "other" / workdir.path.name)
+    other = workdirs.Workdir(tmp_path / "other" / workdir.path.name)
     shutil.copytree(workdir.path, other.path)
     written(tmp_path / "out", workdir, other)
     names = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
@@ -226,7 +226,7 @@ DAMAGES = {
     "config no mapping": (lambda w: write_json(w.config, [1]), "this version"),
     "half results": (lambda w: truncate(w.results), "results.nc is truncated"),
     "other results": (
-        lambda w: record.write_results(w.results, xr.Dataset({"a": 1})),
+        lambda w: workdirs.write_results(w.results, xr.Dataset({"a": 1})),
         "this version",
     ),
     "half the claims": (lambda w: truncate(w.claims), "claims.json is missing or not"),

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import grok_jax
-from grok_jax.engine import config, record, session
-from grok_jax.engine.record import RecordError
+from grok_jax.engine import config, session, workdirs
+from grok_jax.engine.workdirs import WorkdirError
 from grok_jax.settings import SettingError
 
 LAYER = dict(
@@ -63,13 +63,13 @@ def test_in_a_workdir_it_is_kept_read_again_and_refused(
     folder = tmp_path / "run"
     kept = grok_jax.run(LAYER, folder, say=quiet)
     assert_identical(kept.data_vars, results.data_vars)
-    about = record.read_json(record.Workdir(folder).config)
+    about = workdirs.read_json(workdirs.Workdir(folder).config)
     assert about["config"]["model.width"] == 7
     assert about["command"] == f"grok_jax.run(..., {str(folder)!r})"
     again = grok_jax.run(LAYER, folder, say=quiet)  # only read
     assert again.attrs["seconds"] == kept.attrs["seconds"]
     assert_identical(again.data_vars, results.data_vars)
-    with pytest.raises(RecordError, match=r"holds another config .*model\.width"):
+    with pytest.raises(WorkdirError, match=r"holds another config .*model\.width"):
         grok_jax.run({**LAYER, "model": dict(width=8)}, folder, say=quiet)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from grok_jax import launch
-from grok_jax.engine import config, planning, programs, record, remote, runner, watch
+from grok_jax.engine import config, planning, programs, remote, runner, watch, workdirs
 from grok_jax.engine.grid import Axis, Grid
 from grok_jax.settings import SettingError
 
@@ -64,12 +64,12 @@ def sweep(resolved, tmp_path):
     """sweep(kind, stop_after=None) -> (results or None, what was said): a watched
     sweep of four runs in tmp_path/run, stopped after so many segments."""
     plan = resolved(SWEEP, dict(observe=dict(norms={}))).plan
-    workdir = record.Workdir(tmp_path / "run")
+    workdir = workdirs.Workdir(tmp_path / "run")
 
     def run(*kinds, stop_after=None, **engine):
         workdir.create()
         if not workdir.config.exists():
-            record.write_json(workdir.config, {"started": "today"})
+            workdirs.write_json(workdir.config, {"started": "today"})
         said = []
         logs = [watch.Log(kind, workdir, plan, said.append) for kind in kinds]
         own = watch.Watch(workdir, said.append, logs=logs)
@@ -178,7 +178,7 @@ def test_after_a_stop_nothing_is_told_twice_and_nothing_is_left_out(sweep, sinks
 def test_a_restart_from_an_older_checkpoint_tells_nothing_twice(sweep, sinks, tmp_path):
     """As after a kill: the records went further than the checkpoint."""
     sweep("fake", stop_after=1)
-    workdir = record.Workdir(tmp_path / "run")
+    workdir = workdirs.Workdir(tmp_path / "run")
     kept = {path: path.read_bytes() for path in files(workdir.checkpoints)}
     sweep("fake", stop_after=2)
     for path in files(workdir.checkpoints):
@@ -230,7 +230,7 @@ def test_a_log_that_cannot_be_opened_says_so_and_the_run_goes_on(sweep, tmp_path
 def test_what_is_not_a_number_for_each_record_and_what_is_nan_is_left_out(
     sweep, sinks, tmp_path
 ):
-    log = watch.Log("fake", record.Workdir(tmp_path), plan_of(2), lambda _: None)
+    log = watch.Log("fake", workdirs.Workdir(tmp_path), plan_of(2), lambda _: None)
     curves = {"a": np.array([[1.0, np.nan]]), "b": np.full((1, 2), np.nan)}
     log.records(runner.Records(np.array([1]), np.array([0, 5]), curves))
     assert sinks[0].put_so_far == [("seed=1", 0, {"a": 1.0})]
@@ -296,7 +296,7 @@ def test_tensorboard_holds_every_run_apart_over_a_stop(sweep, tmp_path, monkeypa
 def test_the_launcher_logs_each_run_of_a_page(tmp_path, launched):
     assert launched("--log=tensorboard") == launch.DONE
     told = events(tmp_path / "run" / "tensorboard")
-    results = record.read_results(tmp_path / "run" / "results.nc")
+    results = workdirs.read_results(tmp_path / "run" / "results.nc")
     assert len(told) == 1 + results.diverged.size
     losses = told["epsilon=0.5,seed=1"]["test_loss"]
     own = results.test_loss.sel(epsilon=0.5, seed=1)
@@ -437,7 +437,7 @@ def test_an_unknown_or_missing_log_is_refused_before_anything_is_written(
 
 
 def test_progress_is_whole_whenever_it_is_read(tmp_path):
-    workdir = record.Workdir(tmp_path)
+    workdir = workdirs.Workdir(tmp_path)
     own = watch.Watch(workdir, lambda _: None)
     done = threading.Event()
 

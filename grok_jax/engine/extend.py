@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from grok_jax.engine import record, remote
+from grok_jax.engine import remote, workdirs
 from grok_jax.engine.config import Resolved
 from grok_jax.engine.grid import Grid
 from grok_jax.engine.programs import Plan
@@ -37,7 +37,7 @@ class Extension(NamedTuple):
         return merged(self.old, new, self.plan.grid, of_runs=not self.plan.after)
 
 
-def find(workdir: record.Workdir, resolved: Resolved) -> Extension | None:
+def find(workdir: workdirs.Workdir, resolved: Resolved) -> Extension | None:
     """What is to be run beyond the finished sweep in a folder; None where there is none
     or where it is another one.
 
@@ -47,10 +47,10 @@ def find(workdir: record.Workdir, resolved: Resolved) -> Extension | None:
         if not (workdir.config.exists() and workdir.results.exists()):
             return None
         now = json.loads(json.dumps(resolved.stored))
-        if record.read_json(workdir.config).get("config") == now:
+        if workdirs.read_json(workdir.config).get("config") == now:
             return None
-        old = record.read_results(workdir.results)
-    except (AttributeError, record.RecordError, *remote.failures(workdir.path)):
+        old = workdirs.read_results(workdir.results)
+    except (AttributeError, workdirs.WorkdirError, *remote.failures(workdir.path)):
         return None  # which `workdir.check` says in a sentence
     before = json.loads(old.attrs.get("config", "{}"))
     differ = {key for key in {*now, *before} if now.get(key) != before.get(key)}

@@ -52,7 +52,7 @@ def cells(claim: dict[str, Any], safe: Callable[[str], str]) -> list[str]:
     measured = claim["measured"]
     several = isinstance(measured, dict)
     parts = [{k: v} for k, v in measured.items()] if several else [measured]
-    lines = "<br>".join(safe(claims_lib.text(part)) for part in parts)
+    lines = "<br>".join(safe(claims_lib.format_value(part)) for part in parts)
     own = ("id", "figure", "statement", "expected")
     return [*(safe(str(claim[name])) for name in own), lines]
 

@@ -20,7 +20,7 @@ import numpy as np
 import xarray as xr
 
 from grok_jax import measures, sweep, train, tree
-from grok_jax.engine import checkpoint, hosts, record
+from grok_jax.engine import checkpoint, hosts, workdirs
 from grok_jax.engine.planning import Engine, choose
 from grok_jax.engine.programs import Chunk, Group, GroupProgram, Plan, make_pieces
 from grok_jax.engine.states import States
@@ -519,7 +519,7 @@ class Sweeper:
 
     def _results(self) -> xr.Dataset:
         numbers = range(len(self.groups))
-        results = record.assemble(
+        results = workdirs.assemble(
             self.plan.grid,
             [group.members for group in self.groups],
             [group.steps for group in self.groups],

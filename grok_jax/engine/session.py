@@ -24,10 +24,10 @@ from grok_jax.engine import (
     machine,
     planning,
     programs,
-    record,
     registry,
     runner,
     states,
+    workdirs,
 )
 from grok_jax.engine import watch as watch_lib
 from grok_jax.settings import SettingError
@@ -56,7 +56,7 @@ def run(
     Raises:
       SettingError: a setting that is unknown, out of range or does not go with another;
         with a workdir also a part that has no name by which it is found again.
-      RecordError: a folder that holds another run, or cannot be written.
+      WorkdirError: a folder that holds another run, or cannot be written.
 
     >>> settings = dict(train=dict(steps=4, records=2), sweep=dict(seed=(0, 1)))
     >>> results = run(settings, say=lambda line: None)
@@ -71,7 +71,7 @@ def run(
             results = _sweeper(resolved, engine, watch_lib.Watch(None, say)).run()
             results.attrs |= {"name": resolved.name, "complete": 1}
             return results
-        place = record.Workdir(workdir)
+        place = workdirs.Workdir(workdir)
         more = prepare(place, resolved)
         results = None if more else complete(place, say)
         if results is not None:
@@ -85,12 +85,12 @@ def run(
 
 
 def prepare(
-    workdir: record.Workdir, resolved: config_lib.Resolved
+    workdir: workdirs.Workdir, resolved: config_lib.Resolved
 ) -> extend.Extension | None:
     """What is to be run beyond the finished sweep that a folder holds, if it holds one
     that this one extends.
 
-    Raises: record.RecordError where it holds anything else but this very sweep.
+    Raises: workdirs.WorkdirError where it holds anything else but this very sweep.
     """
     more = extend.find(workdir, resolved)
     if more is None:
@@ -101,7 +101,7 @@ def prepare(
 def sweep(
     resolved: config_lib.Resolved,
     engine: planning.Engine,
-    workdir: record.Workdir,
+    workdir: workdirs.Workdir,
     about: Mapping[str, Any],
     watch: watch_lib.Watch,
     stop_requested: Callable[[], bool] = lambda: False,
@@ -113,7 +113,7 @@ def sweep(
     Raises: runner.Interrupted, after saving, once `stop_requested`.
     """
     if hosts.is_writer() and not workdir.config.exists():
-        record.write_json(workdir.config, about)
+        workdirs.write_json(workdir.config, about)
     folder = workdir.checkpoints / more.name if more else workdir.checkpoints
     sweeper = _sweeper(
         resolved,
@@ -130,7 +130,7 @@ def sweep(
         watch.close()
     if not hosts.is_writer():
         return results
-    held = record.read_json(workdir.config)
+    held = workdirs.read_json(workdir.config)
     if more:
         results = resolved.grok.judged(more.merged(results))
         held = {**held, "config": about["config"]}
@@ -142,9 +142,9 @@ def sweep(
         "device": held["device"],
         "grok_jax": held["versions"]["grok_jax"],
     }
-    record.write_results(workdir.results, results)
+    workdirs.write_results(workdir.results, results)
     if more:
-        record.write_json(workdir.config, held)
+        workdirs.write_json(workdir.config, held)
     return results
 
 
@@ -166,13 +166,15 @@ def _sweeper(
     )
 
 
-def complete(workdir: record.Workdir, say: Callable[[str], None]) -> xr.Dataset | None:
+def complete(
+    workdir: workdirs.Workdir, say: Callable[[str], None]
+) -> xr.Dataset | None:
     """The results of a complete run; None where there is something left to do."""
     if not workdir.results.exists():
         return None
     try:
-        results = record.read_results(workdir.results)
-    except record.RecordError as error:
+        results = workdirs.read_results(workdir.results)
+    except workdirs.WorkdirError as error:
         say(f"{error} It is made again from the newest checkpoint.")
         return None
     return results if results.attrs.get("complete") else None
@@ -200,7 +202,7 @@ def about_run(
             "matmul": resolved.engine["precision"],
             "float": 64 if resolved.engine["x64"] else 32,
         },
-        "git_commit": record.git_commit(),
+        "git_commit": workdirs.git_commit(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 

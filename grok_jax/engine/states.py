@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from grok_jax import tree
-from grok_jax.engine import record, remote
+from grok_jax.engine import remote, workdirs
 from grok_jax.engine.grid import nest, resolve, short_name
 from grok_jax.settings import SettingError
 
@@ -49,13 +49,13 @@ class States:
         """Writes the states [run, ...] of the runs at these points; says so once there
         is no room for them.
 
-        Raises: record.RecordError where they cannot be written.
+        Raises: workdirs.WorkdirError where they cannot be written.
         """
         leaves = tree.flat_names(states)
         told = json.dumps([dict(point) for point in points], default=str)
         path = self.folder / f"{zlib.crc32(told.encode()):08x}_{step}.npz"
         size = sum(leaf.nbytes for leaf in leaves.values())
-        with record.reachable(self.folder):
+        with workdirs.reachable(self.folder):
             held = sum(
                 each.stat().st_size for each in self._files() if each.name != path.name
             )
@@ -74,7 +74,7 @@ class States:
         )
         if not remote.is_remote(self.folder):
             self.folder.mkdir(exist_ok=True)
-        record.write_bytes(path, content.getbuffer())
+        workdirs.write_bytes(path, content.getbuffer())
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("*.npz")) if self.folder.is_dir() else []
@@ -82,7 +82,7 @@ class States:
     def places(self) -> list[Place]:
         """Of every run that is kept, each step at which it is."""
         found = []
-        with record.reachable(self.folder):
+        with workdirs.reachable(self.folder):
             for path in self._files():
                 about = json.loads(bytes(_load(path, ["about"])["about"]))
                 own = enumerate(about["points"])
@@ -128,7 +128,7 @@ def _load(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarra
         with np.load(source) as held:
             return {name: held[name] for name in names or held.files}
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise record.RecordError(f"{path} is damaged: {error}.") from error
+        raise workdirs.WorkdirError(f"{path} is damaged: {error}.") from error
 
 
 def params(workdir: str | Path, **where: Any) -> dict[str, Any]:
@@ -143,12 +143,12 @@ def params(workdir: str | Path, **where: Any) -> dict[str, Any]:
     Raises:
       SettingError: no run or several are there; the sentence says what tells them
         apart.
-      record.RecordError: a damaged file.
+      workdirs.WorkdirError: a damaged file.
     """
-    place = record.Workdir(workdir)
+    place = workdirs.Workdir(workdir)
     last = float("inf")
     if place.results.exists():
-        last = record.read_results(place.results).step.values[-1]
+        last = workdirs.read_results(place.results).step.values[-1]
     kept = [own for own in States(place.states).places() if own.step <= last]
     newest = {_key(own.point): own for own in sorted(kept, key=lambda own: own.step)}
     if not newest:

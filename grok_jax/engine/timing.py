@@ -147,7 +147,7 @@ def as_text(seconds: float) -> str:
 
 
 @dataclass
-class Lot:
+class TimedSweep:
     """Some runs on the devices, and the step that they have reached."""
 
     program: programs.GroupProgram
@@ -190,14 +190,16 @@ def _place(program: programs.GroupProgram) -> sweep.Layout:
     return sweep.layout(len(program.group.members), program.devices)
 
 
-def lot(program: programs.GroupProgram, mode: str) -> Lot:
+def timed_sweep(program: programs.GroupProgram, mode: str) -> TimedSweep:
     """All runs of a program on its devices, at step 0."""
     count = len(program.group.members)
-    return Lot(program, programs.Chunk(program, np.arange(count), count, mode), mode)
+    return TimedSweep(
+        program, programs.Chunk(program, np.arange(count), count, mode), mode
+    )
 
 
-def advance(own: Lot, steps: int) -> float:
-    """Seconds in which all runs of a lot take so many steps in one segment."""
+def advance(own: TimedSweep, steps: int) -> float:
+    """Seconds in which all runs of a sweep take so many steps in one segment."""
     compiled = own.program.compiled(own.mode, own.chunk.place, own.chunk.order)
     pieces = programs.make_pieces(np.asarray([steps]), 0, 0, steps)
     pieces = pieces._replace(index=np.full_like(pieces.index, -1))
@@ -233,13 +235,13 @@ def one_step(
     return jax.vmap(step), stack(state), stack(data)
 
 
-def states(own: Lot) -> Any:
-    """The states of all runs of a lot, on the host."""
+def states(own: TimedSweep) -> Any:
+    """The states of all runs of a sweep, on the host."""
     return own.chunk.place.collect(own.chunk.state)
 
 
-def first_run(own: Lot) -> tuple[dict[str, Any], Any, Any]:
-    """(settings, parameters, train examples) of the first run of a lot, on the host."""
+def first_run(own: TimedSweep) -> tuple[dict[str, Any], Any, Any]:
+    """(settings, parameters, train examples) of a sweep's first run, on the host."""
     params = jax.tree.map(lambda leaf: leaf[0], states(own).params)
     settings = programs.named_settings(own.program.group.experiment)
     return settings, params, own.program.dataset(0).train

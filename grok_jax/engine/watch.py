@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from grok_jax.engine import programs, record, remote, runner
+from grok_jax.engine import programs, remote, runner, workdirs
 from grok_jax.engine.grid import short_name
 from grok_jax.settings import SettingError, nearest
 
@@ -98,7 +98,7 @@ class WandB:
         del told
         self._folder, self._runs = folder, {}
         self._wandb = importlib.import_module("wandb")
-        about = record.read_json(folder.parent / "config.json")  # and never changes
+        about = workdirs.read_json(folder.parent / "config.json")  # and never changes
         self._own = hashlib.sha256(json.dumps(about).encode())
 
     def put(self, run: Shown, step: int, values: Mapping[str, float]) -> None:
@@ -207,7 +207,7 @@ class Log:
     """
 
     def __init__(
-        self, kind: str, workdir: record.Workdir, plan: programs.Plan, say: Any
+        self, kind: str, workdir: workdirs.Workdir, plan: programs.Plan, say: Any
     ):
         self._kind, self._say = kind, say
         self._workdir, self._path = workdir, workdir.path / kind / "logged.json"
@@ -224,7 +224,7 @@ class Log:
     def _open(self) -> None:
         self._workdir.make(self._kind)
         if self._path.exists():
-            self._told = record.read_json(self._path)
+            self._told = workdirs.read_json(self._path)
         self._sink = KINDS[self._kind].sink(self._path.parent, self._told)
 
     def _safely(self, call: Callable[..., None], *arguments: Any) -> None:
@@ -279,7 +279,7 @@ class Log:
         """What can be read now will not be told again."""
         if self._sink:
             self._sink.flush()
-            record.write_json(self._path, self._told)
+            workdirs.write_json(self._path, self._told)
 
 
 class Line(Protocol):
@@ -298,7 +298,7 @@ class Watch:
 
     def __init__(
         self,
-        workdir: record.Workdir | None,
+        workdir: workdirs.Workdir | None,
         say: Callable[[str], None],
         live: Line | None = None,
         logs: Sequence[Log] = (),
@@ -323,7 +323,7 @@ class Watch:
             time.monotonic() - self._wrote >= self._pause
         ):
             content = {**progress.__dict__, "eta": progress.eta, "at": time.time()}
-            record.write_json(self._workdir.progress, content)
+            workdirs.write_json(self._workdir.progress, content)
             self._wrote = time.monotonic()
         for log in self.logs:
             log.progress(progress)

@@ -8,7 +8,7 @@ import pytest
 
 from grok_jax import launch, report
 from grok_jax.claims import Claim
-from grok_jax.engine import config, programs, record, session
+from grok_jax.engine import config, programs, session, workdirs
 from grok_jax.tasks.reading import DataError
 
 ROOT = Path(__file__).parents[2]
@@ -113,12 +113,12 @@ def test_what_a_long_page_is_made_of_stands_in_shorter_ones():
 )
 def test_smoke_runs_to_its_end(path, tmp_path):
     skip_without_data(path)
-    workdir = record.Workdir(tmp_path / "run")
+    workdir = workdirs.Workdir(tmp_path / "run")
     arguments = [f"--config={path}:smoke", f"--workdir={workdir.path}"]
     arguments.append("--config.engine.devices=2")
     assert launch.main(["launch", *arguments]) == launch.DONE
 
-    results = record.read_results(workdir.results)
+    results = workdirs.read_results(workdir.results)
     assert results.attrs["complete"] and not results["diverged"].all()
     for name in ("train_loss", "test_loss"):
         assert results[name].dims[-1] == "step"
@@ -126,7 +126,7 @@ def test_smoke_runs_to_its_end(path, tmp_path):
     assert first.train_loss.notnull().all()
     assert first.test_loss.notnull().any()  # of all pairs for training, none is left
 
-    claims = record.read_json(workdir.claims)
+    claims = workdirs.read_json(workdir.claims)
     ids = [claim["id"] for claim in claims]
     assert ids and len(set(ids)) == len(ids)
     for claim in claims:

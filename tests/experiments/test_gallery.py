@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from grok_jax import experiment, launch, report
-from grok_jax.engine import record
+from grok_jax.engine import workdirs
 
 PATH = Path(__file__).parents[2] / "experiments" / "gallery.py"
 PAGE = """
@@ -128,7 +128,7 @@ def test_pages_run_in_order_and_what_fails_or_lacks_data_is_named(
     assert "FAILED: remedies: exit status 2" in said
     assert names(checkout / "out" / "summary.md") == NAMES
     text = (checkout / "out" / "index.html").read_text()
-    assert f"All from commit {record.git_commit()}." in text
+    assert f"All from commit {workdirs.git_commit()}." in text
 
 
 def test_the_same_line_again_only_draws_again(checkout, here, capsys):

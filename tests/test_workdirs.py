@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from grok_jax.engine import record
+from grok_jax.engine import workdirs
 from grok_jax.engine.grid import Axis, Grid
-from grok_jax.engine.record import RecordError, Workdir
+from grok_jax.engine.workdirs import Workdir, WorkdirError
 
 WIDTH = Axis("width", ("model.width",), ((3,), (5,)))
 SEED = Axis("seed", ("seed",), ((7,), (8,), (9,)))
@@ -21,7 +21,7 @@ GRID = Grid((WIDTH, SEED))
 def assembled():
     """Two groups with steps, names and kinds of variables of their own."""
     loss = np.arange(9, dtype=np.float32).reshape(3, 3)
-    return record.assemble(
+    return workdirs.assemble(
         GRID,
         members=[(0, 1, 2), (3, 4, 5)],
         steps=[np.array([0, 1, 4]), np.array([0, 4, 9, 10])],
@@ -74,7 +74,7 @@ def test_what_a_group_did_not_record_is_nan_and_arrays_keep_their_axes():
 
 def test_arrays_of_other_lengths_are_filled_up_with_nan():
     long, short = np.arange(12.0).reshape(3, 2, 2), np.arange(3.0).reshape(3, 1)
-    results = record.assemble(
+    results = workdirs.assemble(
         GRID,
         members=[(0, 1, 2), (3, 4, 5)],
         steps=[np.array([0, 4]), np.array([0, 4])],
@@ -94,7 +94,7 @@ def test_dtypes_are_kept():
 
 
 def test_a_single_run_has_no_dimension_but_step():
-    results = record.assemble(
+    results = workdirs.assemble(
         Grid(()),
         members=[(0,)],
         steps=[np.array([0, 5])],
@@ -107,11 +107,11 @@ def test_a_single_run_has_no_dimension_but_step():
 
 def test_zipped_settings_are_coordinates_of_their_common_axis(tmp_path):
     both = Axis("size", ("task.size", "train.steps"), ((1, 10), (2, 10)))
-    results = record.assemble(
+    results = workdirs.assemble(
         Grid((both,)), [(0, 1)], [np.array([0])], [{"a": np.zeros((2, 1))}], [{"a"}]
     )
-    record.write_results(tmp_path / "results.nc", results)
-    back = record.read_results(tmp_path / "results.nc")
+    workdirs.write_results(tmp_path / "results.nc", results)
+    back = workdirs.read_results(tmp_path / "results.nc")
     assert back.steps.dims == ("size",) and back.steps.values.tolist() == [10, 10]
     assert float(back.a.sel(size=2, step=0)) == 0
 
@@ -120,8 +120,8 @@ def test_results_come_back_from_the_disk_as_they_were(tmp_path):
     results = assembled().assign(flag=("seed", [True, False, True]))
     results = results.assign_coords(rule=("width", ["lazy", "plain"]))
     results.attrs = {"name": "a name", "seconds": 1.5, "complete": 1}
-    record.write_results(tmp_path / "results.nc", results)
-    back = record.read_results(tmp_path / "results.nc")
+    workdirs.write_results(tmp_path / "results.nc", results)
+    back = workdirs.read_results(tmp_path / "results.nc")
     xr.testing.assert_identical(back.drop_attrs(), results.drop_attrs())
     assert back.flag.dtype == bool and back.attrs["name"] == "a name"
     assert [p.name for p in tmp_path.iterdir()] == ["results.nc"]
@@ -133,17 +133,17 @@ def test_results_come_back_from_the_disk_as_they_were(tmp_path):
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
 def test_truncated_results_are_one_sentence(tmp_path, share):
     path = tmp_path / "results.nc"
-    record.write_results(path, assembled())
+    workdirs.write_results(path, assembled())
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(RecordError) as error:
-        record.read_results(path)
+    with pytest.raises(WorkdirError) as error:
+        workdirs.read_results(path)
     assert str(error.value) == f"{path} is truncated or not a netCDF4 file."
 
 
 def test_missing_results_are_one_sentence(tmp_path):
-    with pytest.raises(RecordError, match=r"results\.nc is missing\."):
-        record.read_results(tmp_path / "results.nc")
+    with pytest.raises(WorkdirError, match=r"results\.nc is missing\."):
+        workdirs.read_results(tmp_path / "results.nc")
 
 
 @pytest.mark.parametrize("content", [None, "", '{"config": {'])
@@ -151,14 +151,14 @@ def test_json_that_is_missing_or_cut_is_one_sentence(tmp_path, content):
     path = tmp_path / "config.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(RecordError, match=r"config\.json is missing or not readable"):
-        record.read_json(path)
+    with pytest.raises(WorkdirError, match=r"config\.json is missing or not readable"):
+        workdirs.read_json(path)
 
 
 def test_json_comes_back_with_tuples_as_lists(tmp_path):
     content = {"a": (1, 2.5), "b": {"c": None, "d": True}}
-    record.write_json(tmp_path / "x.json", content)
-    back = record.read_json(tmp_path / "x.json")
+    workdirs.write_json(tmp_path / "x.json", content)
+    back = workdirs.read_json(tmp_path / "x.json")
     assert back == {"a": [1, 2.5], "b": {"c": None, "d": True}}
 
 
@@ -176,24 +176,24 @@ FULL = """
 import resource, sys
 from pathlib import Path
 import numpy as np, xarray as xr
-from grok_jax.engine import record
+from grok_jax.engine import workdirs
 
 path = Path(sys.argv[1])
 def results(size):
     return xr.Dataset({"a": ("x", np.random.default_rng(0).random(size))})
-record.write_results(path / "results.nc", results(10))
-record.write_json(path / "config.json", ["old"])
+workdirs.write_results(path / "results.nc", results(10))
+workdirs.write_json(path / "config.json", ["old"])
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 for write in (
-    lambda: record.write_results(path / "results.nc", results(100_000)),
-    lambda: record.write_json(path / "config.json", list(range(100_000))),
+    lambda: workdirs.write_results(path / "results.nc", results(100_000)),
+    lambda: workdirs.write_json(path / "config.json", list(range(100_000))),
 ):
     try:
         write()
-    except record.RecordError as error:
+    except workdirs.WorkdirError as error:
         print(error)
-assert record.read_results(path / "results.nc").sizes["x"] == 10
-assert record.read_json(path / "config.json") == ["old"]
+assert workdirs.read_results(path / "results.nc").sizes["x"] == 10
+assert workdirs.read_json(path / "config.json") == ["old"]
 print(sorted(p.name for p in path.iterdir()))
 """
 
@@ -218,7 +218,7 @@ def started(path):
     workdir = Workdir(path)
     workdir.check(CONFIG)
     workdir.create()
-    record.write_json(workdir.config, {"config": CONFIG})
+    workdirs.write_json(workdir.config, {"config": CONFIG})
     return workdir
 
 
@@ -237,7 +237,7 @@ def test_another_config_is_refused_by_the_names_that_differ_and_nothing_is_touch
 ):
     workdir = started(tmp_path / "run")
     before = content(tmp_path)
-    with pytest.raises(RecordError) as error:
+    with pytest.raises(WorkdirError) as error:
         workdir.check({**CONFIG, "model.width": 6, "loss.name": "x"})
     assert str(error.value) == (
         f"{workdir.path} holds another config (it differs in loss.name, model.width); "
@@ -249,7 +249,7 @@ def test_another_config_is_refused_by_the_names_that_differ_and_nothing_is_touch
 def test_a_foreign_folder_that_is_not_empty_is_refused_and_not_touched(tmp_path):
     (tmp_path / "thesis.tex").write_text("dear")
     before = content(tmp_path)
-    with pytest.raises(RecordError) as error:
+    with pytest.raises(WorkdirError) as error:
         Workdir(tmp_path).check(CONFIG)
     assert str(error.value) == (
         f"{tmp_path} is not empty and holds no config.json; nothing was touched. "
@@ -261,7 +261,7 @@ def test_a_foreign_folder_that_is_not_empty_is_refused_and_not_touched(tmp_path)
 def test_a_folder_with_foreign_figures_is_refused(tmp_path):
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "mine.png").write_text("")
-    with pytest.raises(RecordError, match="is not empty and holds no config"):
+    with pytest.raises(WorkdirError, match="is not empty and holds no config"):
         Workdir(tmp_path).check(CONFIG)
 
 
@@ -278,14 +278,14 @@ def test_hidden_files_do_not_make_a_folder_foreign(tmp_path, hidden):
 
 def test_a_file_is_no_workdir(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RecordError, match="is a file; give a folder as --workdir"):
+    with pytest.raises(WorkdirError, match="is a file; give a folder as --workdir"):
         Workdir(tmp_path / "file").check(CONFIG)
 
 
 def test_a_workdir_that_cannot_be_made_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     workdir = Workdir(tmp_path / "file" / "run")
-    with pytest.raises(RecordError) as error:
+    with pytest.raises(WorkdirError) as error:
         workdir.create()
     assert str(error.value) == (
         f"The workdir {workdir.path} cannot be written: Not a directory."
@@ -295,14 +295,14 @@ def test_a_workdir_that_cannot_be_made_is_one_sentence(tmp_path):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_workdir_is_one_sentence(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(RecordError, match=r"cannot be written: Permission denied\."):
+    with pytest.raises(WorkdirError, match=r"cannot be written: Permission denied\."):
         Workdir(tmp_path).create()
 
 
 def test_a_second_launch_is_refused_while_the_first_holds_the_folder(tmp_path):
     workdir = started(tmp_path)
     with workdir.locked():
-        with pytest.raises(RecordError) as error, Workdir(tmp_path).locked():
+        with pytest.raises(WorkdirError) as error, Workdir(tmp_path).locked():
             pass
         assert str(error.value) == (
             f"Another launch is running in {tmp_path}; wait for it to end."
@@ -314,20 +314,20 @@ def test_a_second_launch_is_refused_while_the_first_holds_the_folder(tmp_path):
 def test_a_folder_that_cannot_be_locked_is_another_sentence(tmp_path):
     (tmp_path / ".lock").mkdir()
     sentence = "cannot be locked: Is a directory"
-    with pytest.raises(RecordError, match=sentence), Workdir(tmp_path).locked():
+    with pytest.raises(WorkdirError, match=sentence), Workdir(tmp_path).locked():
         pass
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "null", '{"config": 3}'])
 def test_a_config_that_does_not_say_what_ran_is_damaged(text, tmp_path):
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(RecordError, match="is damaged: it does not say what ran"):
+    with pytest.raises(WorkdirError, match="is damaged: it does not say what ran"):
         Workdir(tmp_path).check({})
 
 
 KILLED = """
 import os, sys
-from grok_jax.engine.record import Workdir
+from grok_jax.engine.workdirs import Workdir
 with Workdir(sys.argv[1]).locked():
     os._exit(9)
 """

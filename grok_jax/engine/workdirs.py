@@ -22,7 +22,7 @@ from grok_jax.engine import remote
 from grok_jax.engine.grid import Grid
 
 
-class RecordError(RuntimeError):
+class WorkdirError(RuntimeError):
     """The run folder cannot be read or written, or belongs to something else."""
 
 
@@ -41,21 +41,21 @@ class Workdir:
         self._lock: remote.Lock | None = None
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """Raises RecordError unless this folder is new or holds this very config (or
+        """Raises WorkdirError unless this folder is new or holds this very config (or
         its results do: an extension was killed between the two)."""
         try:
             started = self.config.exists()
             is_folder = self.path.is_dir()
             inside = list(self.path.iterdir()) if is_folder else []
         except remote.failures(self.path) as error:  # also a name too long
-            raise RecordError(
+            raise WorkdirError(
                 f"The workdir {self.path} cannot be read: {_why(self.path, error)}."
             ) from error
         if started:
             about = read_json(self.config)
             held = about.get("config") if isinstance(about, dict) else None
             if not isinstance(held, dict):
-                raise RecordError(
+                raise WorkdirError(
                     f"{self.config} is damaged: it does not say what ran. Give another "
                     "--workdir."
                 )
@@ -63,23 +63,23 @@ class Workdir:
                 keys = sorted(held.keys() | settings.keys())
                 mine = _as_json(settings)
                 differ = [key for key in keys if held.get(key) != mine.get(key)]
-                raise RecordError(
+                raise WorkdirError(
                     f"{self.path} holds another config (it differs in "
                     f"{', '.join(differ[:6])}{', ...' if len(differ) > 6 else ''}); "
                     "nothing was touched. Give another --workdir."
                 )
         elif any(map(self._is_foreign, inside)):
-            raise RecordError(
+            raise WorkdirError(
                 f"{self.path} is not empty and holds no config.json; nothing was "
                 "touched. Give an empty or new --workdir."
             )
         elif self.path.exists() and not is_folder:
-            raise RecordError(f"{self.path} is a file; give a folder as --workdir.")
+            raise WorkdirError(f"{self.path} is a file; give a folder as --workdir.")
 
     def _is_of_results(self, settings: Mapping[str, Any]) -> bool:
         try:
             own = read_results(self.results).attrs.get("config", "{}")
-        except RecordError:
+        except WorkdirError:
             return False
         return json.loads(own) == _as_json(settings)
 
@@ -89,7 +89,7 @@ class Workdir:
         return not (path.name.startswith(".") or (own and not any(path.iterdir())))
 
     def create(self) -> None:
-        """Makes the folder; raises RecordError where that is not allowed."""
+        """Makes the folder; raises WorkdirError where that is not allowed."""
         try:
             if not remote.is_remote(self.path):  # a store has no folders
                 self.figures.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ class Workdir:
             probe.write_bytes(b"")
             probe.unlink()
         except remote.failures(self.path) as error:
-            raise RecordError(
+            raise WorkdirError(
                 f"The workdir {self.path} cannot be written: {_why(self.path, error)}."
             ) from error
 
@@ -118,11 +118,11 @@ class Workdir:
                 lock = held.enter_context(open(self.path / ".lock", "w"))
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise RecordError(
+                raise WorkdirError(
                     f"Another launch is running in {self.path}; wait for it to end."
                 ) from error
             except OSError as error:
-                raise RecordError(
+                raise WorkdirError(
                     f"The workdir {self.path} cannot be locked: {error.strerror}."
                 ) from error
             yield
@@ -133,12 +133,12 @@ class Workdir:
         try:
             lock.__enter__()
         except remote.Held as error:
-            raise RecordError(
+            raise WorkdirError(
                 f"Another launch ({error}) is running in {self.path}; wait for it to "
                 "end."
             ) from error
         except Exception as error:  # of the store
-            raise RecordError(
+            raise WorkdirError(
                 f"The workdir {self.path} cannot be locked: {remote.reason(error)}."
             ) from error
         try:
@@ -147,9 +147,9 @@ class Workdir:
             lock.__exit__()
 
     def check_lock(self) -> None:
-        """Raises RecordError where another launch has taken the folder meanwhile."""
+        """Raises WorkdirError where another launch has taken the folder meanwhile."""
         if self._lock is not None and self._lock.lost:
-            raise RecordError(f"Another launch has taken {self.path}; this one ends.")
+            raise WorkdirError(f"Another launch has taken {self.path}; this one ends.")
 
 
 def _as_json(value: Any) -> Any:
@@ -201,12 +201,12 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Raises RecordError where `path` is missing or not JSON."""
+    """Raises WorkdirError where `path` is missing or not JSON."""
     try:
         return json.loads(path.read_bytes())
     except (*remote.failures(path), ValueError) as error:
         why = remote.reason(error) if remote.is_remote(path) else error
-        raise RecordError(f"{path} is missing or not readable: {why}.") from error
+        raise WorkdirError(f"{path} is missing or not readable: {why}.") from error
 
 
 def write_results(path: Path, results: xr.Dataset) -> None:
@@ -222,23 +222,23 @@ def read_results(path: Path) -> xr.Dataset:
     """Reads results.nc into memory.
 
     Raises:
-      RecordError: the file is missing, truncated or not netCDF4.
+      WorkdirError: the file is missing, truncated or not netCDF4.
     """
     try:
         source = io.BytesIO(path.read_bytes()) if remote.is_remote(path) else path
         with xr.open_dataset(source, engine="h5netcdf") as results:
             return results.load()
     except FileNotFoundError as error:
-        raise RecordError(f"{path} is missing.") from error
+        raise WorkdirError(f"{path} is missing.") from error
     except Exception as error:  # h5netcdf raises many kinds for a damaged file
-        raise RecordError(f"{path} is truncated or not a netCDF4 file.") from error
+        raise WorkdirError(f"{path} is truncated or not a netCDF4 file.") from error
 
 
 def write_bytes(path: Path, content: Any) -> None:
     """Writes a file so that a reader finds the old one or the new one, whole.
 
     Raises:
-      RecordError: it cannot be written.
+      WorkdirError: it cannot be written.
     """
     whole = remote.is_remote(path)  # an object appears whole by itself
     part = path if whole else path.with_name(f".{path.name}.part")
@@ -251,7 +251,7 @@ def write_bytes(path: Path, content: Any) -> None:
     except remote.failures(path) as error:
         if not whole:
             part.unlink(missing_ok=True)
-        raise RecordError(
+        raise WorkdirError(
             f"{path} could not be written: {_why(path, error)}; the file that was "
             "there is whole."
         ) from error
@@ -259,13 +259,13 @@ def write_bytes(path: Path, content: Any) -> None:
 
 @contextmanager
 def reachable(path: Path) -> Iterator[None]:
-    """Says in a RecordError why an object store cannot be read in this block."""
+    """Says in a WorkdirError why an object store cannot be read in this block."""
     try:
         yield
     except remote.failures(path) as error:
-        if isinstance(error, RecordError) or not remote.is_remote(path):
+        if isinstance(error, WorkdirError) or not remote.is_remote(path):
             raise
-        raise RecordError(f"{path} cannot be read: {remote.reason(error)}.") from error
+        raise WorkdirError(f"{path} cannot be read: {remote.reason(error)}.") from error
 
 
 def assemble(
@@ -289,11 +289,11 @@ def assemble(
     shapes = _largest_shapes(records, per_step)
     union = np.unique(np.concatenate(steps)) if len(steps) else np.zeros(0, int)
     variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
-    for numbers, own_steps, record, stepped in zip(
+    for numbers, own_steps, recorded, stepped in zip(
         members, steps, records, per_step, strict=True
     ):
         columns = np.searchsorted(union, own_steps)
-        for name, values in record.items():
+        for name, values in recorded.items():
             has_steps = name in stepped
             rest = values.shape[2 if has_steps else 1 :]
             filled = tuple(slice(length) for length in rest)
@@ -324,8 +324,8 @@ def _largest_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """name -> the longest of its axes beside runs and steps, over all groups."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for record, stepped in zip(records, per_step, strict=True):
-        for name, values in record.items():
+    for recorded, stepped in zip(records, per_step, strict=True):
+        for name, values in recorded.items():
             rest = values.shape[2 if name in stepped else 1 :]
             longest = zip(shapes.get(name, rest), rest, strict=True)
             shapes[name] = tuple(map(max, longest))
