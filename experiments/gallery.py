@@ -87,10 +87,10 @@ def missing_data(page: Path, preset: str, workdir: workdirs.Workdir) -> str:
     return ""
 
 
-def of_other_commits(workdirs: Sequence[workdirs.Workdir]) -> list[str]:
+def of_other_commits(folders: Sequence[workdirs.Workdir]) -> list[str]:
     """The run folders that the checkout as it is now did not begin: name (commit)."""
     present = workdirs.git_commit()
-    started = [each for each in workdirs if each.config.exists()]
+    started = [each for each in folders if each.config.exists()]
     commits = [workdirs.read_json(each.config).get("git_commit") for each in started]
     pairs = zip(started, commits, strict=True)
     return [f"{each.path.name} ({c})" for each, c in pairs if c != present]
@@ -122,13 +122,13 @@ class Pages:
         return status
 
 
-def run_all(named: Sequence[Path], preset: str, workdirs: Path) -> int:
+def run_all(named: Sequence[Path], preset: str, folder: Path) -> int:
     """Runs pages and says what became of them; the exit status."""
     runs, left_out, failed = Pages(), {}, {}
     for page in named:
         if runs.stopped:
             return STOPPED
-        workdir = workdirs.Workdir(workdirs / page.stem)
+        workdir = workdirs.Workdir(folder / page.stem)
         reason = missing_data(page, preset, workdir)
         if reason:
             left_out[page.stem] = reason
@@ -165,8 +165,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.preset not in PRESETS:
             close = nearest(options.preset, PRESETS)
             raise SettingError(f"--preset: there is no {options.preset!r}; {close}.")
-        named, workdirs = chosen(options.only), Path(options.workdirs).absolute()
-        every = [workdirs.Workdir(workdirs / page.stem) for page in pages()]
+        named, folders = chosen(options.only), Path(options.workdirs).absolute()
+        every = [workdirs.Workdir(folder / page.stem) for page in pages()]
         others = of_other_commits(every)
         if others and not options.mixed:
             raise SettingError(
@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"commit: {', '.join(others)}; nothing was run. Give another "
                 "--workdirs, or --mixed to report them together."
             )
-        status = run_all(named, options.preset, workdirs)
+        status = run_all(named, options.preset, folder)
     except (SettingError, workdirs.WorkdirError) as error:
         print(f"gallery: {error}", file=sys.stderr)
         return WRONG_USAGE

@@ -12,28 +12,45 @@ Exit status: 0 done; 2 wrong usage or a damaged folder; nothing was written then
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import flags
 
 from grok_jax import claims as claims_lib
-from grok_jax.engine import command_line, remote, workdirs
-from grok_jax.engine.html_report import (
-    COLUMNS,
-    HEAD,
-    Report,
-    cells,
-    origin,
-    overview,
-    page,
-    total,
-)
+from grok_jax.engine import command_line, html_report, remote, workdirs
 from grok_jax.settings import SettingError
 
 DONE, WRONG_USAGE = 0, 2
 _COUNTS = ("runs", "memorised", "generalised", "diverged")
+
+
+HEAD = ("experiment", "claims held", "runs", "duration", "device", "state")
+COLUMNS = ("claim", "figure", "statement", "expected", "measured", "holds")
+
+
+class Report(NamedTuple):
+    """What one run folder has to say."""
+
+    key: str  # unique among the reported folders; its figure files begin with it
+    name: str  # unique too
+    description: str
+    facts: dict[str, str]  # how it was run, in the order of the report
+    settings: dict[str, Any]
+    claims: list[dict[str, Any]]
+    figures: dict[str, bytes]  # name -> PNG
+
+    @property
+    def held(self) -> int:
+        return sum(bool(claim["holds"]) for claim in self.claims)
+
+    @property
+    def score(self) -> str:
+        return f"{self.held} of {len(self.claims)}" if self.claims else "none tested"
+
+    def alt(self, figure: str) -> str:
+        return f"{figure} of {self.name}: {self.description}"
 
 
 def read(path: Path, key: str) -> Report:
@@ -150,7 +167,7 @@ def clock(seconds: float) -> str:
 class Entry(NamedTuple):
     """One experiment in the Markdown: its row in the overview, and its section."""
 
-    name: str
+    name: str  # as Markdown
     row: str
     section: str
 
@@ -170,32 +187,90 @@ def summary(reports: Sequence[Report], before: str = "") -> str:
     summary `before` keep their place, and what it said unless they are reported now."""
     found = {entry.name: entry for entry in entries(before)}
     found |= {entry.name: entry for entry in map(_entry, reports)}
-    scores = [re.findall(r"(\d+) of (\d+)", entry.row)[:1] for entry in found.values()]
-    held, claims = (sum(int(s[i]) for score in scores for s in score) for i in (0, 1))
-    head = markdown_table(HEAD, [])[:2]
-    rows = [entry.row for entry in found.values()]
     sections = "".join(entry.section for entry in found.values())
+    return _top(list(found.values())) + sections
+
+
+def page(reports: Sequence[Report]) -> str:
+    """The same as one HTML page, with the figures in it and each run's settings."""
+    own = {
+        anchor(report.name): _entry(
+            report,
+            {name: html_report.embedded(png) for name, png in report.figures.items()},
+        )
+        for report in reports
+    }
+    settings = {anchor(report.name): report.settings for report in reports}
+    sections = {name: entry.section for name, entry in own.items()}
+    return html_report.page(_top(list(own.values())), sections, settings)
+
+
+def _top(found: Sequence[Entry]) -> str:
+    """How many claims hold, from which commits that is, and the overview."""
+    scores = [re.findall(r"(\d+) of (\d+)", entry.row)[:1] for entry in found]
+    held, claims = (sum(int(s[i]) for score in scores for s in score) for i in (0, 1))
+    sections = "".join(entry.section for entry in found)
     commits = re.findall(r"^- git commit: (.*)$", sections, flags=re.MULTILINE)
     title = [f"# Report: {held} of {claims} claims hold", "", origin(commits), ""]
-    top = [*title, *head, *rows, "", ""]
-    return "\n".join(top) + sections
+    rows = [entry.row for entry in found]
+    return "\n".join([*title, *markdown_table(HEAD, [])[:2], *rows, "", ""])
 
 
-def _entry(report: Report) -> Entry:
+def _entry(report: Report, paths: Mapping[str, str] | None = None) -> Entry:
+    """Figures first, then what they are to show, then how they were made."""
+    if paths is None:
+        named = {name: f"figures/{report.key}_{name}.png" for name in report.figures}
+        paths = {name: path.replace(" ", "%20") for name, path in named.items()}
     facts = dict(report.facts)
     out = [f"## {as_markdown(report.name)}", "", as_markdown(report.description), ""]
-    out += ["```sh", facts.pop("command"), "```", ""]
-    out += [*(f"- {name}: {as_markdown(fact)}" for name, fact in facts.items()), ""]
+    for name, path in paths.items():
+        out += [f"![{as_markdown(report.alt(name))}]({path})", ""]
     if report.claims:
         marks = ["yes" if claim["holds"] else "**NO**" for claim in report.claims]
-        rows = [cells(claim, as_markdown) for claim in report.claims]
+        rows = [_cells(claim) for claim in report.claims]
         marked = zip(rows, marks, strict=True)
         out += markdown_table(COLUMNS, [[*own, mark] for own, mark in marked])
-    for name in report.figures:
-        path = f"figures/{report.key}_{name}.png".replace(" ", "%20")
-        out += [f"![{as_markdown(report.alt(name))}]({path})", ""]
-    name, *rest = map(as_markdown, [report.name, *overview(report)])
-    return Entry(name, f"| {' | '.join([name, *rest])} |", "\n".join(out) + "\n")
+    out += ["```sh", facts.pop("command"), "```", ""]
+    out += [*(f"- {name}: {as_markdown(fact)}" for name, fact in facts.items()), ""]
+    columns = [report.score, *(report.facts[column] for column in HEAD[2:])]
+    name, *rest = map(as_markdown, [report.name, *columns])
+    row = f"| [{name}](#{anchor(report.name)}) | {' | '.join(rest)} |"
+    return Entry(name, row, "\n".join(out) + "\n")
+
+
+def _cells(claim: dict[str, Any]) -> list[str]:
+    """The cells of a claim but for the last; a line for each measured value."""
+    measured = claim["measured"]
+    several = isinstance(measured, dict)
+    parts = [{k: v} for k, v in measured.items()] if several else [measured]
+    lines = "<br>".join(as_markdown(claims_lib.format_value(part)) for part in parts)
+    own = ("id", "figure", "statement", "expected")
+    return [*(as_markdown(str(claim[name])) for name in own), lines]
+
+
+def anchor(heading: str) -> str:
+    """The id that readers of Markdown give a heading.
+
+    >>> anchor("K3 phase diagram (paper)")
+    'k3-phase-diagram-paper'
+    """
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def origin(commits: Sequence[str]) -> str:
+    """From which commits reports are, in a sentence.
+
+    >>> origin(["8aa4", "8aa4"])
+    'All from commit 8aa4.'
+    >>> origin(["8aa423b5d164c7", "17bc-dirty", "8aa423b5d164c7"])
+    'From several commits: 8aa423b5d1 (2), 17bc-dirty (1).'
+    """
+    counts = {commit: commits.count(commit) for commit in commits}
+    if len(counts) == 1:
+        return f"All from commit {commits[0]}."
+    short = {commit: re.sub(r"^(\w{10})\w+", r"\1", commit) for commit in counts}
+    listed = ", ".join(f"{short[each]} ({n})" for each, n in counts.items())
+    return f"From several commits: {listed}."
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -251,11 +326,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         for path, key in named:
             with workdirs.reachable(path):
                 reports.append(read(path, key))
+        reports = _told_apart(reports)
         write(reports, out, markdown)
     except (SettingError, workdirs.WorkdirError) as error:
         print(f"grok_jax: {error}", file=sys.stderr)
         return WRONG_USAGE
-    print(f"{total(reports)}; see {out / 'index.html' if out else markdown}")
+    held, claims = (
+        sum(map(n, reports)) for n in (lambda r: r.held, lambda r: len(r.claims))
+    )
+    print(
+        f"{held} of {claims} claims hold; see {out / 'index.html' if out else markdown}"
+    )
     return DONE
 
 
@@ -265,6 +346,17 @@ def _keys(folders: Sequence[Path]) -> list[str]:
     return [
         f"{name}-{names[:i].count(name) + 1}" if names.count(name) > 1 else name
         for i, name in enumerate(names)
+    ]
+
+
+def _told_apart(reports: Sequence[Report]) -> list[Report]:
+    """Each under a name of its own; where two share one, the folder's name is added."""
+    names = [report.name for report in reports]
+    return [
+        report._replace(name=f"{report.name}, {report.key}")
+        if names.count(report.name) > 1
+        else report
+        for report in reports
     ]
 
 

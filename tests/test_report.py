@@ -212,6 +212,18 @@ def test_folders_of_one_name_do_not_overwrite_each_other(workdir, tmp_path):
     assert names == {
         f"k9 run-{number}_figure_D{size}.png" for number in (1, 2) for size in (25, 100)
     }
+    summary = (tmp_path / "out" / "summary.md").read_text()
+    assert "## K9 \\<laziness>, k9 run-1" in summary and "k9 run-2\n" in summary
+    assert "# Report: 2 of 4 claims hold" in summary
+
+
+def test_a_cell_says_its_column_where_a_row_is_a_card(workdir, tmp_path):
+    page = Page(written(tmp_path / "out", workdir))
+    assert [a["class"] for a in page.all("table")] == ["overview", "claims"]
+    assert {a["scope"] for a in page.all("th")} == {"col"}
+    labels = [a["data-label"] for a in page.all("td")]
+    assert labels == [*report.HEAD, *report.COLUMNS, *report.COLUMNS]
+    assert [a["style"] for a in page.all("img")] == ["--wide:66px"] * 2
 
 
 def truncate(path):
