@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.preset not in PRESETS:
             close = nearest(options.preset, PRESETS)
             raise SettingError(f"--preset: there is no {options.preset!r}; {close}.")
-        named, folders = chosen(options.only), Path(options.workdirs).absolute()
+        named, folder = chosen(options.only), Path(options.workdirs).absolute()
         every = [workdirs.Workdir(folder / page.stem) for page in pages()]
         others = of_other_commits(every)
         if others and not options.mixed:
