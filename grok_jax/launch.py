@@ -160,10 +160,8 @@ def launch(
     open_logs = [
         watch_lib.Log(kind, workdir, resolved.plan, console.print) for kind in logs
     ]
-    live = console.status("compiling ...") if console.is_terminal else None
-    if live:
-        live.start()
-    watch = watch_lib.Watch(workdir, console.print, live, open_logs)
+    bar = watch_lib.bar(console)
+    watch = watch_lib.Watch(workdir, console.print, bar, open_logs)
     try:
         with stopper.waiting():
             results = session.sweep(

@@ -2,6 +2,7 @@
 happens to the run or to the log."""
 
 import importlib.util
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from grok_jax import launch
 from grok_jax.engine import config, planning, programs, remote, runner, watch, workdirs
@@ -469,3 +471,20 @@ def test_logs_need_a_disk():
         SettingError, match="needs a --workdir on a disk, not memory://b/r"
     ):
         watch.check("tensorboard", remote.path("memory://b/r"))
+
+
+def test_a_terminal_shows_a_bar_and_anything_else_lines():
+    out, said = io.StringIO(), []
+    terminal = Console(file=out, force_terminal=True, width=80)
+    own = watch.Watch(None, said.append, watch.bar(terminal))
+    own.show(runner.Progress(75.0, 30, 120, 2.0, 6, 3, 1, 1))
+    own.close()
+    shown = " ".join(out.getvalue().split())
+    assert "25% 1:15 gone" in shown and "3 memorised" in shown and not said
+    assert watch.bar(Console(file=out, force_terminal=False)) is None
+
+
+def test_a_notebook_shows_a_bar_where_it_has_widgets(monkeypatch):
+    notebook = Console(file=io.StringIO(), force_jupyter=True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert watch.bar(notebook) is None

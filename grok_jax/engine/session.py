@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import xarray as xr
+from rich.console import Console
 
 from grok_jax import __version__
 from grok_jax.engine import config as config_lib
@@ -37,7 +38,7 @@ def run(
     config: config_lib.ConfigDict | Mapping[str, Any] | str,
     workdir: str | Path | None = None,
     *,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] | None = None,
 ) -> xr.Dataset:
     """Runs a whole sweep; its results have the swept axes and `step` as dimensions.
 
@@ -51,7 +52,8 @@ def run(
     Args:
       config: what `config.make_config` returns, the nested settings that it takes, or a
         page, "FILE.py[:PRESET]".
-      say: what becomes of a line of progress, one in 15 seconds.
+      say: called with a line of progress every 15 seconds. By default, a progress bar
+        in a terminal or notebook, and lines printed elsewhere.
 
     Raises:
       SettingError: a setting that is unknown, out of range or does not go with another;
@@ -68,20 +70,27 @@ def run(
         engine = machine.set_up_jax(resolved.engine)
         if workdir is None:
             programs.check_data(resolved.plan)
-            results = _sweeper(resolved, engine, watch_lib.Watch(None, say)).run()
+            with _watch(None, say) as watch:
+                results = _sweeper(resolved, engine, watch).run()
             results.attrs |= {"name": resolved.name, "complete": 1}
             return results
         place = workdirs.Workdir(workdir)
         more = prepare(place, resolved)
-        results = None if more else complete(place, say)
+        results = None if more else complete(place, say or print)
         if results is not None:
             return results
         programs.check_data(resolved.plan)
         place.create()
-        with place.locked(say):
-            about = about_run(resolved, engine, f"grok_jax.run(..., {str(workdir)!r})")
-            watch = watch_lib.Watch(place, say)
+        about = about_run(resolved, engine, f"grok_jax.run(..., {str(workdir)!r})")
+        with place.locked(say or print), _watch(place, say) as watch:
             return sweep(resolved, engine, place, about, watch, more=more)
+
+
+def _watch(
+    workdir: workdirs.Workdir | None, say: Callable[[str], None] | None
+) -> contextlib.closing[watch_lib.Watch]:
+    bar = watch_lib.bar(Console()) if say is None else None
+    return contextlib.closing(watch_lib.Watch(workdir, say or print, bar))
 
 
 def prepare(

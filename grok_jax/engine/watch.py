@@ -11,7 +11,7 @@ changes a number: a log that fails says so once and is left, and the run goes on
 """
 
 import hashlib
-import importlib
+import importlib.util
 import json
 import os
 import re
@@ -21,6 +21,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Column
 
 from grok_jax.engine import programs, remote, runner, workdirs
 from grok_jax.engine.grid import short_name
@@ -282,29 +285,48 @@ class Log:
             workdirs.write_json(self._path, self._told)
 
 
-class Line(Protocol):
-    """A line of the terminal that is written over."""
+class Bar:
+    """A progress bar over the run-steps of a sweep."""
 
-    def update(self, status: str) -> None:
-        """Shows another text."""
+    def __init__(self, console: Console):
+        text = TextColumn("{task.description}", table_column=Column())  # may wrap
+        columns = SpinnerColumn(), BarColumn(20), text
+        self._bar = Progress(*columns, console=console, transient=True)
+        self._task = self._bar.add_task("compiling ...", total=None)
+        self._bar.start()
+
+    def update(self, share: float, text: str) -> None:
+        """Shows what share is done, and a text beside the bar."""
+        done = share or None  # until the first step, nobody knows
+        self._bar.update(
+            self._task, total=done and 1.0, completed=share, description=text
+        )
 
     def stop(self) -> None:
         """Leaves the terminal."""
+        self._bar.stop()
+
+
+def bar(console: Console) -> Bar | None:
+    """A bar where there is a terminal or a notebook with widgets to show it."""
+    if console.is_jupyter:
+        return Bar(console) if importlib.util.find_spec("ipywidgets") else None
+    return Bar(console) if console.is_terminal else None
 
 
 class Watch:
-    """Progress as a live line (a line now and then where there is no terminal), in
-    progress.json where there is a workdir, and what else watches."""
+    """Progress as a bar (as a line now and then where there is none), in progress.json
+    where there is a workdir, and to the logs."""
 
     def __init__(
         self,
         workdir: workdirs.Workdir | None,
         say: Callable[[str], None],
-        live: Line | None = None,
+        bar: Bar | None = None,
         logs: Sequence[Log] = (),
         seconds: float = 15.0,
     ):
-        self._workdir, self.say, self._live = workdir, say, live
+        self._workdir, self.say, self._bar = workdir, say, bar
         self.logs, self._seconds, self._last = logs, seconds, -1e9
         # a store takes its time, and no more than one write a second of one object
         far = workdir is not None and remote.is_remote(workdir.path)
@@ -328,30 +350,33 @@ class Watch:
         for log in self.logs:
             log.progress(progress)
         text = progress_text(progress)
-        if self._live:
-            self._live.update(text)
+        if self._bar:
+            self._bar.update(_share(progress), text)
         elif time.monotonic() - self._last >= self._seconds:
             self._last = time.monotonic()
             self.say(text)
 
     def close(self) -> None:
         """Leaves the terminal and ends the logs."""
-        if self._live:
-            self._live.stop()
+        if self._bar:
+            self._bar.stop()
         for log in self.logs:
             log.close()
 
 
 def progress_text(progress: runner.Progress) -> str:
     """One line: how far, how fast, how long, and what the runs have reached."""
-    share = progress.run_steps / max(progress.run_steps_total, 1)
     eta = clock(progress.eta) if progress.eta == progress.eta else "?"
     return (
-        f"{share:4.0%}  {clock(progress.seconds)} gone, {eta} left at most  "
+        f"{_share(progress):4.0%}  {clock(progress.seconds)} gone, {eta} left at most  "
         f"{progress.rate:,.0f} run-steps/s  of {progress.runs} runs: "
         f"{progress.memorised} memorised, {progress.generalised} generalised, "
         f"{progress.diverged} diverged"
     )
+
+
+def _share(progress: runner.Progress) -> float:
+    return progress.run_steps / max(progress.run_steps_total, 1)
 
 
 def clock(seconds: float) -> str:
