@@ -65,6 +65,7 @@ FLOORS = [
     ["engine.products"],
     ["engine.programs"],
     ["engine.planning"],
+    ["engine.measured"],
     ["engine.runner"],
     ["engine.machine"],
     ["engine.config"],
@@ -230,13 +231,17 @@ def is_in_memory(opened):
             ("ml_collections",),
             {"engine.config", "engine.override", "pages", *COMMAND_LINE},
         ),
-        (("rich",), {"engine.dry_run", *COMMAND_LINE}),
+        (
+            ("rich",),
+            {"engine.dry_run", "engine.session", "engine.watch", *COMMAND_LINE},
+        ),
         (
             ("xarray", "h5netcdf", "h5py"),
             {
                 "engine.workdirs",
                 "plot",
                 "pages",
+                "engine.measured",
                 "engine.runner",
                 "engine.extend",
                 "engine.session",

@@ -17,7 +17,16 @@ import pytest
 from rich.console import Console
 
 from grok_jax import launch
-from grok_jax.engine import config, planning, programs, remote, runner, watch, workdirs
+from grok_jax.engine import (
+    config,
+    measured,
+    planning,
+    programs,
+    remote,
+    runner,
+    watch,
+    workdirs,
+)
 from grok_jax.engine.grid import Axis, Grid
 from grok_jax.settings import SettingError
 
@@ -234,7 +243,7 @@ def test_what_is_not_a_number_for_each_record_and_what_is_nan_is_left_out(
 ):
     log = watch.Log("fake", workdirs.Workdir(tmp_path), plan_of(2), lambda _: None)
     curves = {"a": np.array([[1.0, np.nan]]), "b": np.full((1, 2), np.nan)}
-    log.records(runner.Records(np.array([1]), np.array([0, 5]), curves))
+    log.records(measured.Records(np.array([1]), np.array([0, 5]), curves))
     assert sinks[0].put_so_far == [("seed=1", 0, {"a": 1.0})]
     del sweep
 

@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 
 from grok_jax.engine import registry
 from grok_jax.engine.grid import Axis, Grid, flatten, make_grid, nest
+from grok_jax.engine.measured import Grok
 from grok_jax.engine.programs import Plan, named_settings
-from grok_jax.engine.runner import Grok
 from grok_jax.experiment import (
     CHOSEN,
     NAMED,

@@ -19,8 +19,9 @@ import jax
 import numpy as np
 import xarray as xr
 
-from grok_jax import measures, sweep, train, tree
-from grok_jax.engine import checkpoint, hosts, workdirs
+from grok_jax import sweep, train, tree
+from grok_jax.engine import checkpoint, hosts
+from grok_jax.engine.measured import Grok, Measured, Records
 from grok_jax.engine.planning import Engine, choose
 from grok_jax.engine.programs import Chunk, Group, GroupProgram, Plan, make_pieces
 from grok_jax.engine.states import States
@@ -42,45 +43,6 @@ class Interrupted(Exception):
     """The run was asked to stop; everything is saved."""
 
 
-_grokking_times = jax.jit(measures.grokking_times)
-_first_step_reaching = jax.jit(measures.first_step_reaching)
-
-
-@dataclass(frozen=True)
-class Grok:
-    """When a run counts as memorised and as generalised."""
-
-    kind: str = "loss"  # loss: shares of the start and the peak; accuracy: levels
-    train: float = 0.05
-    test: float = 0.1
-
-    def times(self, steps: np.ndarray, results: Any):
-        """(t_train, t_test) [...], NaN where never."""
-        if self.kind == "loss":
-            return _grokking_times(
-                steps,
-                np.asarray(results["train_loss"]),
-                np.asarray(results["test_loss"]),
-                train_share=self.train,
-                test_share=self.test,
-            )
-        return tuple(
-            _first_step_reaching(steps, np.asarray(results[f"{name}_accuracy"]), level)
-            for name, level in (("train", self.train), ("test", self.test))
-        )
-
-    def judged(self, results: xr.Dataset) -> xr.Dataset:
-        """The results with t_train, t_test and diverged of each run."""
-        dims = results["diverged_at"].dims
-        curves = results.transpose(*dims, "step", ...)
-        t_train, t_test = self.times(results["step"].values, curves)
-        return results.assign(
-            t_train=(dims, np.asarray(t_train)),
-            t_test=(dims, np.asarray(t_test)),
-            diverged=results["diverged_at"].notnull(),
-        )
-
-
 @dataclass(frozen=True)
 class Progress:
     """Where a sweep stands."""
@@ -98,14 +60,6 @@ class Progress:
     def eta(self) -> float:
         left = self.run_steps_total - self.run_steps
         return left / self.rate if self.rate > 0 else float("nan")
-
-
-class Records(NamedTuple):
-    """Curves of some runs at some steps; NaN where a run was not measured."""
-
-    runs: np.ndarray  # [n] run numbers of the grid
-    steps: np.ndarray  # [S]
-    curves: dict[str, np.ndarray]  # [n, S]; what is more than a number is left out
 
 
 class HostCopy(NamedTuple):
@@ -163,8 +117,7 @@ class Sweeper:
         self.groups = plan.groups()
         self._points = plan.grid.runs()
         self.devices = engine.devices or tuple(jax.local_devices())
-        self.records: dict[int, dict[str, np.ndarray]] = {}
-        self.per_step: dict[int, set[str]] = {}
+        self.measured = Measured(self.groups)
         self.position = Position()
         self._state: Any = None
         self._resumed: dict[str, np.ndarray] = {}
@@ -203,7 +156,7 @@ class Sweeper:
             self._hold(key, chunk)
         if group.experiment.train["count_flops"]:
             for name, value in program.operations().items():
-                self._buffer(name, (), np.dtype(float), False)[:] = value
+                self.measured.set(self.position.group, name, slice(None), value)
         while self.position.start < len(group.members):
             try:
                 self._run_chunk(program, self.position.chunks[key])
@@ -253,7 +206,7 @@ class Sweeper:
     def _run_chunk(self, program: GroupProgram, capacity: int) -> None:
         mode = self.position.modes[str(self.position.group)]
         chunk = self._first_chunk(program, capacity, mode)
-        budget, working = 8, len(chunk.members)
+        budget, working, least = 8, len(chunk.members), float("inf")
         while self.position.index < len(program.steps):
             pieces = self._pieces(program, mode, budget)
             compiled = program.compiled(mode, chunk.place, chunk.order)
@@ -262,13 +215,15 @@ class Sweeper:
             new = chunk.place.collect(new)  # waits
             spent = float(hosts.agree(time.perf_counter() - started)[0])
             if hosts.is_writer():
-                self._keep(program, chunk.members, pieces, new)
+                self._keep(chunk.members, pieces, new)
             advanced = int(pieces.steps.sum())
             self.position.at += advanced
             self.position.index += int((pieces.index >= 0).sum())
             if advanced:
                 self._note_seconds(2, spent, working * advanced)
-                wanted = int(self.engine.segment_seconds * advanced / spent)
+                least = min(least, spent)
+                beside = 0.8 * least  # at most what a segment takes beside its steps
+                wanted = int(self.engine.segment_seconds * advanced / (spent - beside))
                 budget = max(1, min(wanted, 4 * budget))
             ends = chunk.place.collect(_ends(chunk.state), everywhere=True)
             alive = ends.pop("alive")
@@ -381,47 +336,20 @@ class Sweeper:
                 program.steps,
             )
             for name, values in reference.items():
-                values = np.asarray(values)
-                buffer = self._buffer(name, values.shape, values.dtype, values.ndim > 0)
-                buffer[member] = values
+                self.measured.set_curve(self.position.group, name, member, values)
 
-    def _buffer(
-        self, name: str, shape: tuple[int, ...], dtype: Any, has_steps: bool
-    ) -> np.ndarray:
-        group = self.position.group
-        records = self.records.setdefault(group, {})
-        if name not in records:
-            members = len(self.groups[group].members)
-            records[name] = np.full((members, *shape), np.nan, dtype)
-            if has_steps:
-                self.per_step.setdefault(group, set()).add(name)
-        return records[name]
-
-    def _keep(
-        self, program: GroupProgram, members: np.ndarray, pieces: train.Pieces, new: Any
-    ) -> None:
-        measured = np.flatnonzero(pieces.index >= 0)
-        for name, values in new.items():
-            shape = (len(program.steps), *values.shape[2:])
-            buffer = self._buffer(name, shape, values.dtype, True)
-            cells = np.ix_(members, pieces.index[measured])
-            buffer[cells] = values[:, measured]
-        self._show(self.position.group, members, pieces.index[measured])
-
-    def _show(self, group: int, members: np.ndarray, indices: np.ndarray) -> None:
-        if not (self.seen and len(indices)):
-            return
-        held, cells = self.records[group], np.ix_(members, indices)
-        measured = np.isfinite(held["train_loss"][cells])
-        names = (n for n in sorted(self.per_step[group]) if held[n].ndim == 2)
-        curves = {name: np.where(measured, held[name][cells], np.nan) for name in names}
-        numbers = np.asarray(self.groups[group].members)[members]
-        self.seen(Records(numbers, self.groups[group].steps[indices], curves))
+    def _keep(self, members: np.ndarray, pieces: train.Pieces, new: Any) -> None:
+        at = np.flatnonzero(pieces.index >= 0)
+        group, indices = self.position.group, pieces.index[at]
+        new = {name: values[:, at] for name, values in new.items()}
+        self.measured.add(group, members, indices, new)
+        if self.seen and len(indices):
+            self.seen(self.measured.curves(group, members, indices))
 
     def _keep_ends(self, members: np.ndarray, ends: Mapping[str, np.ndarray]) -> None:
         for name, values in ends.items():
-            buffer = self._buffer(name, (), np.dtype(float), False)
-            buffer[members] = np.where(values < 0, np.nan, values)
+            reached = np.where(values < 0, np.nan, values)
+            self.measured.set(self.position.group, name, members, reached)
 
     def _tell(self, living: int, advanced: int, spent: float) -> None:
         if not hosts.is_writer():
@@ -430,10 +358,10 @@ class Sweeper:
             self._rate = living * advanced / spent
         reached = np.zeros(2, int)
         diverged = 0
-        for group, records in self.records.items():
-            times = self.grok.times(self.groups[group].steps, records)
+        for group, curves in self.measured.of_groups():
+            times = self.grok.times(group.steps, curves)
             reached += [int(np.isfinite(np.asarray(t)).sum()) for t in times]
-            diverged += int(np.isfinite(records["diverged_at"]).sum())
+            diverged += int(np.isfinite(curves["diverged_at"]).sum())
         lengths = [g.experiment.train["steps"] * len(g.members) for g in self.groups]
         group = self.groups[self.position.group]
         before = self.position.until - living
@@ -478,14 +406,9 @@ class Sweeper:
         self.position.saves += 1
         if not hosts.is_writer():
             return
-        content = {
-            "state": state,
-            "records": {str(g): values for g, values in self.records.items()},
-        }
-        about = {
-            "position": self.position.__dict__,
-            "per_step": {g: sorted(names) for g, names in self.per_step.items()},
-        }
+        records, per_step = self.measured.stored()
+        content = {"state": state, "records": records}
+        about = {"position": self.position.__dict__, "per_step": per_step}
         checkpoint.save(self.folder, self.position.saves, content, about)
 
     def _restore(self) -> None:
@@ -501,31 +424,22 @@ class Sweeper:
         if not about:
             return
         self.position = Position(**about["position"])
-        self.per_step = {int(g): set(names) for g, names in about["per_step"].items()}
+        records: dict[str, np.ndarray] = {}
         for name, leaf in leaves.items():
             kind, rest = name.split(".", 1)
-            if kind == "state":
-                self._resumed[rest] = leaf
-            else:
-                group, variable = rest.split(".", 1)
-                self.records.setdefault(int(group), {})[variable] = leaf.copy()
+            (self._resumed if kind == "state" else records)[rest] = leaf
+        measured = self.measured.restore(records, about["per_step"])
         self.say(
             f"Going on from checkpoint {self.position.saves}: group "
             f"{min(self.position.group + 1, len(self.groups))} of {len(self.groups)}, "
             f"step {self.position.at:,}, after {self.position.seconds:.0f} s."
         )
-        for number, held in self.records.items():
-            self._show(number, *map(np.arange, held["train_loss"].shape))
+        if self.seen:
+            for group in measured:
+                self.seen(self.measured.curves(group))
 
     def _results(self) -> xr.Dataset:
-        numbers = range(len(self.groups))
-        results = workdirs.assemble(
-            self.plan.grid,
-            [group.members for group in self.groups],
-            [group.steps for group in self.groups],
-            [self.records[g] for g in numbers],
-            [self.per_step[g] for g in numbers],
-        )
+        results = self.measured.dataset(self.plan.grid)
         for name, place in BY_CLOCK.items():
             results[name] = self._per_run(place)
         results = self.grok.judged(results)

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 
-from grok_jax.engine import programs, remote, runner, workdirs
+from grok_jax.engine import measured, programs, remote, runner, workdirs
 from grok_jax.engine.grid import short_name
 from grok_jax.settings import SettingError, nearest
 
@@ -241,7 +241,7 @@ class Log:
                 "goes on."
             )
 
-    def records(self, new: runner.Records) -> None:
+    def records(self, new: measured.Records) -> None:
         """Shows what of these records is new."""
         self._safely(self._records, new)
 
@@ -254,7 +254,7 @@ class Log:
         if self._sink:
             self._safely(self._sink.close)
 
-    def _records(self, new: runner.Records) -> None:
+    def _records(self, new: measured.Records) -> None:
         if not self._sink:
             return
         for row, number in enumerate(new.runs):
@@ -332,7 +332,7 @@ class Watch:
         far = workdir is not None and remote.is_remote(workdir.path)
         self._pause, self._wrote = 10.0 if far else 0.0, -1e9
 
-    def records(self, new: runner.Records) -> None:
+    def records(self, new: measured.Records) -> None:
         """Tells the logs."""
         for log in self.logs:
             log.records(new)

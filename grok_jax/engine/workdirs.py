@@ -10,16 +10,14 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from grok_jax.engine import remote
-from grok_jax.engine.grid import Grid
 
 
 class WorkdirError(RuntimeError):
@@ -266,67 +264,3 @@ def reachable(path: Path) -> Iterator[None]:
         if isinstance(error, WorkdirError) or not remote.is_remote(path):
             raise
         raise WorkdirError(f"{path} cannot be read: {remote.reason(error)}.") from error
-
-
-def assemble(
-    grid: Grid,
-    members: Sequence[Sequence[int]],
-    steps: Sequence[np.ndarray],
-    records: Sequence[Mapping[str, np.ndarray]],
-    per_step: Sequence[set[str]],
-) -> xr.Dataset:
-    """The records of all groups as one dataset with dimensions (axes..., step).
-
-    Args:
-      members: for each group its run numbers.
-      steps: for each group the steps of its records [S_g].
-      records: for each group name -> [members, S_g, ...] or [members, ...].
-      per_step: for each group the names that have a step axis.
-
-    Steps are the union over groups; what a group did not record is NaN, and so is what
-    an array lacks beside the largest of its name.
-    """
-    shapes = _largest_shapes(records, per_step)
-    union = np.unique(np.concatenate(steps)) if len(steps) else np.zeros(0, int)
-    variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
-    for numbers, own_steps, recorded, stepped in zip(
-        members, steps, records, per_step, strict=True
-    ):
-        columns = np.searchsorted(union, own_steps)
-        for name, values in recorded.items():
-            has_steps = name in stepped
-            rest = values.shape[2 if has_steps else 1 :]
-            filled = tuple(slice(length) for length in rest)
-            extra = tuple(f"{name}_{i}" for i in range(len(rest)))
-            dims = (*grid.dims, *(("step",) if has_steps else ()), *extra)
-            if name not in variables:
-                length = (len(union),) if has_steps else ()
-                whole = (len(grid), *length, *shapes[name])
-                blank = np.full(whole, np.nan, values.dtype)
-                variables[name] = (dims, blank)
-            target = variables[name][1]
-            if has_steps:
-                target[(*np.ix_(np.asarray(numbers), columns), *filled)] = values
-            else:
-                target[(list(numbers), *filled)] = values
-    data = {
-        name: (dims, values.reshape((*grid.shape, *values.shape[1:])))
-        for name, (dims, values) in variables.items()
-    }
-    coordinates: dict[str, Any] = {"step": ("step", union)}
-    for name, (dim, values) in grid.coordinates().items():
-        coordinates[name] = (dim, values)
-    return xr.Dataset(data, coords=coordinates)
-
-
-def _largest_shapes(
-    records: Sequence[Mapping[str, np.ndarray]], per_step: Sequence[set[str]]
-) -> dict[str, tuple[int, ...]]:
-    """name -> the longest of its axes beside runs and steps, over all groups."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for recorded, stepped in zip(records, per_step, strict=True):
-        for name, values in recorded.items():
-            rest = values.shape[2 if name in stepped else 1 :]
-            longest = zip(shapes.get(name, rest), rest, strict=True)
-            shapes[name] = tuple(map(max, longest))
-    return shapes
