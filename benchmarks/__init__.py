@@ -1,1 +1,1 @@
-"""What `python -m grok_jax.benchmark` measures, a module for each subject."""
+"""What `python -m grok_jax.benchmark` measures, one module per subject."""

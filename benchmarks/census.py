@@ -1,5 +1,5 @@
-"""What the compiled step of each workload does, counted in its text: nothing is run, so
-that a machine that is not here can be asked as well (`devices`, `compiling`)."""
+"""Counts what the compiled step of each workload does, from its text. Nothing is run,
+so this also works for machines that are not present (`devices`, `compiling`)."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,11 +23,11 @@ def count(
     devices: Sequence[Device] = (),
     compiling: Callable[[GroupProgram, str], Any] = timing.compile_segment,
 ) -> Iterator[Row]:
-    """For each workload, number of runs and mode, on one device: the kernels in a turn
-    of the training loop, and in its numbers all that `of` counts.
+    """Yields the number of kernels in an iteration of the training loop for each
+    workload, number of runs and mode on one device; `numbers` are the counts of `of`.
 
     Args:
-      devices: the first is compiled for; by default those that are here.
+      devices: the first is compiled for; by default the available ones.
       compiling: (program, mode) -> the compiled segment of all runs of the program.
     """
     one = tuple(devices or setup.devices)[:1]
@@ -41,10 +41,10 @@ def count(
                 except jax.errors.JaxRuntimeError as error:
                     yield Row(place, None, "kernels", None, timing.failure(error))
                     continue
-                own = found["training_loop"]
-                note = ", ".join(f"{own[kind]} {kind}" for kind in SHOWN)
+                loop = found["training_loop"]
+                note = ", ".join(f"{loop[kind]} {kind}" for kind in SHOWN)
                 numbers = dict(mode=mode, runs=number, **found)
-                kernels = float(own["kernel"])
+                kernels = float(loop["kernel"])
                 yield Row(place, kernels, "kernels", None, note, numbers=numbers)
 
 
@@ -53,15 +53,15 @@ def of(
     mode: str,
     compiling: Callable[[GroupProgram, str], Any] = timing.compile_segment,
 ) -> dict[str, Any]:
-    """Counts of the segment of a group's runs.
+    """Counts what the segment of a group's runs does.
 
     Returns:
-      training_loop: of all instructions in a turn of the training loop, by kind.
-      unconditional: of those that no conditional decides about.
-      segment: of the whole program.
+      training_loop: instructions in an iteration of the training loop, by kind.
+      unconditional: those of them outside conditionals.
+      segment: instructions in the whole program.
       loop_asks_runs: whether the loop goes on while any of the runs does.
-      loop_in_branch: whether a conditional decides about the loop.
-      data_per_run: arrays of the shape of data that all runs share, once for each run.
+      loop_in_branch: whether the loop is in a branch of a conditional.
+      data_per_run: instructions that copy the data that all runs share for each run.
       planned_bytes, temporary_bytes: on the device, as the compiler plans them.
       compile_s: seconds that compiling took.
     """
@@ -88,7 +88,7 @@ def of(
 
 
 def _hlo_type(dtype: Any) -> str:
-    """ "f32" for float32."""
+    """The HLO name of a dtype: "f32" for float32."""
     kinds = {"f": "f", "i": "s", "u": "u", "b": "pred"}
     bits = "" if dtype.kind == "b" else str(8 * dtype.itemsize)
     return kinds[dtype.kind] + bits

@@ -1,4 +1,4 @@
-"""What a sweep costs beside its steps: the host's share, results and checkpoints,
+"""What a sweep costs besides its steps: host overhead, results and checkpoints,
 compiling, starting."""
 
 import itertools
@@ -28,7 +28,7 @@ from grok_jax.settings import SettingError
 K3 = Path(__file__).parents[1] / "experiments" / "lazy_to_rich" / "k3_laziness.py"
 
 Calls = list[tuple[float, float]]
-"""(start, end) of calls."""
+"""(start, end) of each call."""
 
 
 def _k3() -> dict[str, Any]:
@@ -38,14 +38,14 @@ def _k3() -> dict[str, Any]:
 
 
 def overhead(setup: Setup, config: Any = None, *, steps: int = 3000) -> Iterator[Row]:
-    """Shares of a sweep's wall time, from its first segment until its results are
-    written: what is not spent inside the compiled program, and what of that goes to
-    checkpoints and results. K3 `cpu`, shortened, with progress."""
+    """Fractions of a sweep's wall time, from its first segment until its results are
+    written, that are spent outside the compiled program, and on checkpoints and results
+    alone. The sweep is K3 `cpu`, shortened, with progress."""
     config = config or _k3()["get_config"]("cpu")
     config = apply_overrides(config, [f"train.steps={steps}"])
     resolved = config_lib.resolve(config)
-    assert setup.devices  # jax is set up as for all else
-    own = machine.set_up_jax(resolved.engine)
+    assert setup.devices  # sets up JAX as for all other benchmarks
+    engine = machine.set_up_jax(resolved.engine)
     for _ in range(2):  # the first time warms up
         inside: Calls = []
         writing: Calls = []
@@ -53,7 +53,7 @@ def overhead(setup: Setup, config: Any = None, *, steps: int = 3000) -> Iterator
             folder = Path(name)
             results = runner.Sweeper(
                 resolved.plan,
-                own,
+                engine,
                 folder=folder / "checkpoints",
                 grok=resolved.grok,
                 say=lambda _: None,
@@ -75,7 +75,7 @@ def _sum(calls: Calls) -> float:
 
 @contextmanager
 def _watched(inside: Calls, writing: Calls) -> Iterator[None]:
-    """Notes the calls of segment programs, and those that write."""
+    """Records the calls of segment programs, and those that write."""
     compiled = programs.GroupProgram.compiled
 
     def watched(self: Any, *arguments: Any) -> Any:
@@ -92,7 +92,7 @@ def _watched(inside: Calls, writing: Calls) -> Iterator[None]:
 
 
 class _Watched:
-    """A callable that notes its calls."""
+    """A callable that records its calls."""
 
     def __init__(self, call: Any, calls: Calls):
         self._call, self._calls = call, calls
@@ -110,8 +110,8 @@ class _Watched:
 def compile_time(
     setup: Setup, settings_of: Mapping[str, Settings], *, many: int = 64
 ) -> Iterator[Row]:
-    """Seconds to compile the segment program, which may not depend on the runs: of one
-    (for which there is no second device), of one on each device, and of many."""
+    """Seconds to compile the segment program, which should not depend on the number of
+    runs: for one (on a single device), for one on each device, and for many."""
     each, mode = len(setup.devices), setup.modes[0]
     for name, settings in settings_of.items():
 
@@ -124,32 +124,32 @@ def compile_time(
         found = timing.in_turns(calls, setup.repeats)
         for runs, seconds in found.items():
             yield Row(f"compile/{name}/{runs}", seconds, "s", None, f"{mode} mode")
-        words = f"{many} runs against {each}, on as many devices"
+        words = f"{many} runs against {each}, one on each device"
         ratio = found[str(many)] / found[str(each)]
         yield Row(f"compile/{name}/ratio", ratio, "x", 1.1, words)
 
 
 def checkpoints(setup: Setup, settings: Settings, *, runs: int = 64) -> Iterator[Row]:
-    """Seconds to save and to restore the state of a sweep, beside a plain write and
+    """Seconds to save and to restore the state of a sweep, next to a plain write and
     read of as many bytes."""
     program = timing.group_program(settings, runs, setup.devices)
     state = timing.states(timing.timed_sweep(program, setup.modes[0]))
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    held, plain = {"state": state}, np.random.default_rng(0).bytes(size)
+    saved, plain = {"state": state}, np.random.default_rng(0).bytes(size)
     numbers = itertools.count()
     with tempfile.TemporaryDirectory() as name:
         folder, file = Path(name) / "checkpoints", Path(name) / "plain"
         calls: dict[str, Callable[[], Any]] = {
-            "save": lambda: checkpoint.save(folder, next(numbers), held, {}),
+            "save": lambda: checkpoint.save(folder, next(numbers), saved, {}),
             "restore": lambda: checkpoint.restore_newest(folder)[1],
             "write": lambda: _write(file, plain),
             "read": file.read_bytes,
         }
         timed = {n: partial(timing.seconds_of, call) for n, call in calls.items()}
         times = timing.in_turns(timed, setup.repeats)
-    for name, beside in (("save", "write"), ("restore", "read")):
-        plainly = f"plain {beside}: {as_text(times[beside])}"
-        note = f"{runs} runs, {size / 2**20:.1f} MiB; {plainly}"
+    for name, baseline in (("save", "write"), ("restore", "read")):
+        compared = f"plain {baseline}: {as_text(times[baseline])}"
+        note = f"{runs} runs, {size / 2**20:.1f} MiB; {compared}"
         yield Row(f"checkpoint/{name}", times[name], "s", None, note)
 
 
@@ -164,11 +164,11 @@ def launch(
     _: Setup, pages: Sequence[str] = ("k3_laziness", "k12_transformer")
 ) -> Iterator[Row]:
     """Seconds from the launch of a page (`smoke`, `lazy_to_rich`) to its first
-    progress, with no compiled program in the persistent cache and with all of them, and
-    the memory of its process; and of these what Python, imports and devices take.
+    progress, with an empty persistent cache and with a full one, and the memory of its
+    process; and the part of that time that Python, imports and devices take.
 
-    Each is a process of its own. They come before this process has taken the devices,
-    as some let no two processes in.
+    Each launch is a separate process. This runs before the benchmark itself has taken
+    the devices, because some devices admit only one process.
     """
     _k3()
     found = min(_first_sign(), _first_sign())
@@ -185,7 +185,7 @@ def launch(
                 yield Row(f"launch/{page}/{kind}", spent, "s", None, note)
             if memory:
                 mib = memory / 2**20
-                yield Row(f"launch/{page}/memory", mib, "MiB", None, "resident at most")
+                yield Row(f"launch/{page}/memory", mib, "MiB", None, "peak resident")
 
 
 _CACHE_ALL = {
@@ -205,11 +205,11 @@ def _first_sign() -> float:
 def _first_progress(
     line: Sequence[str], environment: Mapping[str, str]
 ) -> tuple[float, int]:
-    """(seconds, bytes of resident memory at most, 0 where the system does not tell) of
-    a launch until its first progress, where it is ended.
+    """(seconds, peak bytes of resident memory, 0 if the system does not report it) of a
+    launch until its first progress, after which it is terminated.
 
     Raises:
-      RuntimeError: it failed, with what it said.
+      RuntimeError: the launch failed, with its error output.
     """
     (folder,) = [w.split("=", 1)[1] for w in line if w.startswith("--workdir=")]
     progress, memory = Path(folder) / "progress.json", 0

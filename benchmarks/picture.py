@@ -1,4 +1,4 @@
-"""The measurements as a figure."""
+"""Draws the measurements as a figure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ PANELS: Mapping[str, tuple[str, str]] = {
     "devices": ("devices", "ms per run-step"),
     "ntk_inputs": ("inputs", "ms per NTK"),
 }
-"""Benchmark along an axis -> labels of the axes of its panel."""
+"""Benchmark along an axis -> axis labels of its panel."""
 BARS: Mapping[str, str] = {
     "gemm": "share of the GEMM bound reached",
     "pytorch": "times as fast as PyTorch, eager",
@@ -22,7 +22,7 @@ BARS: Mapping[str, str] = {
 
 
 def series(rows: Sequence[Row], benchmark: str) -> dict[str, tuple[list[int], list]]:
-    """label -> (places, measured) of the rows named benchmark/label/place."""
+    """label -> (positions, values) of the rows named benchmark/label/position."""
     found: dict[str, tuple[list[int], list[float]]] = {}
     for row in rows:
         first, *label, last = row.name.split("/")
@@ -30,7 +30,12 @@ def series(rows: Sequence[Row], benchmark: str) -> dict[str, tuple[list[int], li
             places, values = found.setdefault("/".join(label), ([], []))
             places.append(int(last))
             values.append(row.measured)
-    return found
+    return {label: _sorted(*pairs) for label, pairs in found.items()}
+
+
+def _sorted(places: list[int], values: list[float]) -> tuple[list[int], list[float]]:
+    order = np.argsort(places)
+    return [places[i] for i in order], [values[i] for i in order]
 
 
 def single(rows: Sequence[Row], benchmark: str) -> list[Row]:
@@ -45,7 +50,7 @@ def single(rows: Sequence[Row], benchmark: str) -> list[Row]:
 
 
 def draw(rows: Sequence[Row]) -> Any:
-    """A panel for each benchmark among the rows that has one; None for none."""
+    """Draws a panel for each benchmark that has rows; None if no benchmark has any."""
     bars = {name: found for name in BARS if (found := single(rows, name))}
     lines = {name: found for name in PANELS if (found := series(rows, name))}
     count = len(bars) + len(lines)
@@ -58,13 +63,13 @@ def draw(rows: Sequence[Row]) -> Any:
         _bars(next(places), found, BARS[name])
     for name, found in lines.items():
         _lines(next(places), found, *PANELS[name])
-    for left in places:
-        left.set_visible(False)
+    for unused in places:
+        unused.set_visible(False)
     return figure
 
 
 def _bars(axis: Any, rows: Sequence[Row], title: str) -> None:
-    """A bar for each workload, its goal a line across it."""
+    """A bar for each workload, with its goal as a line across it."""
     place = np.arange(len(rows))
     axis.barh(place, [row.measured for row in rows], color=plot.TRAIN, height=0.7)
     for y, row in zip(place, rows, strict=True):
@@ -85,4 +90,4 @@ def _lines(axis: Any, found: Mapping[str, tuple], x: str, y: str) -> None:
     axis.set_yscale("log")
     axis.set_xlabel(x)
     axis.set_ylabel(y)
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))

@@ -1,11 +1,11 @@
-"""The steps that the benchmark compares with, in PyTorch on the same device (float32,
-all cores): the same network from the same parameters on the same data.
+"""Training steps in PyTorch, with which the benchmark compares: the same network with
+the same parameters and data, on the same device (float32, all cores).
 
-The forms, as its users have them:
+The forms, as PyTorch's users write them:
   eager     autograd and torch.optim, one run
-  compiled  one run through torch.func and torch.compile; on a GPU in a CUDA graph
-  stacked   many runs so, by torch.func.vmap over their parameters; they share the data
-  captured  stacked, in a CUDA graph but not compiled, where a GPU's compiler fails
+  compiled  one run with torch.func and torch.compile; on a GPU in a CUDA graph
+  stacked   compiled for many runs by torch.func.vmap over parameters; shared data
+  captured  stacked, in a CUDA graph but not compiled, if compilation for a GPU fails
 """
 
 # pyright: reportMissingImports=false
@@ -25,9 +25,9 @@ from grok_jax.settings import SettingError
 from grok_jax.types import Split
 
 COMPILING = 3
-"""How many times as long as the measuring PyTorch may compile on a CPU."""
+"""On a CPU, PyTorch may compile for this many times as long as it is measured."""
 Settings = Mapping[str, Any]
-"""Flat: "model.width" and so on."""
+"""Flat settings: "model.width" and so on."""
 Params = dict[str, Any]
 """Tensors by their paths, "layer_0/w"."""
 
@@ -38,29 +38,29 @@ def available() -> bool:
 
 
 def need() -> None:
-    """Raises SettingError where it is not."""
+    """Raises SettingError if PyTorch is not installed."""
     if not available():
         raise SettingError("This needs PyTorch: pip install 'grok_jax[bench]'.")
 
 
 def compare(setup: Setup, goals: Mapping[str, float]) -> Iterator[Row]:
-    """How many times as long as ours a run-step takes in PyTorch: for one run in its
-    first two forms, beside one of ours on each device, and for many runs stacked,
-    beside as many of ours. A form that a model does not go through says why. On a CPU
-    what PyTorch compiles runs in a process of its own, beside ours: compiled code may
-    end its process.
+    """How many times as long as ours a run-step takes in PyTorch: for one run, eager
+    and compiled, against one of ours on each device, and for many runs, stacked,
+    against as many of ours. If a form fails for a model, its row says why. On a CPU the
+    forms that PyTorch compiles are measured, with ours, in a separate process, because
+    compiled code may end its process.
 
     Raises:
-      SettingError: PyTorch is not installed, or computes on no device of these.
+      SettingError: PyTorch is not installed, or does not support these devices.
     """
     need()
     device = {"cpu": "cpu", "gpu": "cuda"}.get(setup.platform)
     if device is None or not _can(device):
-        raise SettingError(f"PyTorch computes on no {setup.platform} here.")
+        raise SettingError(f"PyTorch does not support {setup.platform} devices here.")
     each = len(setup.devices)
     many = [runs for runs in setup.runs if runs > each]
     if device == "cpu":
-        many = many[:1]  # inductor takes a minute for each
+        many = many[:1]  # compiling takes a minute for each
     row = _row_apart if device == "cpu" else _row
     for name in setup.workloads:
         first = _row(setup, name, "eager", each, device, goals.get(name))
@@ -87,15 +87,15 @@ def _row(
     place = _place(name, form, runs)
     try:
         found = _both(setup, name, runs, form, device, expected)
-    except Exception as error:  # PyTorch has many ways to say no
+    except Exception as error:  # PyTorch raises many types of errors
         return Row(place, None, "times", None, timing.failure(error))
     if isinstance(found, str):
         return Row(place, None, "times", None, f"left out: {found}")
     times = found["theirs_s"] / found["ours_s"]
     note = f"{as_text(found['ours_s'])} against {as_text(found['theirs_s'])}, "
-    note += f"{runs} runs of ours; theirs ready in {as_text(found['start_s'])}"
-    own = goal if device == "cpu" else None
-    return Row(place, times, "times", own, note, at_least=True, numbers=found)
+    note += f"{runs} runs of ours; PyTorch ready in {as_text(found['start_s'])}"
+    cpu_goal = goal if device == "cpu" else None
+    return Row(place, times, "times", cpu_goal, note, at_least=True, numbers=found)
 
 
 def _place(name: str, form: str, runs: int) -> str:
@@ -105,21 +105,21 @@ def _place(name: str, form: str, runs: int) -> str:
 def _row_apart(
     setup: Setup, name: str, form: str, runs: int, device: str, expected: float = 0.0
 ) -> Row:
-    """`_row` in a process of its own, which may die, or compile for too long."""
+    """`_row` in a separate process, which may crash or compile for too long."""
     plain = {
         key: getattr(setup, key)
         for key in ("workloads", "runs", "mode", "seconds", "repeats", "most", "rates")
     }
     context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    own = (there, plain, name, form, runs, device, expected)
-    process = context.Process(target=_send_row, args=own, daemon=False)
+    receiver, sender = context.Pipe(duplex=False)
+    arguments = (sender, plain, name, form, runs, device, expected)
+    process = context.Process(target=_send_row, args=arguments, daemon=False)
     process.start()
-    there.close()
+    sender.close()
     note = f"left out: not ready in {as_text(COMPILING * setup.most)}"
     try:
-        if here.poll(COMPILING * setup.most):
-            return here.recv()
+        if receiver.poll(COMPILING * setup.most):
+            return receiver.recv()
     except EOFError:
         note = "PyTorch ended its process"
     finally:
@@ -128,15 +128,15 @@ def _row_apart(
     return Row(_place(name, form, runs), None, "times", None, note)
 
 
-def _send_row(there: Any, plain: Mapping[str, Any], *rest: Any) -> None:
+def _send_row(sender: Any, plain: Mapping[str, Any], *rest: Any) -> None:
     *place, expected = rest
-    there.send(_row(Setup(**plain), *place, expected=expected))
+    sender.send(_row(Setup(**plain), *place, expected=expected))
 
 
 def _both(
     setup: Setup, name: str, runs: int, form: str, device: str, expected: float
 ) -> dict[str, Any] | str:
-    """Seconds of a run-step, ours and theirs in turns; or why it is left out."""
+    """Seconds of a run-step, ours and PyTorch's in turn; or why it is left out."""
     mode = setup.modes[0]
     compiled, _ = setup.compiled(name, runs, mode)
     if why := setup.too_much(compiled, expected):
@@ -195,18 +195,17 @@ def make_step(
     runs: int = 1,
     on: str = "cpu",
 ) -> Callable[[], Any]:
-    """A training step of these settings from these parameters on these examples; each
-    call takes one and returns the loss before it, of each run where they are stacked.
-    """
+    """A training step with these settings, parameters and examples. Each call takes one
+    step and returns the loss before it, one for each run if they are stacked."""
     import torch
 
     torch.set_float32_matmul_precision("highest")
     x, y = (torch.from_numpy(np.array(part)).to(on) for part in (train.x, train.y))
     x, y = (part.long() if part.dtype == torch.int32 else part for part in (x, y))
-    own = _tensors(settings, params, on)
+    tensors = _tensors(settings, params, on)
     if form == "eager":
-        return _eager(settings, own, x, y)
-    step = _functional(settings, own, x, y, 0 if form == "compiled" else runs)
+        return _eager(settings, tensors, x, y)
+    step = _functional(settings, tensors, x, y, 0 if form == "compiled" else runs)
     if form != "captured":
         torch._dynamo.reset()
         step = torch.compile(step)
@@ -216,17 +215,17 @@ def make_step(
 def _value(settings: Settings) -> Callable[[Params, Any, Any], Any]:
     network, loss = NETWORKS[settings["model.name"]](settings), _loss(settings)
     scale = settings["model.output_scale"]
-    return lambda own, x, y: loss(scale * network(own, x), y)
+    return lambda params, x, y: loss(scale * network(params, x), y)
 
 
-def _eager(settings: Settings, own: Params, x: Any, y: Any) -> Callable[[], Any]:
-    """The usual loop: zero_grad, backward, step."""
+def _eager(settings: Settings, params: Params, x: Any, y: Any) -> Callable[[], Any]:
+    """The usual training loop: zero_grad, backward, step."""
     import torch
 
     if settings["model.name"] == "committee_dynamics":
-        return _functional(settings, own, x, y, 0)
+        return _functional(settings, params, x, y, 0)
     value, batch = _value(settings), settings["train.batch_size"]
-    leaves = {name: torch.nn.Parameter(leaf) for name, leaf in own.items()}
+    leaves = {name: torch.nn.Parameter(leaf) for name, leaf in params.items()}
     optimizer = _optimizer(settings, list(leaves.values()))
 
     def step() -> Any:
@@ -244,29 +243,29 @@ def _eager(settings: Settings, own: Params, x: Any, y: Any) -> Callable[[], Any]
 
 
 def _functional(
-    settings: Settings, own: Params, x: Any, y: Any, stacked: int
+    settings: Settings, params: Params, x: Any, y: Any, stacked: int
 ) -> Callable[[], Any]:
-    """A step as one function of tensors that it overwrites: loss, gradient and update;
-    of `stacked` runs where that is not 0. Minibatches, of which each run has its own,
-    are drawn with replacement, which costs less than without."""
+    """A step as one function that overwrites its tensors: loss, gradient and update, of
+    `stacked` runs if that is not 0. Each run draws its own minibatches, with
+    replacement, which costs less than without."""
     import torch
 
-    names, batch = list(own), settings["train.batch_size"]
+    names, batch = list(params), settings["train.batch_size"]
     exact = settings["model.name"] == "committee_dynamics"
     core = _exact(settings) if exact else torch.func.grad_and_value(_value(settings))
     if stacked:
-        held = 0 if batch else None
-        core = torch.func.vmap(core, in_dims=(0, held, held))
-        own = {name: torch.stack([leaf] * stacked) for name, leaf in own.items()}
-    leaves = list(own.values())
+        data_axis = 0 if batch else None
+        core = torch.func.vmap(core, in_dims=(0, data_axis, data_axis))
+        params = {name: torch.stack([leaf] * stacked) for name, leaf in params.items()}
+    leaves = list(params.values())
     update, size = _updates(settings, leaves), (stacked, batch) if stacked else (batch,)
 
     def step() -> Any:
-        here = x, y
+        examples = x, y
         if batch:
             rows = torch.randint(len(x), size, device=x.device)
-            here = x[rows], y[rows]
-        new, found = core(dict(zip(names, leaves, strict=True)), *here)
+            examples = x[rows], y[rows]
+        new, found = core(dict(zip(names, leaves, strict=True)), *examples)
         values = [new[name] for name in names]
         if exact:
             torch._foreach_copy_(leaves, values)
@@ -278,7 +277,7 @@ def _functional(
 
 
 def _graph(step: Callable[[], Any]) -> Callable[[], Any]:
-    """The kernels of a step recorded once and played back."""
+    """Records the kernels of a step once in a CUDA graph, which each call replays."""
     import torch
 
     side = torch.cuda.Stream()
@@ -300,7 +299,7 @@ def _graph(step: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _updates(settings: Settings, leaves: list[Any]) -> Callable[[list[Any]], None]:
-    """gradients -> None: the leaves after one step of AdamW or of gradient descent."""
+    """gradients -> None: updates the leaves by a step of AdamW or gradient descent."""
     import torch
 
     rate = _rate(settings)
@@ -333,9 +332,9 @@ def _exact(settings: Settings) -> Callable[[Params, Any, Any], tuple[Params, Any
     """A step of `theory.committee.exact_dynamics`."""
     epsilon, scale = settings["model.epsilon"], settings["model.output_scale"]
 
-    def descend(own: Params, x: Any, y: Any) -> tuple[Params, Any]:
+    def descend(params: Params, x: Any, y: Any) -> tuple[Params, Any]:
         c = 2 * settings["optimizer.learning_rate"] / (scale * len(x))
-        mean, factor = own["wbar"], own["factor"]
+        mean, factor = params["wbar"], params["factor"]
         linear, spread = x @ mean, x @ factor
         quadratic = linear**2 + (spread**2).sum(-1)
         residual = scale * (linear + 0.5 * epsilon * quadratic) - y
@@ -382,24 +381,24 @@ def _optimizer(settings: Settings, leaves: list[Any]) -> Any:
 
 
 def _tensors(settings: Settings, params: Any, on: str) -> Params:
-    """Our parameters by their paths; an LSTM's matrices turned round, as it wants."""
+    """Our parameters by their paths; an LSTM's matrices are transposed for PyTorch."""
     import torch
 
-    turned = settings["model.name"] == "lstm"
+    transposed = settings["model.name"] == "lstm"
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-    own = {"/".join(str(step.key) for step in path): leaf for path, leaf in leaves}
+    by_path = {"/".join(str(step.key) for step in path): leaf for path, leaf in leaves}
     return {
         name: torch.from_numpy(
-            np.array(leaf).T.copy() if turned and "/w_" in name else np.array(leaf)
+            np.array(leaf).T.copy() if transposed and "/w_" in name else np.array(leaf)
         ).to(on)
-        for name, leaf in own.items()
+        for name, leaf in by_path.items()
     }
 
 
-def _affine(own: Params, name: str, x: Any) -> Any:
+def _affine(params: Params, name: str, x: Any) -> Any:
     import torch
 
-    return torch.addmm(own[f"{name}/b"], x, own[f"{name}/w"])
+    return torch.addmm(params[f"{name}/b"], x, params[f"{name}/w"])
 
 
 def _mlp(settings: Settings) -> Callable[[Params, Any], Any]:
@@ -407,70 +406,70 @@ def _mlp(settings: Settings) -> Callable[[Params, Any], Any]:
 
     activation = {"relu": torch.relu, "tanh": torch.tanh}[settings["model.activation"]]
 
-    def network(own: Params, x: Any) -> Any:
-        names = sorted({name.split("/")[0] for name in own})
+    def network(params: Params, x: Any) -> Any:
+        names = sorted({name.split("/")[0] for name in params})
         for name in names[:-1]:
-            x = activation(_affine(own, name, x))
-        return _affine(own, names[-1], x)
+            x = activation(_affine(params, name, x))
+        return _affine(params, names[-1], x)
 
     return network
 
 
 def _fnn(_: Settings) -> Callable[[Params, Any], Any]:
-    """Embeddings of the tokens side by side, then linear layers with ReLU between."""
+    """Concatenated token embeddings, then linear layers with ReLU between them."""
     import torch
 
-    def network(own: Params, x: Any) -> Any:
-        h = own["embed"][x].flatten(1)
-        names = sorted(name for name in own if name.startswith("layer_"))
+    def network(params: Params, x: Any) -> Any:
+        h = params["embed"][x].flatten(1)
+        names = sorted(name for name in params if name.startswith("layer_"))
         for name in names[:-1]:
-            h = torch.relu(h @ own[name])
-        return h @ own[names[-1]]
+            h = torch.relu(h @ params[name])
+        return h @ params[names[-1]]
 
     return network
 
 
 def _transformer(settings: Settings) -> Callable[[Params, Any], Any]:
-    """One layer, every position computed for every sample, the last one read."""
+    """One layer; every position of every sample is computed, and the last one read."""
     import torch
 
     size = settings["model.head_width"]
 
-    def network(own: Params, tokens: Any) -> Any:
-        layer = {name.split("/")[-1]: leaf for name, leaf in own.items()}
-        x = own["embed"][tokens] + own["positions"]
-        context = len(own["positions"])
-        hidden = torch.full((context, context), -torch.inf, device=x.device).triu(1)
+    def network(params: Params, tokens: Any) -> Any:
+        layer = {name.split("/")[-1]: leaf for name, leaf in params.items()}
+        x = params["embed"][tokens] + params["positions"]
+        context = len(params["positions"])
+        mask = torch.full((context, context), -torch.inf, device=x.device).triu(1)
         q, k, v = (
             torch.einsum("dhk,ntd->nhtk", layer[name], x)
             for name in ("query", "key", "value")
         )
-        scores = q @ k.transpose(-1, -2) / size**0.5 + hidden
+        scores = q @ k.transpose(-1, -2) / size**0.5 + mask
         mixed = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
         x = x + mixed @ layer["output"].flatten(0, 1)
         inner = torch.relu(x @ layer["mlp_in"] + layer["mlp_in_bias"])
         x = x + inner @ layer["mlp_out"] + layer["mlp_out_bias"]
-        return (x @ own["unembed"])[:, -1]
+        return (x @ params["unembed"])[:, -1]
 
     return network
 
 
 def _lstm(settings: Settings) -> Callable[[Params, Any], Any]:
-    """Embeddings, the LSTM of nn.LSTM and a linear read-out after the last token."""
+    """Embeddings, the LSTM of nn.LSTM, and a linear read-out after the last token."""
     import torch
 
     layers, hidden = settings["model.layers"], settings["model.hidden"]
 
-    def network(own: Params, tokens: Any) -> Any:
+    def network(params: Params, tokens: Any) -> Any:
         weights = [
-            own[f"layer_{i}/{kind}_{part}"]
+            params[f"layer_{i}/{kind}_{part}"]
             for i in range(layers)
             for kind in ("w", "b")
             for part in ("input", "hidden")
         ]
         start = torch.zeros(layers, len(tokens), hidden, device=tokens.device)
         states, _, _ = torch.lstm(
-            own["embedding"][tokens],
+            params["embedding"][tokens],
             (start, start),
             weights,
             True,  # biases
@@ -480,27 +479,27 @@ def _lstm(settings: Settings) -> Callable[[Params, Any], Any]:
             False,  # bidirectional
             True,  # batch first
         )
-        return _affine(own, "readout", states[:, -1])[:, 0]
+        return _affine(params, "readout", states[:, -1])[:, 0]
 
     return network
 
 
 def _gcn(_: Settings) -> Callable[[Params, Any], Any]:
-    """Two edge-conditioned convolutions as NNConv of PyTorch Geometric computes them:
-    the edge network's matrix for every bond, its messages summed at the atoms."""
+    """Two edge-conditioned convolutions, computed like NNConv of PyTorch Geometric: the
+    edge network makes a matrix for every bond, and messages are summed at the atoms."""
     import torch
 
-    def convolve(own: Params, name: str, h: Any, bonds: tuple[Any, ...]) -> Any:
+    def convolve(params: Params, name: str, h: Any, bonds: tuple[Any, ...]) -> Any:
         target, source, kind = bonds
-        root = own[f"{name}/root"]
-        inner = torch.relu(_affine(own, f"{name}/edge_0", kind))
-        theta = _affine(own, f"{name}/edge_1", inner).view(-1, *root.shape)
+        root = params[f"{name}/root"]
+        inner = torch.relu(_affine(params, f"{name}/edge_0", kind))
+        theta = _affine(params, f"{name}/edge_1", inner).view(-1, *root.shape)
         messages = torch.bmm(h[source].unsqueeze(1), theta).squeeze(1)
         gathered = torch.zeros(len(h), root.shape[1], device=h.device)
         gathered = gathered.index_add(0, target, messages)
-        return torch.relu(h @ root + own[f"{name}/bias"] + gathered)
+        return torch.relu(h @ root + params[f"{name}/bias"] + gathered)
 
-    def network(own: Params, x: Any) -> Any:
+    def network(params: Params, x: Any) -> Any:
         count, atoms, columns = x.shape
         features = columns - 4 * atoms
         h, bonds = x[..., :features], x[..., features:].view(count, atoms, 4, atoms)
@@ -510,9 +509,10 @@ def _gcn(_: Settings) -> Callable[[Params, Any], Any]:
         is_atom = (h != 0).any(-1, keepdim=True)
         h = h.flatten(0, 1)
         for name in ("conv_0", "conv_1"):
-            h = convolve(own, name, h, (target, source, one_hot))
+            h = convolve(params, name, h, (target, source, one_hot))
         pooled = (h.view(count, atoms, -1) * is_atom).sum(1)
-        return _affine(own, "readout", torch.relu(_affine(own, "dense", pooled)))[:, 0]
+        dense = torch.relu(_affine(params, "dense", pooled))
+        return _affine(params, "readout", dense)[:, 0]
 
     return network
 
@@ -520,8 +520,8 @@ def _gcn(_: Settings) -> Callable[[Params, Any], Any]:
 def _committee(settings: Settings) -> Callable[[Params, Any], Any]:
     epsilon = settings["model.epsilon"]
 
-    def network(own: Params, x: Any) -> Any:
-        h = x @ own["w"].T
+    def network(params: Params, x: Any) -> Any:
+        h = x @ params["w"].T
         return (h + 0.5 * epsilon * h**2).mean(-1)
 
     return network

@@ -2,32 +2,32 @@
                              [--mode=auto|map|vmap|both] [--quick] [--budget=SECONDS]
                              [--out=FILE.json] [--summary=FILE.md] [--figure=FILE.png]
 
-Measures what the design promises on the devices there are, CPU, GPU or TPU. What is
-compared is timed in turns in this process, so that a ratio means the same on any
-machine; on a busy one, repeat it. Nothing is asserted: goals are for reading.
+Measures the design goals on the available devices, CPU, GPU or TPU. Calls that are
+compared are timed in turn in this process, so that a ratio means the same on any
+machine; on a busy one, repeat it. Nothing is asserted: goals are only reported.
 
   launch         process start; a page's first progress, persistent cache cold and warm
   peak           the rate of square matrix products, in each precision
-  steps          time of a run-step as a slope over step counts, beside its products at
-                 that rate and in their own shapes; start of a segment, compile time and
+  steps          time of a run-step as a slope over step counts, next to its products at
+                 that rate and in their own shapes; segment overhead, compile time and
                  memory; each model in `--mode` (auto: map on a CPU, vmap elsewhere) for
                  each number of `--runs` (1, 16, 128, 1024 as time and memory allow)
   pytorch        the same steps in PyTorch on the same device: eager, compiled, stacked
-                 (`pip install 'grok_jax[bench]'`; left out without it unless asked for)
+                 (`pip install 'grok_jax[bench]'`; without it, left out by default)
   devices        a run-step on one, two, four ... and all devices
   compile        seconds to compile for 1 and for 64 runs
   ntk, ntk_inputs, host_overhead, checkpoint
-                 empirical kernels; what a sweep costs beside its steps
-  census         what the compiled training loop does, counted: sorts, gathers, kernels,
-                 of 1 and 32 runs in both modes; nothing runs; only when asked
+                 empirical kernels; the costs of a sweep besides its steps
+  census         counts of the compiled training loop: sorts, gathers, kernels, for 1
+                 and 32 runs in both modes; nothing runs; only if asked for
 
-`--quick` takes less time for each number, and `--budget` ends the benchmark after so
-many seconds. `--out` writes the numbers as JSON, anew after each, so that a benchmark
-that is killed keeps what it measured; `--summary` writes them as Markdown in the end.
-The figure goes beside that, to figures/, or else beside the JSON, unless `--figure`
-says where. Tasks that read files run on drawn stand-ins of the same shapes.
+`--quick` spends less time on each number, and `--budget` ends the benchmark after that
+many seconds. `--out` writes the numbers as JSON after each measurement, so that a
+killed benchmark keeps what it measured; `--summary` writes them as Markdown at the end.
+The figure goes to figures/ next to the summary, or else next to the JSON, unless
+`--figure` is given. Tasks that read files run on random data of the same shapes.
 
-Programs are compiled anew, unless JAX_COMPILATION_CACHE_DIR names a persistent cache.
+Programs are compiled anew unless JAX_COMPILATION_CACHE_DIR names a persistent cache.
 
 Exit status: 0 measured, whether goals are met or not; 2 wrong usage.
 """
@@ -42,7 +42,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # of the checkout
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the checkout
 
 import jax
 from absl import flags
@@ -68,7 +68,7 @@ Measure = Callable[[Setup], Iterator[Row]]
 
 
 def compile_time(setup: Setup) -> Iterator[Row]:
-    """Of the models that compile fastest and slowest, if they are asked for."""
+    """Compile times of the fastest and the slowest model to compile, if selected."""
     two = {
         n: s for n, s in setup.workloads.items() if n in ("committee", "transformer")
     }
@@ -93,15 +93,15 @@ BENCHMARKS: dict[str, Measure] = {
     "checkpoint": partial(host.checkpoints, settings=workloads.COMMITTEE),
     "census": census.count,
 }
-"""What can be measured, in the order in which it is."""
+"""The benchmarks, in the order in which they run."""
 QUICK: Mapping[str, Any] = dict(seconds=0.1, repeats=2, most=10.0)
-"""How with `--quick`."""
+"""The `Setup` of `--quick`."""
 
 HEAD = ("name", "measured", "goal", "met", "note")
 STEPS_HEAD = (
     *("workload", "mode", "runs", "run-step", "products at the peak"),
     *("products in their own shapes", "PyTorch eager", "PyTorch compiled"),
-    *("PyTorch stacked", "segment beside its steps", "compilation", "MiB planned"),
+    *("PyTorch stacked", "segment overhead", "compilation", "MiB planned"),
 )
 
 
@@ -113,8 +113,8 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def as_markdown(rows: Sequence[Row], about: Mapping[str, Any], figure: str) -> str:
-    """The measurements as a page: those with a goal, the steps as a table of their own,
-    and the others; `about` says what and where it was, `figure` where its figure is
+    """The measurements as Markdown: a table of the steps, the measurements with a goal,
+    and the others. `about` describes the benchmark; `figure` is the path of its figure
     ("" for none)."""
     with_goal = [row for row in rows if row.goal is not None]
     met = sum(row.met == "yes" for row in with_goal)
@@ -135,32 +135,32 @@ def as_markdown(rows: Sequence[Row], about: Mapping[str, Any], figure: str) -> s
         for row in rows
         if row.goal is None and not (row.numbers and row.name.startswith(shown))
     ]
-    for title, own in {"Goals": with_goal, "The other measurements": rest}.items():
-        cells = [[*map(report.as_markdown, _cells(row))] for row in own]
+    for title, group in {"Goals": with_goal, "Other measurements": rest}.items():
+        cells = [[*map(report.as_markdown, _cells(row))] for row in group]
         lines += [f"## {title}", "", *report.markdown_table(HEAD, cells), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _steps_table(rows: Sequence[Row]) -> list[list[str]]:
-    """The cells of each workload, mode and number of runs that was timed."""
+    """The table cells of each workload, mode and number of runs that was timed."""
     theirs = {}
     for row in rows:
         if row.name.startswith("pytorch/") and row.numbers:
-            own = row.numbers
-            form = {"captured": "stacked"}.get(own["form"], own["form"])
-            words = " (not compiled)" if form != own["form"] else ""
-            key = row.name.split("/")[1], own["mode"], own["runs"], form
-            theirs[key] = as_text(own["theirs_s"]) + words
+            found = row.numbers
+            form = {"captured": "stacked"}.get(found["form"], found["form"])
+            words = " (not compiled)" if form != found["form"] else ""
+            key = row.name.split("/")[1], found["mode"], found["runs"], form
+            theirs[key] = as_text(found["theirs_s"]) + words
     cells = []
     for row in rows:
         if not (row.name.startswith("steps/") and row.numbers):
             continue
-        own, name = row.numbers, row.name.split("/")[1]
-        place = name, own["mode"], own["runs"]
-        times = [own[key] for key in ("run_step_s", "bound_s", "products_s")]
+        found, name = row.numbers, row.name.split("/")[1]
+        place = name, found["mode"], found["runs"]
+        times = [found[key] for key in ("run_step_s", "bound_s", "products_s")]
         forms = [theirs.get((*place, f), "-") for f in ("eager", "compiled", "stacked")]
-        ends = [as_text(own[key]) for key in ("segment_s", "compile_s")]
-        planned = own["planned_bytes"]
+        ends = [as_text(found[key]) for key in ("segment_s", "compile_s")]
+        planned = found["planned_bytes"]
         memory = "-" if planned is None else f"{planned / 2**20:.0f}"
         row_cells = [*map(str, place), *map(as_text, times), *forms, *ends, memory]
         cells.append([*map(report.as_markdown, row_cells)])
@@ -168,7 +168,7 @@ def _steps_table(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def _about(argv: Sequence[str]) -> dict[str, str]:
-    """What is run, with what, and when."""
+    """The command, the version, the commit, the time and the load."""
     line = shlex.join(["python", "benchmarks/run.py", *argv[1:]])
     return {
         "command": line,
@@ -192,14 +192,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print("  ".join(_cells(row)), flush=True)
                 rows.append(row)
                 _store(out, about, rows)
-        _store(out, about, rows)  # what was left out, too
-        there = ""
+        _store(out, about, rows)  # also what was left out
+        link = ""
         if figure and (drawing := picture.draw(rows)):
             figure.parent.mkdir(exist_ok=True)
             plot.save(drawing, figure)
-            there = os.path.relpath(figure, summary.parent) if summary else ""
+            link = os.path.relpath(figure, summary.parent) if summary else ""
         if summary:
-            workdirs.write_bytes(summary, as_markdown(rows, about, there).encode())
+            workdirs.write_bytes(summary, as_markdown(rows, about, link).encode())
     except (SettingError, workdirs.WorkdirError) as error:
         print(f"grok_jax: {error}", file=sys.stderr)
         return WRONG_USAGE
@@ -207,33 +207,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _store(out: Path | None, about: Mapping[str, Any], rows: Sequence[Row]) -> None:
-    """The JSON as far as it goes."""
+    """Writes the JSON of the measurements so far."""
     if out:
-        held = [{**row._asdict(), "met": row.met} for row in rows]
-        workdirs.write_json(out, {**about, "rows": held})
+        stored = [{**row._asdict(), "met": row.met} for row in rows]
+        workdirs.write_json(out, {**about, "rows": stored})
 
 
 def _measured(
     chosen: Mapping[str, Measure], setup: Setup, budget: float, about: dict[str, str]
 ) -> Iterator[Row]:
-    """The rows, one by one, until `budget` seconds are over; `about` learns the device
-    as soon as it is taken, and in the end what the budget left out."""
+    """Yields the rows until `budget` seconds have passed. Adds the device to `about`
+    once it is in use, and finally what was left out because of the budget."""
     started = time.monotonic()
     for place, (name, measure) in enumerate(chosen.items()):
-        if name != "launch":  # which comes before the devices are taken
+        if name != "launch":  # it runs before the devices are taken
             about["device"] = machine.device_text(setup.devices)
         for row in measure(setup):
             yield row
             if time.monotonic() - started > budget:
                 left = ", ".join([f"some of {name}", *[*chosen][place + 1 :]])
-                about["left out"] = f"{left}, as {budget:g} s were over"
+                about["left out"] = f"{left}, because {budget:g} s had passed"
                 print(f"Left out: {about['left out']}", flush=True)
                 return
 
 
 @contextlib.contextmanager
 def _compiling_anew() -> Iterator[None]:
-    """Without the persistent cache, unless the environment names one."""
+    """Disables the persistent cache unless the environment names one."""
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         yield
         return
@@ -248,34 +248,34 @@ def _compiling_anew() -> Iterator[None]:
 
 
 def _chosen(only: Sequence[str] | None) -> dict[str, Measure]:
-    """The benchmarks to run: those asked for, else all that can run here; what they
-    need is known before anything is measured."""
+    """The benchmarks to run: those asked for, else all that can run here. Checks their
+    requirements before anything is measured."""
     names = {*(only or BENCHMARKS)} - (set() if only else {"census"})
     for name in names:
         lookup(BENCHMARKS, name, "benchmark")
     if "pytorch" in names:
         if only:
             pytorch.need()
-        if pytorch.available():  # leave it some of the memory of a GPU
+        if pytorch.available():  # leave it some GPU memory
             os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", ".6")
         else:
             names.remove("pytorch")
-    return {name: own for name, own in BENCHMARKS.items() if name in names}
+    return {name: measure for name, measure in BENCHMARKS.items() if name in names}
 
 
 def _setup(options: Any) -> Setup:
-    own: dict[str, Any] = dict(QUICK) if options.quick else {}
+    changed: dict[str, Any] = dict(QUICK) if options.quick else {}
     known = dict(workloads.STEPS)
     for name in options.models or ():
         lookup(known, name, "model")
     if options.runs:
-        own["runs"] = tuple(map(_positive, options.runs))
+        changed["runs"] = tuple(map(_positive, options.runs))
     if options.budget <= 0:
         raise SettingError(f"--budget must be above 0, not {options.budget:g}.")
     return Setup(
         {name: known[name] for name in options.models or known},
         mode=options.mode,
-        **own,
+        **changed,
     )
 
 
@@ -286,7 +286,7 @@ def _positive(word: str) -> int:
 
 
 def _paths(options: Any) -> tuple[Path | None, ...]:
-    """Where the JSON, the Markdown and the figure go."""
+    """The paths of the JSON, the Markdown and the figure."""
     given = (options.out, options.summary, options.figure)
     out, summary, figure = (Path(path) if path else None for path in given)
     for path in (out, summary, figure):
@@ -301,17 +301,17 @@ def _paths(options: Any) -> tuple[Path | None, ...]:
 
 def _flags(argv: Sequence[str]) -> Any:
     values = flags.FlagValues()
-    own: dict[str, Any] = dict(flag_values=values)
-    flags.DEFINE_list("only", None, "Names of measurements.", **own)
-    flags.DEFINE_list("models", None, "Names of workloads.", **own)
-    flags.DEFINE_list("runs", None, "Numbers of runs.", **own)
+    common: dict[str, Any] = dict(flag_values=values)
+    flags.DEFINE_list("only", None, "Names of measurements.", **common)
+    flags.DEFINE_list("models", None, "Names of workloads.", **common)
+    flags.DEFINE_list("runs", None, "Numbers of runs.", **common)
     modes = ["auto", "map", "vmap", "both"]
-    flags.DEFINE_enum("mode", "auto", modes, "How runs are batched.", **own)
-    flags.DEFINE_bool("quick", False, "Fewer repeats.", **own)
-    flags.DEFINE_float("budget", float("inf"), "Seconds.", **own)
-    flags.DEFINE_string("out", None, "Path of the JSON.", **own)
-    flags.DEFINE_string("summary", None, "Path of the Markdown.", **own)
-    flags.DEFINE_string("figure", None, "Path of the PNG.", **own)
+    flags.DEFINE_enum("mode", "auto", modes, "How runs are batched.", **common)
+    flags.DEFINE_bool("quick", False, "Fewer repeats.", **common)
+    flags.DEFINE_float("budget", float("inf"), "Seconds.", **common)
+    flags.DEFINE_string("out", None, "Path of the JSON.", **common)
+    flags.DEFINE_string("summary", None, "Path of the Markdown.", **common)
+    flags.DEFINE_string("figure", None, "Path of the PNG.", **common)
     return command_line.parse(values, argv, __doc__)[0]
 
 

@@ -1,10 +1,10 @@
-"""Time of a run-step in a sweep, for each workload and number of runs: beside its
-matrix products at the best rate of this machine, and beside the same products in their
-own shapes.
+"""Times a run-step in a sweep, for each workload and number of runs, next to its matrix
+products at the best rate of this machine and next to the same products in their own
+shapes.
 
-The time of a step is the slope over step counts in one compiled segment; what a segment
-costs before its first step is a number of its own. A run-step is a step over the runs
-that take it. What is compared is timed in turns in one process.
+The time of a step is the slope over step counts in one compiled segment; the overhead
+of a segment before its first step is a separate number. A run-step is a step over the
+runs that take it. Calls that are compared are timed in turn in one process.
 """
 
 import math
@@ -20,13 +20,13 @@ from grok_jax.engine import products, registry, timing
 from grok_jax.engine.timing import Contender, Row, Setup, TimedSweep, as_text
 
 WORKERS = 12
-"""Programs that are compiled side by side for an accelerator."""
+"""Programs that are compiled in parallel for an accelerator."""
 STACK_BYTES = 2**30
-"""Of the operands of products by themselves; of more runs fewer are stacked."""
+"""At most for the operands of separate products; larger ones are stacked less."""
 
 
 class Goals(NamedTuple):
-    """What is to be reached, by workload."""
+    """The goals of each workload."""
 
     share: Mapping[str, float] = {}  # of the GEMM bound, on CPUs
     among_many: Mapping[str, float] = {}  # cost among many runs over alone, in `map`
@@ -38,17 +38,17 @@ NO_GOALS = Goals()
 
 
 def peak(setup: Setup, sizes: Sequence[int] = ()) -> Iterator[Row]:
-    """Gflop/s of square float32 products in each precision that matters here, and of
-    bfloat16 ones."""
-    own = ("highest",) if setup.platform == "cpu" else products.PRECISIONS
-    for precision in own:
+    """Gflop/s of square products of float32 in each precision that differs on this
+    platform, and of bfloat16 on accelerators."""
+    precisions = ("highest",) if setup.platform == "cpu" else products.PRECISIONS
+    for precision in precisions:
         best, rate = _best(setup, precision, sizes)
         note = f"{best}, the best of several sizes"
         yield Row(f"peak/{precision}", rate / 1e9, "Gflop/s", None, note)
 
 
 def _best(setup: Setup, precision: str, sizes: Sequence[int] = ()) -> tuple[str, float]:
-    """(which square product, flop/s), which `setup` remembers."""
+    """(name of the fastest square product, flop/s); stores the rate in `setup`."""
     calls = products.gemm_calls(setup.devices, sizes, precision)
     times = timing.in_turns(
         {n: partial(timing.seconds_of, call) for n, (call, _) in calls.items()},
@@ -112,13 +112,13 @@ def _measure(
     gemm: tuple[Callable, int],
     expected: float,
 ) -> dict[str, Any]:
-    """What is timed of a sweep in turns, in seconds of a run-step unless said."""
+    """The timings of a sweep, taken in turn; seconds of a run-step unless stated."""
     runs = len(sweep.program.group.members)
     active = setup.devices[: min(runs, len(setup.devices))]
     slots = -(-runs // len(active))
-    own = products.products_of(*timing.one_step(sweep.program))
-    stacked = min(slots, max(1, STACK_BYTES // _bytes(own)))
-    shapes = own
+    one = products.products_of(*timing.one_step(sweep.program))
+    stacked = min(slots, max(1, STACK_BYTES // _bytes(one)))
+    shapes = one
     if sweep.mode == "vmap":
         shapes = products.products_of(*timing.one_step(sweep.program, stacked))
     else:
@@ -141,7 +141,7 @@ def _measure(
     contenders["gemm"] = Contender(lambda _: timing.seconds_of(call))
     found = timing.lines(contenders, setup.repeats)
     run_step, rate = found["step"].slope / runs, work / found["gemm"].slope
-    flops = products.flops(own)
+    flops = products.flops(one)
     return dict(
         run_step_s=run_step,
         step_s=found["step"].slope,
@@ -157,65 +157,65 @@ def _measure(
             if few is not None
             else None
         ),
-        bounds_s={key: flops / own for key, own in setup.rates.items()},
+        bounds_s={key: flops / each for key, each in setup.rates.items()},
     )
 
 
-def _bytes(own: Sequence[products.Product]) -> int:
-    """Of the operands of these float32 products."""
-    return 4 * sum(math.prod(each.left) + math.prod(each.right) for each in own) or 1
+def _bytes(these: Sequence[products.Product]) -> int:
+    """Bytes of the operands of float32 products."""
+    return 4 * sum(math.prod(each.left) + math.prod(each.right) for each in these) or 1
 
 
-def _row(place: str, own: Mapping[str, Any]) -> Row:
-    spent = own["run_step_s"]
-    memory = own["planned_bytes"] or 0
+def _row(place: str, found: Mapping[str, Any]) -> Row:
+    spent = found["run_step_s"]
+    memory = found["planned_bytes"] or 0
     note = (
-        f"{as_text(spent)} a run-step; products {as_text(own['bound_s'])} at "
-        f"{own['gemm_flops_per_s'] / 1e9:.4g} Gflop/s, {as_text(own['products_s'])} in "
-        f"their own shapes; {as_text(own['segment_s'])} a segment beside its steps; "
-        f"compiled in {as_text(own['compile_s'])}; {memory / 2**20:.0f} MiB planned"
+        f"{as_text(spent)} a run-step; products {as_text(found['bound_s'])} at "
+        f"{found['gemm_flops_per_s'] / 1e9:.4g} Gflop/s, in their own shapes "
+        f"{as_text(found['products_s'])}; segment start {as_text(found['segment_s'])}; "
+        f"compiled in {as_text(found['compile_s'])}; {memory / 2**20:.0f} MiB planned"
     )
-    return Row(place, spent, "s", None, note, numbers=own)
+    return Row(place, spent, "s", None, note, numbers=found)
 
 
-def _share(setup: Setup, goals: Goals, name: str, own: Mapping[str, Any]) -> Row:
-    """Of the GEMM bound, by one run on each device."""
-    goal = None
-    if setup.platform == "cpu" and own["mode"] == "map":
+def _share(setup: Setup, goals: Goals, name: str, found: Mapping[str, Any]) -> Row:
+    """The fraction of the GEMM bound that one run on each device reaches."""
+    goal, mode = None, found["mode"]
+    if setup.platform == "cpu" and mode == "map":
         goal = goals.share.get(name)
-    most = own["bound_s"] / own["products_s"]
+    most = found["bound_s"] / found["products_s"]
     note = (
-        f"{as_text(own['run_step_s'])} a run-step; {own['flops'] / 1e6:.4g} Mflop of "
-        f"products: {as_text(own['bound_s'])}; were it nothing but its products in "
-        f"their own shapes, it would reach {most:.3g}"
+        f"{as_text(found['run_step_s'])} a run-step; {found['flops'] / 1e6:.4g} Mflop "
+        f"of products: {as_text(found['bound_s'])}; with nothing but its products in "
+        f"their own shapes it would reach {most:.3g}"
     )
-    if own["update_s"]:
-        share = own["update_s"] / own["run_step_s"]
-        note += f"; the optimiser's update by itself is {share:.2g} of it"
-    key = f"gemm/{name}" + ("" if own["mode"] == setup.modes[0] else f"/{own['mode']}")
-    reached = own["bound_s"] / own["run_step_s"]
+    if found["update_s"]:
+        share = found["update_s"] / found["run_step_s"]
+        note += f"; the optimiser's update alone is {share:.2g} of it"
+    key = f"gemm/{name}" + ("" if mode == setup.modes[0] else f"/{mode}")
+    reached = found["bound_s"] / found["run_step_s"]
     return Row(key, reached, "of the bound", goal, note, at_least=True)
 
 
 def _among_many(
-    setup: Setup, goals: Goals, name: str, own: Mapping[str, Any]
+    setup: Setup, goals: Goals, name: str, found: Mapping[str, Any]
 ) -> Iterator[Row]:
-    """What a run-step costs among the most runs that were measured."""
-    many, mode = own["runs"], own["mode"]
+    """The cost of a run-step among the largest number of runs that was measured."""
+    many, mode = found["runs"], found["mode"]
     goal = goals.among_many.get(name) if (mode == "map") else None
-    words = f"{many} runs against {len(setup.devices)}, on as many devices"
-    yield Row(f"many_runs/{name}/{mode}", own["cost_among_many"], "x", goal, words)
+    note = f"{many} runs against {len(setup.devices)}, one on each device"
+    yield Row(f"many_runs/{name}/{mode}", found["cost_among_many"], "x", goal, note)
     for part, seconds in goals.seconds.items():
         if part in setup.devices[0].device_kind and mode == "vmap":
-            words = f"{many} runs on {setup.devices[0].device_kind}"
-            yield Row(f"card/{name}", own["run_step_s"], "s", seconds.get(name), words)
+            note = f"{many} runs on {setup.devices[0].device_kind}"
+            yield Row(f"card/{name}", found["run_step_s"], "s", seconds.get(name), note)
 
 
 def update_alone(
     sweep: TimedSweep, devices: Sequence[Any]
 ) -> Callable[[int], Any] | None:
-    """n -> n updates by the sweep's optimiser of its parameters, the gradient given, on
-    each device at once; None for exact dynamics, which have none."""
+    """Returns n -> n updates of the sweep's parameters by its optimiser with a given
+    gradient, on each device at once; None for exact dynamics, which have none."""
     settings, params, _ = timing.first_run(sweep)
     if settings["model.name"] == "committee_dynamics":
         return None
@@ -234,8 +234,8 @@ def update_alone(
 
 
 def devices(setup: Setup, *, runs: int = 8) -> Iterator[Row]:
-    """Seconds of a run-step of `runs` runs on one, two, four ... and all devices, in
-    turns; nothing where there is one device."""
+    """Seconds of a run-step of `runs` runs on one, two, four ... and all devices, timed
+    in turn; nothing if there is only one device."""
     count = len(setup.devices)
     sizes = sorted({*(2**i for i in range(count.bit_length())), count})
     for name, settings in setup.workloads.items() if count > 1 else ():

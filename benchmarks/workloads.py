@@ -1,4 +1,4 @@
-"""What is measured: one table of settings, and what each is to reach."""
+"""What is measured: the settings of each workload, and its goals."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -61,7 +61,7 @@ STEPS: Mapping[str, Settings] = {
     "committee": COMMITTEE,
     "committee_dynamics": DYNAMICS,
 }
-"""The steps of the `cpu` presets, those of O3 and O4 on stand-ins for their data."""
+"""The steps of the `cpu` presets; those of O3 and O4 use stand-ins for their data."""
 
 FASTER_THAN_PYTORCH: Mapping[str, float] = {
     "teacher_student": 14.0,
@@ -69,17 +69,17 @@ FASTER_THAN_PYTORCH: Mapping[str, float] = {
     "transformer": 7.0,
     "lstm": 3.0,
 }
-"""How many times as fast as eager PyTorch a step is to be on two cores."""
+"""Goal: how many times as fast as eager PyTorch a step is on two cores."""
 SHARE_OF_GEMM: Mapping[str, float] = {
     "teacher_student": 0.70,
     "mnist": 0.85,
     "transformer": 0.75,
 }
-"""The share of the GEMM bound that a step is to reach on two cores."""
+"""Goal: the fraction of the GEMM bound that a step reaches on two cores."""
 AMONG_MANY: Mapping[str, float] = dict.fromkeys(
     ("committee_dynamics", "committee", "teacher_student"), 1.05
 )
-"""The cost of a run-step among many runs over its cost alone, in `map` mode."""
+"""Goal: the cost of a run-step among many runs over its cost alone, in `map` mode."""
 RUN_STEP: Mapping[str, Mapping[str, float]] = {
     "H200": {
         **{"teacher_student": 0.3e-6, "mnist": 5e-6, "transformer": 100e-6},
@@ -87,5 +87,5 @@ RUN_STEP: Mapping[str, Mapping[str, float]] = {
         **{"committee": 3e-6, "committee_dynamics": 0.8e-6},
     }
 }
-"""Part of a device's name -> seconds of a run-step among 1,024 runs in `vmap` mode, or
-as many as fit."""
+"""Goal: part of a device's name -> seconds of a run-step among 1,024 runs, or as many
+as fit, in `vmap` mode."""

@@ -1,6 +1,6 @@
 """Grokking in JAX: lazy to rich, Omnigrok and GrokTransfer as one working system.
 
-The primitives stand alone; a module is imported when it is first asked for:
+The primitives can be used on their own; a module is imported on first access:
 
     import grok_jax
 

@@ -3,9 +3,9 @@
 Every function takes kernels [n, n] and targets [n] or [n, C] and returns arrays.
 `cka`, `kernel_distance`, `output_alignment` and `effective_rank` are a few sums and
 may be evaluated inside a training step. `target_power` and `difficulty` factorise
-the kernel: given concrete arrays they work in float64 on the host, whatever JAX's
-default precision; under `jit` or `vmap` they follow the dtype of their inputs (and
-a batched eigendecomposition is slow on a GPU: store the kernel and call them after).
+the kernel: given concrete arrays they run on the host in float64, whatever JAX's
+default precision is; under `jit` or `vmap` they use the dtype of their inputs (a
+batched eigendecomposition is slow on a GPU: store the kernel and call them later).
 """
 
 from typing import Any
@@ -21,9 +21,9 @@ from grok_jax.precision import host_if_concrete, on_device
 def cka(k: ArrayLike, y: ArrayLike, centered: bool = False) -> jax.Array:
     """Kernel-target alignment, y^T K y / (|K|_F |y|^2), in [0, 1] for a PSD kernel.
 
-    1 says that K is proportional to y y^T: the kernel has one function, the target.
-    Targets that know nothing of K reach tr K / (n |K|_F), at most 1 / sqrt(n). For
-    targets [n, C] it is <K, y y^T> / (|K|_F |y y^T|_F), the same number when C = 1.
+    It is 1 when K is proportional to y y^T, so that the target is its only function.
+    Targets unrelated to K give tr K / (n |K|_F), at most 1 / sqrt(n). For targets
+    [n, C] it is <K, y y^T> / (|K|_F |y y^T|_F), the same number when C = 1.
     Source: Kumar et al. 2024 (with K on the test inputs); Cortes et al. 2012 for
     `centered`.
 
@@ -51,11 +51,11 @@ def cka(k: ArrayLike, y: ArrayLike, centered: bool = False) -> jax.Array:
 
 
 def kernel_distance(k1: ArrayLike, k2: ArrayLike) -> jax.Array:
-    """Distance of two kernels up to scale, 1 - <K1, K2> / (|K1|_F |K2|_F).
+    """Distance between two kernels up to scale, 1 - <K1, K2> / (|K1|_F |K2|_F).
 
-    In [0, 1] for PSD kernels: 0 when proportional (nothing was learned since K1, up
-    to scale), 1 when orthogonal. Source: Fort et al. 2020. Divided by the time between
-    the two it is the kernel velocity. Any matching shapes are accepted,
+    In [0, 1] for PSD kernels: 0 when they are proportional (no change since K1 up to
+    scale), 1 when orthogonal. Source: Fort et al. 2020. Divided by the time between the
+    kernels it is the kernel velocity. The kernels may have any shape that they share,
     so `diagonal` and `full` kernels can be compared too.
 
     Raises:
@@ -73,9 +73,9 @@ def kernel_distance(k1: ArrayLike, k2: ArrayLike) -> jax.Array:
 
 
 def output_alignment(k: ArrayLike, y: ArrayLike, centered: bool = False) -> jax.Array:
-    """Alignment of each output's own kernel with its own target, [C].
+    """Alignment of each output's kernel with that output's target, [C].
 
-    Entry c is `cka(k[:, :, c], y[:, c])`; a high value on the own target beside a low
+    Entry c is `cka(k[:, :, c], y[:, c])`; a high value on the output's target and a low
     one on others is kernel specialisation (Shan and Bordelon 2021, arXiv 2105.14301).
 
     Args:
@@ -103,8 +103,8 @@ def output_alignment(k: ArrayLike, y: ArrayLike, centered: bool = False) -> jax.
 def effective_rank(k: ArrayLike) -> jax.Array:
     """Participation ratio of the spectrum, (tr K)^2 / tr K^2, in [1, n] for PSD K.
 
-    1 when a single eigenvalue dominates, n when all are equal. A fall during
-    training means that the kernel concentrates on few functions.
+    It is 1 when a single eigenvalue dominates and n when all are equal. If it falls
+    during training, the kernel is concentrating on few functions.
 
     Raises:
       ValueError: k is not square.
@@ -121,9 +121,9 @@ def target_power(k: ArrayLike, y: ArrayLike) -> jax.Array:
     """Cumulative share of |y|^2 in the leading eigenvectors of K, [n].
 
     Entry i is sum_{j <= i} |v_j^T y|^2 / |y|^2 with eigenvalues in descending order;
-    non-decreasing, last entry 1. A curve that rises early says that the target lies
-    in the functions which the kernel learns first (Canatar et al. 2021; Kumar et al.
-    2024, Fig. 5 takes single eigenvectors as targets).
+    non-decreasing, last entry 1. A curve that rises early means that the target lies
+    in the functions that the kernel learns first (Canatar et al. 2021; Kumar et al.
+    2024, Fig. 5 uses single eigenvectors as targets).
 
     Args:
       k: symmetric kernel [n, n].
@@ -145,8 +145,8 @@ def difficulty(k: ArrayLike, y: ArrayLike, ridge: float | ArrayLike = 0.0) -> ja
     """Difficulty of a task for a kernel, y^T (K + ridge I)^-1 y, non-negative.
 
     Source: Kumar et al. 2024, eq. 8, with the kernel at initialisation. In the lazy
-    limit it is the squared parameter displacement that fits y exactly: high means
-    that the network has to move far. Summed over outputs for targets [n, C].
+    limit it is the squared parameter displacement that fits y exactly: a high value
+    means that the network has to move far. Summed over outputs for targets [n, C].
 
     Args:
       k: symmetric kernel [n, n]; a singular one needs a ridge.
@@ -166,13 +166,13 @@ def difficulty(k: ArrayLike, y: ArrayLike, ridge: float | ArrayLike = 0.0) -> ja
 
 
 def _as_columns(k: ArrayLike, y: ArrayLike) -> Any:
-    """Targets as [n, C], checked against the kernel; numpy stays numpy."""
+    """The targets as [n, C], checked against the kernel; numpy arrays stay numpy."""
     n = _rows(k)
     y = y if isinstance(y, jax.Array) else np.asarray(y)
     if y.ndim not in (1, 2) or y.shape[0] != n:
         raise ValueError(
-            f"Targets [n] or [n, C] with n = {n} rows, one per row of the kernel, "
-            f"are needed; got shape {y.shape}."
+            f"The targets must be [n] or [n, C] with n = {n} rows, one per row of the "
+            f"kernel; got shape {y.shape}."
         )
     return y.reshape(n, -1)
 

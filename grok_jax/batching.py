@@ -1,8 +1,8 @@
-"""What the runs of a batch decide together.
+"""Predicates that are shared by all runs of a batch.
 
-A conditional or a loop whose predicate differs between the runs of a `jax.vmap` takes
+Under `jax.vmap`, a conditional or a loop whose predicate differs between runs computes
 both branches, selects, and batches everything that it reads. With `any_run` around the
-predicate it stays one conditional for all of them.
+predicate it stays one conditional for all runs.
 """
 
 from typing import Any
@@ -14,8 +14,8 @@ from jax.custom_batching import custom_vmap
 
 @custom_vmap
 def any_run(condition: Array) -> Array:
-    """Whether `condition` (bool []) holds for any run of the batch: under `jax.vmap`,
-    nested too, one value that is not batched; the condition itself outside of it.
+    """Whether `condition` (bool []) holds for any run of the batch: one unbatched value
+    under `jax.vmap`, nested or not, and the condition itself outside of it.
 
     >>> import jax
     >>> jax.vmap(any_run, out_axes=None, axis_size=2)(jnp.array([False, True])).item()

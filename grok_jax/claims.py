@@ -1,4 +1,4 @@
-"""A claim of a paper as a number that the run itself tests."""
+"""Claims of the papers, tested on measured values."""
 
 import math
 from typing import Any, NamedTuple
@@ -7,13 +7,13 @@ import numpy as np
 
 
 class Claim(NamedTuple):
-    """One statement, what it expects, what was measured and whether it holds."""
+    """One statement, what is expected, what was measured and whether it holds."""
 
-    id: str  # the paper's, as in the notes: "K3a"
+    id: str  # for example "K3a"
     figure: str
     statement: str
     expected: str
-    measured: Any  # a number, a sentence, or a list or dict of them
+    measured: Any  # a number, a sentence, or a list or dict of these
     holds: bool
 
     def as_json(self) -> dict[str, Any]:
@@ -34,14 +34,13 @@ def _plain(value: Any) -> Any:
 
 
 def min_max(values: Any) -> dict[str, float]:
-    """The least and the largest of some runs' values, for a claim about every one."""
+    """The smallest and largest of the runs' values, for a claim about every run."""
     values = np.asarray(values)
     return {"min": float(np.min(values)), "max": float(np.max(values))}
 
 
 def format_value(value: Any) -> str:
-    """A measured value as a reader wants it; a value that was never reached is
-    "never".
+    """A measured value as text; NaN and None (never reached) are "never".
 
     >>> format_value({"alpha 1": 2150.0, "alpha 2": float("nan")})
     'alpha 1: 2,150; alpha 2: never'

@@ -1,11 +1,11 @@
-"""An experiment: a tree of parts, and the pure functions that it makes.
+"""An experiment, which is a tree of parts, and the pure functions made from it.
 
     Experiment(task=part(polynomial, ...), model=part(committee, ...), ...)
     make_dataset(experiment) -> Dataset
-    make(experiment)         -> train.Run, its init, advance and measure
+    make(experiment)         -> train.Run with init, advance and measure
 
-Traced settings may be arrays, so that everything here also happens inside a compiled
-sweep; they are the leaves of the tree, all else is its structure.
+Traced settings are the leaves of the tree, and everything else is its structure. They
+may be arrays, so that all of this also works inside a compiled sweep.
 """
 
 from collections import OrderedDict
@@ -41,7 +41,7 @@ from grok_jax.types import Dataset, Params, Stop, Task
 
 @dataclass(frozen=True, kw_only=True)
 class Wrapping:
-    """What may stand around any model."""
+    """Wrapper settings that apply to any model."""
 
     output_scale: Positive = 1.0
     init_scale: Positive = 1.0
@@ -51,7 +51,7 @@ class Wrapping:
 
 @dataclass(frozen=True, kw_only=True)
 class Descent:
-    """What may stand around any optimiser."""
+    """Settings that apply to any optimiser."""
 
     rule: Literal["plain", "lazy"] = "plain"
     norm: Literal["free", "fixed"] = "free"
@@ -59,7 +59,7 @@ class Descent:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How long a run trains, and when it is measured."""
+    """How long a run trains and when it is measured."""
 
     steps: Steps = 1000
     records: Count = 100
@@ -70,14 +70,14 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long a stop rule has to hold, beside the steps until it first did."""
+    """How long a stop rule must hold, relative to the step at which it first held."""
 
     patience: NonNegative = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seeds:
-    """Seeds that stand in for a run's own (`rng.run_keys`); -1: its own."""
+    """Seeds that override the run's seed (`rng.run_keys`); -1: no override."""
 
     data: OwnSeed = -1
     split: OwnSeed = -1
@@ -87,27 +87,27 @@ class Seeds:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """What is computed beside a run in closed form."""
+    """Which closed-form references of a run are computed."""
 
     lazy: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rhythm:
-    """At every how many records an observable is taken."""
+    """How often an observable is measured: at every `every`-th record."""
 
     every: Count = 1
 
 
 class Observed(NamedTuple):
-    """An observable and its rhythm."""
+    """An observable and how often it is measured."""
 
     part: Part
     rhythm: Part
 
 
 class Transferred(NamedTuple):
-    """A weak network, and how what it learns enters the target."""
+    """A weak network and how it initialises the target."""
 
     how: Part
     model: Part
@@ -116,10 +116,10 @@ class Transferred(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """The parts of one run, or of many: traced settings may have a run axis.
+    """The parts of one run, or of many if traced settings have a run axis.
 
-    `wrap` are wrappers of the network, (apply, anchor) -> apply, the first innermost;
-    `gradient` transformations of the gradient before the optimiser, in their order.
+    `wrap` holds wrappers of the network, (apply, anchor) -> apply, the first innermost;
+    `gradient` holds gradient transformations, applied in order before the optimiser.
     """
 
     seed: Any
@@ -154,18 +154,18 @@ CHOSEN: dict[str, tuple[str, str]] = {
     "optimizer": ("optimizer", "gradient_descent"),
     "stop": ("stop rule", "threshold"),
 }
-"""section of a configuration -> what its `name` chooses, and which it is by default"""
+"""configuration section -> what its `name` chooses, and the default name"""
 WEAK: dict[str, tuple[str, str]] = {
     "transfer.model": ("model", "fnn"),
     "transfer.optimizer": ("optimizer", "adamw"),
 }
-"""The same of the weak network, where there is one."""
+"""The same for the weak network, if there is one."""
 NAMED: dict[str, str] = {
     "wrap": "wrapper",
     "gradient": "gradient transformation",
     "observe": "observable",
 }
-"""section of any number of parts, each with a name of its own -> what they are"""
+"""section with any number of named parts -> what the parts are"""
 FIXED: dict[str, Callable] = {
     "wrapping": Wrapping,
     "descent": Descent,
@@ -179,12 +179,12 @@ _SAME = ("how", "part", "rhythm")
 
 
 def assemble(makes: Mapping[str, Callable]) -> Experiment:
-    """The experiment of these parts at their defaults, by section ("transfer.model",
-    "observe.norms"); a setting that has no default is not there yet."""
+    """Makes an experiment of these parts with default settings, by section (such as
+    "observe.norms"); settings without a default are left out."""
 
     def named(section: str) -> OrderedDict[str, Part]:
-        own = ((path.partition("."), make) for path, make in makes.items())
-        return OrderedDict((p[2], plain(m)) for p, m in own if p[0] == section)
+        found = ((path.partition("."), make) for path, make in makes.items())
+        return OrderedDict((p[2], plain(m)) for p, m in found if p[0] == section)
 
     weak = None
     if all(section in makes for section in WEAK):
@@ -209,12 +209,12 @@ def assemble(makes: Mapping[str, Callable]) -> Experiment:
 
 
 def map_parts(function: Callable[[str, Part], Part], tree: Any, at: str = "") -> Any:
-    """A tree of parts with each replaced by `function(section, part)`."""
+    """Replaces each part of a tree by `function(section, part)`."""
     if isinstance(tree, Part):
         return function(at, tree)
     if isinstance(tree, OrderedDict):
-        own = ((k, map_parts(function, v, f"{at}.{k}")) for k, v in tree.items())
-        return OrderedDict(own)
+        mapped = ((k, map_parts(function, v, f"{at}.{k}")) for k, v in tree.items())
+        return OrderedDict(mapped)
     if not isinstance(tree, (Observed, Transferred, Experiment)):
         return tree
     place = f"{at}." if at else ""
@@ -222,65 +222,65 @@ def map_parts(function: Callable[[str, Part], Part], tree: Any, at: str = "") ->
         field: at if field in _SAME else f"{place}{_WITHIN.get(field, field)}"
         for field in tree._fields
     }
-    own = zip(sections.values(), tree, strict=True)
-    return type(tree)(*(map_parts(function, value, section) for section, value in own))
+    fields = zip(sections.values(), tree, strict=True)
+    return type(tree)(*(map_parts(function, value, at) for at, value in fields))
 
 
 def parts_of(experiment: Experiment) -> list[tuple[str, Part]]:
-    """(section, part) of every part."""
+    """Lists all parts as (section, part)."""
     found: list[tuple[str, Part]] = []
 
-    def note(section: str, own: Part) -> Part:
-        found.append((section, own))
-        return own
+    def note(section: str, part: Part) -> Part:
+        found.append((section, part))
+        return part
 
     map_parts(note, experiment)
     return found
 
 
 def leaves_of(experiment: Experiment) -> dict[str, Leaf]:
-    """path ("model.width") -> the declaration of every setting that may be swept."""
+    """Every setting that may be swept, as path ("model.width") -> declaration."""
     return {
         "seed": SEED,
         **{
             f"{section}.{name}": leaf
-            for section, own in parts_of(experiment)
-            for name, leaf in schema(own.make).items()
+            for section, part in parts_of(experiment)
+            for name, leaf in schema(part.make).items()
         },
     }
 
 
 def settings_of(experiment: Experiment) -> dict[str, Any]:
-    """path -> value, of every setting."""
+    """Every setting, as path -> value."""
     return {
         "seed": experiment.seed,
         **{
             f"{section}.{name}": value
-            for section, own in parts_of(experiment)
-            for name, value in own.settings.items()
+            for section, part in parts_of(experiment)
+            for name, value in part.settings.items()
         },
     }
 
 
 def with_settings(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
-    """The experiment with other values at these paths, which are checked already; paths
-    that it does not have change nothing."""
+    """The experiment with new values at these paths, which must be checked already;
+    unknown paths are ignored."""
     sections: dict[str, dict[str, Any]] = {}
     for path, value in changes.items():
         section, _, name = path.rpartition(".")
         sections.setdefault(section, {})[name] = value
 
-    def change(section: str, own: Part) -> Part:
-        known = schema(own.make)
+    def change(section: str, part: Part) -> Part:
+        known = schema(part.make)
         new = {k: v for k, v in sections.get(section, {}).items() if k in known}
-        return own.replace(**new) if new else own
+        return part.replace(**new) if new else part
 
     changed = map_parts(change, experiment)
     return changed._replace(seed=changes.get("seed", experiment.seed))
 
 
 def stack(experiments: Sequence[Experiment]) -> Experiment:
-    """Experiments of one structure as one, whose traced settings have a run axis."""
+    """Stacks experiments of equal structure; traced settings get a run axis."""
 
     def column(*values: Any) -> np.ndarray:
         real = isinstance(values[0], float)
@@ -293,20 +293,20 @@ def stack(experiments: Sequence[Experiment]) -> Experiment:
 
 
 def make_keys(experiment: Experiment) -> rng.Keys:
-    """The random keys of a run, from its own seeds alone."""
+    """The random keys of a run, which depend only on its seeds."""
     return rng.run_keys(experiment.seed, **experiment.seeds.settings)
 
 
 def data_identity(experiment: Experiment) -> Any:
-    """What a run's data depend on: runs that agree in it share one copy."""
-    own = experiment.seeds
-    seeds = [experiment.seed if own[n] < 0 else own[n] for n in ("data", "split")]
+    """All that a run's data depend on; runs for which it is equal share one copy."""
+    overrides = (experiment.seeds[name] for name in ("data", "split"))
+    seeds = [experiment.seed if seed < 0 else seed for seed in overrides]
     leaves, structure = jax.tree.flatten(experiment.task)
     return (structure, *leaves, *seeds)
 
 
 def load_files(experiment: Experiment) -> dict[str, dict[str, np.ndarray]]:
-    """What a task of real data reads, as the keyword argument that it takes."""
+    """The keyword argument of a task that reads files, with their arrays; else {}."""
     task = experiment.task
     load = task.make.load if isinstance(task.make, Task) else None
     if load is None:
@@ -320,7 +320,7 @@ def _load(load: Callable, arguments: tuple) -> dict[str, np.ndarray]:
 
 
 def make_dataset(experiment: Experiment, **files: Any) -> Dataset:
-    """The data of a run; `files` is what `load_files` has read, for real data."""
+    """The dataset of a run; `files`, for real data, come from `load_files`."""
     return experiment.task(make_keys(experiment), **files)
 
 
@@ -328,7 +328,7 @@ def make_dataset(experiment: Experiment, **files: Any) -> Dataset:
 
 
 def network_of(experiment: Experiment) -> Network:
-    """The wrapped network of a run, its kernel and its rate."""
+    """The wrapped network of a run, with its kernel and learning rate."""
     optimizer = experiment.optimizer.settings
     return Network(
         experiment.model,
@@ -342,16 +342,16 @@ def network_of(experiment: Experiment) -> Network:
 
 
 def make(experiment: Experiment, keys: rng.Keys | None = None) -> Run:
-    """The run of an experiment; `keys` are its own unless given.
+    """Makes the run of an experiment; `keys` default to `make_keys(experiment)`.
 
-    Raises: SettingError where parts do not go together, at once or when traced.
+    Raises: SettingError if parts are incompatible, at once or when traced.
     """
     network = network_of(experiment)
     if network.model.dynamics is not None and not is_plain(experiment):
         raise SettingError(
-            "A model with dynamics of its own follows optimizer.name gradient_descent "
-            "with momentum 0, weight_decay 0 and norm free on full batches, its "
-            "gradient as it is."
+            "A model with dynamics of its own needs optimizer.name gradient_descent "
+            "with momentum 0, weight_decay 0 and norm free, full batches and no "
+            "gradient transformations."
         )
     weak = experiment.transfer
     if weak is not None:
@@ -396,12 +396,12 @@ def _stop(experiment: Experiment) -> Stop | None:
 
 
 def is_plain(experiment: Experiment) -> bool:
-    """Whether a step is the rate times the gradient on all examples, and no more."""
-    own = experiment.optimizer
+    """Whether a step is just the learning rate times the full-batch gradient."""
+    tx = experiment.optimizer
     return (
-        own.make is optim.gradient_descent
-        and not any(own[name] for name in ("momentum", "weight_decay", "clip_norm"))
-        and not (own["rate_drops"] or own["warmup_steps"])
+        tx.make is optim.gradient_descent
+        and not any(tx[name] for name in ("momentum", "weight_decay", "clip_norm"))
+        and not (tx["rate_drops"] or tx["warmup_steps"])
         and experiment.descent["norm"] == "free"
         and not experiment.gradient
         and not experiment.train["batch_size"]
@@ -409,11 +409,11 @@ def is_plain(experiment: Experiment) -> bool:
 
 
 def _optimizer(experiment: Experiment, rate: Any) -> optax.GradientTransformation:
-    """The gradient's transformations, the optimiser, the sphere, the merge."""
+    """Chains gradient transformations, optimiser, fixed norm and merging of factors."""
     tx = experiment.optimizer
     if "learning_rate" in tx.settings:
         tx = tx.replace(learning_rate=rate)
-    filters = [own() for own in experiment.gradient.values()]
+    filters = [part() for part in experiment.gradient.values()]
     chained = optax.chain(*filters, tx()) if filters else tx()
     if experiment.descent["norm"] == "fixed":
         chained = optim.fixed_norm(chained)
@@ -442,15 +442,15 @@ def _observable(
 
 
 def weak_experiment(experiment: Experiment) -> Experiment:
-    """The run of the weak network: the same task and loss on full batches, a model and
-    an optimiser of its own, and nothing else that was asked of the target."""
-    own = experiment.transfer
-    assert own is not None
+    """The experiment of the weak network: the target's task and loss, full batches, its
+    own model and optimiser, and none of the target's other options."""
+    weak = experiment.transfer
+    assert weak is not None
     return experiment._replace(
-        model=own.model,
-        wrapping=own.wrapping,
+        model=weak.model,
+        wrapping=weak.wrapping,
         wrap=OrderedDict(),
-        optimizer=own.optimizer,
+        optimizer=weak.optimizer,
         descent=plain(Descent),
         gradient=OrderedDict(),
         observe=OrderedDict(),

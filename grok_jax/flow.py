@@ -1,13 +1,14 @@
-"""Gradient flow with error control, one step of descent as the unit of time.
+"""Gradient flow with error control; the unit of time is one step of descent.
 
 Late in training the flow is stiff: slow directions still move while fast ones have long
-settled, so that an explicit method is limited by stability and not by accuracy. The
+settled, so that an explicit method is limited by stability, not by accuracy. The
 stabilised method of Sommeijer, Shampine and Verwer (1998, "RKC: an explicit solver for
-parabolic PDEs") spends its stages on stability: s evaluations of the velocity reach
-0.65 (s^2 - 1) / rho, rho the spectral radius of its Jacobian. Accuracy chooses the step
-size (diffrax's controller), the step size and rho the number of stages, and a power
-iteration follows rho. The eigenvalues of the Jacobian are to be near the negative real
-axis, as those of a gradient flow are; others are left to the error control.
+parabolic PDEs") uses its stages for stability: with s evaluations of the velocity it is
+stable up to a step of 0.65 (s^2 - 1) / rho, rho being the spectral radius of the
+Jacobian. Accuracy sets the step size (diffrax's controller), the step size and rho set
+the number of stages, and power iteration tracks rho. The Jacobian's eigenvalues should
+be near the negative real axis, as in a gradient flow; others are left to the error
+control.
 """
 
 from collections.abc import Callable
@@ -28,22 +29,22 @@ from grok_jax.types import Dynamics, Params, Scalar
 Velocity = Callable[[Params], Params]
 
 MOST_STAGES = 64
-"""Evaluations in a step at most. The rounding errors of the stages add up to about
+"""The most evaluations per step. The rounding errors of the stages add up to about
 their number squared times the precision, 2e-4 in float32."""
 DAMPING = 2 / 13
 """Keeps the stability polynomial below 1 - DAMPING / 3 inside its interval."""
 REACH = 0.65
-"""The stability interval over the number of stages squared, less 1: Sommeijer et al.
-have 2 / 3 (1 - 2 / 15 DAMPING)."""
+"""The stability interval divided by (stages^2 - 1); Sommeijer et al. have
+2 / 3 (1 - 2 / 15 DAMPING)."""
 SAFETY = 1.2
-"""The bound on the spectral radius over its estimate, which comes from below."""
+"""Factor on the estimated spectral radius, which is a lower bound."""
 ORDER = 3
-"""The error of a step goes with its size to this power."""
+"""The error of a step scales with its size to this power."""
 
 
 def coefficients(stages: int) -> np.ndarray:
     """[stages, 4]: mu, nu, mu~ and gamma~ of stages 1 to `stages` (Sommeijer et al.,
-    eqs. 2.4-2.6); the first uses mu~ alone."""
+    eqs. 2.4-2.6); the first stage uses only mu~."""
     w0 = 1 + DAMPING / stages**2
     unit = np.eye(stages + 1)
     t, dt, ddt = (
@@ -66,7 +67,7 @@ def coefficients(stages: int) -> np.ndarray:
 @lru_cache
 def coefficient_table() -> np.ndarray:
     """[s, stage - 1, 4]: `coefficients` for every number of stages s from 2 to
-    MOST_STAGES; the rest is zero."""
+    MOST_STAGES, padded with zeros."""
     table = np.zeros((MOST_STAGES + 1, MOST_STAGES, 4))
     for stages in range(2, MOST_STAGES + 1):
         table[stages, :stages] = coefficients(stages)
@@ -74,20 +75,19 @@ def coefficient_table() -> np.ndarray:
 
 
 def stages_for(h: Scalar, rho: Scalar) -> Array:
-    """The least number of stages that is stable for a step h at this spectral
-    radius."""
+    """The fewest stages with which a step h is stable at spectral radius rho."""
     least = jnp.ceil(jnp.sqrt(1 + h * rho / REACH))
     return jnp.clip(least, 2, MOST_STAGES).astype(jnp.int32)
 
 
 def longest_step(rho: Scalar) -> Array:
-    """The step that is stable with MOST_STAGES stages."""
+    """The longest step that is stable with MOST_STAGES stages."""
     tiny = jnp.finfo(jnp.result_type(float)).tiny
     return REACH * (MOST_STAGES**2 - 1) / jnp.maximum(rho, tiny)
 
 
 class Point(NamedTuple):
-    """Parameters and their velocity at a time."""
+    """Parameters and their velocity at one time."""
 
     time: Array
     y: Params
@@ -97,8 +97,8 @@ class Point(NamedTuple):
 def chebyshev_step(
     velocity: Velocity, now: Point, until: Array, stages: Array
 ) -> tuple[Point, Params]:
-    """(the point at `until`, the estimated error of its parameters) by a
-    Runge-Kutta-Chebyshev step of second order with `stages` evaluations."""
+    """Takes a second-order Runge-Kutta-Chebyshev step with `stages` evaluations;
+    returns (the point at `until`, the estimated error of its parameters)."""
     h, (_, y0, v0) = until - now.time, now
     table = jnp.asarray(coefficient_table(), jax.tree.leaves(y0)[0].dtype)[stages]
 
@@ -124,33 +124,33 @@ def chebyshev_step(
 def power_step(
     velocity: Velocity, now: Point, direction: Params
 ) -> tuple[Array, Params]:
-    """(spectral radius of the Jacobian here, seen from below; the direction for the
-    next call) by one evaluation: a power iteration by finite differences.
+    """Takes a step of power iteration by finite differences, with one evaluation;
+    returns (a lower estimate of the Jacobian's spectral radius, the next direction).
 
-    A direction that the Jacobian takes to 0 is kept.
+    A direction that the Jacobian maps to 0 is kept.
     """
-    size = tree.norm(now.y)
+    size = optax.tree.norm(now.y)
     shift = jnp.sqrt(jnp.finfo(size.dtype).eps) * jnp.where(size > 0, size, 1.0)
     shifted = jax.tree.map(lambda y, d: y + shift * d, now.y, direction)
-    change = tree.scale(tree.subtract(velocity(shifted), now.v), 1 / shift)
-    rho = tree.norm(change)
+    change = tree.scale(optax.tree.sub(velocity(shifted), now.v), 1 / shift)
+    rho = optax.tree.norm(change)
     usable = (rho > 0) & jnp.isfinite(rho)
     unit = tree.scale(change, 1 / jnp.where(usable, rho, 1.0))
-    return rho, tree.select(usable, unit, direction)
+    return rho, optax.tree.where(usable, unit, direction)
 
 
 class Reached(NamedTuple):
-    """The last step that was accepted, and the next to try."""
+    """The last accepted step, and the next one to try."""
 
     start: Point
     end: Point
-    until: Array  # where the next step is to end
+    until: Array  # the time at which the next step ends
     control: tuple
-    direction: Params  # of the power iteration
+    direction: Params  # of power iteration
 
 
 def parameters_at(now: Reached, time: Array) -> Params:
-    """The parameters at a time within the last step, by cubic Hermite."""
+    """The parameters at a time within the last step, by cubic Hermite interpolation."""
     start, end = now.start, now.end
     h = end.time - start.time
     course = diffrax.ThirdOrderHermitePolynomialInterpolation(
@@ -161,16 +161,16 @@ def parameters_at(now: Reached, time: Array) -> Params:
         k0=tree.scale(start.v, h),
         k1=tree.scale(end.v, h),
     )
-    return tree.select(time > start.time, course.evaluate(time), start.y)
+    return optax.tree.where(time > start.time, course.evaluate(time), start.y)
 
 
 def flow(velocity: Velocity, *, rtol: Scalar, atol: Scalar) -> Dynamics:
     """The dynamics d params / dt = velocity(params).
 
-    The steps are those that accuracy asks for, wherever parameters are wanted: they go
-    beyond that time, and the parameters there are read from the step's interpolation
-    (cubic Hermite). So neither records nor cuts change a bit. Where step sizes fall to
-    nothing the parameters are NaN from there on.
+    Only accuracy sets the steps, not the times at which parameters are wanted: steps go
+    past such a time, and the parameters there are interpolated (cubic Hermite). So
+    neither records nor segments change any bit. If step sizes shrink to nothing, the
+    parameters are NaN from then on.
     """
     control = diffrax.PIDController(rtol=rtol, atol=atol, pcoeff=0.4, icoeff=0.3)
 
@@ -181,9 +181,9 @@ def flow(velocity: Velocity, *, rtol: Scalar, atol: Scalar) -> Dynamics:
         until, state = control.init(
             term, zero, zero, params, None, None, lambda term, *at: term.vf(*at), ORDER
         )
-        # Not the velocity, whose share of some direction may be exactly 0.
+        # Not the velocity, whose component in some direction may be exactly 0.
         direction = optax.tree.random_like(jax.random.key(0), params, jax.random.normal)
-        direction = tree.scale(direction, 1 / tree.norm(direction))
+        direction = tree.scale(direction, 1 / optax.tree.norm(direction))
         return Reached(now, now, jnp.asarray(until), state, direction)
 
     def step(now: Reached) -> Reached:
@@ -193,28 +193,28 @@ def flow(velocity: Velocity, *, rtol: Scalar, atol: Scalar) -> Dynamics:
         until = jnp.minimum(now.until, last.time + longest_step(rho))
         stages = stages_for(until - last.time, rho)
         new, error = chebyshev_step(velocity, last, until, stages)
-        # A trial that left the range of floats is refused like one that is far off.
+        # A trial step that overflows is rejected like one with a large error.
         error = jax.tree.map(lambda e: jnp.where(jnp.isnan(e), jnp.inf, e), error)
         keep, end, then, _, state, _ = control.adapt_step_size(
             last.time, until, last.y, new.y, None, error, ORDER, now.control
         )
         then = jnp.asarray(then)
-        taken = Reached(last, new, then, state, direction)
-        refused = taken._replace(start=now.start, end=last)
-        chosen = tree.select(jnp.asarray(keep), taken, refused)
-        shorter = jnp.where(keep, True, then < until)  # else refused for ever
+        accepted = Reached(last, new, then, state, direction)
+        rejected = accepted._replace(start=now.start, end=last)
+        chosen = optax.tree.where(jnp.asarray(keep), accepted, rejected)
+        shorter = jnp.where(keep, True, then < until)  # else rejected for ever
         stuck = ~((then > end) & jnp.isfinite(then) & shorter)
         lost = Point(
             jnp.full_like(chosen.end.time, jnp.inf),
             jax.tree.map(lambda y: jnp.full_like(y, jnp.nan), chosen.end.y),
             chosen.end.v,
         )
-        return chosen._replace(end=tree.select(stuck, lost, chosen.end))
+        return chosen._replace(end=optax.tree.where(stuck, lost, chosen.end))
 
     def advance(
         params: Params, now: Reached, start: Scalar, count: Scalar
     ) -> tuple[Params, Reached]:
-        del params  # they are the flow's at `start`
+        del params  # `now` determines them
         time = jnp.asarray(start + count, now.end.time.dtype)
         now = jax.lax.while_loop(lambda now: now.end.time < time, step, now)
         return parameters_at(now, time), now

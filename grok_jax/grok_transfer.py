@@ -1,10 +1,10 @@
-"""GrokTransfer as a run's first act: train a weak network, take a leaf, graft it.
+"""GrokTransfer at the start of a run: trains a weak network and grafts a leaf of it.
 
-    weak = train_until(its run, data)       the best of some candidates
-    leaf = weak.params[how.leaf]            E_W, what it has learned
-    target[how.into] = leaf @ B, or leaf    the rest of the target stays fresh
+    weak = train_until(its run, data)       the best of several candidates
+    leaf = weak.params[how.leaf]            E_W, its embedding
+    target[how.into] = leaf @ B, or leaf    the rest keeps its initial values
 
-Xu et al. 2025, Sec. 2.2. The pure functions of trees are those of `transfer`.
+Xu et al. 2025, Sec. 2.2. The functions on parameter trees are in `transfer`.
 """
 
 from collections.abc import Callable
@@ -30,17 +30,17 @@ from grok_jax.types import Dataset, Params, Scalar
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """What of a weak network the target begins with.
+    """Which parameter of a weak network initialises the target, and how.
 
     Args:
-      source: a trained weak network, or one at random (`random`), for comparison.
+      source: a trained weak network, or for comparison an untrained one (`random`).
       leaf: the weak network's parameter, by its name in `tree.flat_names`.
-      into: the target's parameter that it enters.
-      form: `product` makes that A B with A the leaf and B random; `copy` replaces it.
-      merge_at: the step at which A B becomes one table; 0 for never.
-      steps: of the weak network, at most; `accuracy` on the test set ends it earlier
-        (above 1: never), looked at every `every` steps.
-      candidates: so many weak networks; the one of the lowest train loss is taken.
+      into: the target's parameter that is replaced.
+      form: replace it by A B with A the leaf and B random (`product`), or by the leaf.
+      merge_at: the step at which A B becomes one table; 0: never.
+      steps: the most steps of the weak network; it stops early at test accuracy
+        `accuracy` (above 1: never), checked every `every` steps.
+      candidates: the number of weak networks; the one of lowest train loss is used.
     """
 
     source: Literal["weak", "random"] = "weak"
@@ -55,7 +55,7 @@ class Transfer:
 
 
 def check(how: Transfer, steps: int, norm: str) -> None:
-    """Raises SettingError where a merge does not go with the rest of a run."""
+    """Raises SettingError if a merge is incompatible with the rest of a run."""
     if how.merge_at and how.form == "copy":
         raise SettingError("transfer.merge_at merges factors; form copy has none.")
     if how.merge_at >= steps > 0:
@@ -76,13 +76,13 @@ def transferred(
     *,
     init_scale: Scalar = 1.0,
 ) -> Start:
-    """The target's `params` with what a weak network brings into them, and notes on it.
+    """The target's `params` with a weak network's leaf grafted in, and notes on it.
 
     Args:
       weak_run: key of the initial parameters -> the weak network's run.
-      init_scale: of B, as of the target's other parameters.
+      init_scale: scale of B, the same as of the target's other parameters.
 
-    Raises: SettingError where the leaf or its place is not there, or does not fit.
+    Raises: SettingError if either parameter does not exist or their shapes differ.
     """
     trained = _weak_network(how, weak_run, key, data)
     target = lookup(tree.flat_names(params), how.into, "parameter of the target")
@@ -106,11 +106,11 @@ def transferred(
 def _weak_network(
     how: Transfer, weak_run: Callable[[Array], Run], key: Array, data: Dataset
 ) -> Trained:
-    """The trained weak network: of `how.candidates`, which differ in their initial
-    parameters alone, the one of the lowest train loss.
+    """The trained weak network: the one of lowest train loss among `how.candidates`,
+    which differ only in their initial parameters.
 
-    The test set has no say in the choice. A network as small as these hardly memorises,
-    so that its train loss tells whether it has learned the rule.
+    The test set is not used for this choice. Networks this small hardly memorise, so
+    that the train loss shows whether they have learned the rule.
     """
     trains = how.source == "weak"
 
@@ -130,8 +130,8 @@ def _weak_network(
 
 
 def _lowest_loss(trained: Trained) -> Trained:
-    """Of several networks [candidate, ...] that of the lowest train loss, never one
-    that diverged; its steps are those of all of them."""
+    """The network of lowest finite train loss among networks [candidate, ...]; its
+    `steps` are summed over all of them."""
     loss = trained.record["train_loss"]
     best = jnp.argmin(jnp.where(jnp.isfinite(loss), loss, jnp.inf))
     chosen = jax.tree.map(lambda leaf: leaf[best], trained)

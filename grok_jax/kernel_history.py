@@ -1,6 +1,6 @@
-"""Stored kernels along training -> how far, how fast and into what they moved.
+"""How far, how fast and to what the kernels stored during training moved.
 
-All on the host in float64: a spectrum is never taken inside a compiled step.
+Everything runs on the host in float64; no spectrum is computed in a compiled step.
 """
 
 from typing import NamedTuple
@@ -13,17 +13,17 @@ class KernelHistory(NamedTuple):
     """Measures [..., S] of kernels [..., S, m, m]; NaN where none was stored."""
 
     distance: np.ndarray
-    """From the first kernel, 1 - <K_t, K_0> / (|K_t| |K_0|): in [0, 1]."""
+    """Distance from the first kernel, 1 - <K_t, K_0> / (|K_t| |K_0|), in [0, 1]."""
     velocity: np.ndarray
-    """|K_t - K_s|_F / |K_s|_F from the record s before; 0 at the first."""
+    """|K_t - K_s|_F / |K_s|_F, where s is the previous record; 0 at the first."""
     effective_rank: np.ndarray
     """(Tr K)^2 / Tr K^2: 1 for rank one, m for the identity."""
     top_power: np.ndarray
-    """Share of the targets' square in the top `top` eigenvectors: in [0, 1]."""
+    """Share of |y|^2 in the top `top` eigenvectors, in [0, 1]."""
     difficulty: np.ndarray
-    """Tr y^T K^-1 y over the eigenvalues above m * eps of the largest (eq. 8)."""
+    """Tr y^T K^-1 y over eigenvalues above m * eps (float32) of the largest (eq. 8)."""
     smallest: np.ndarray
-    """Least eigenvalue over the largest; below zero it is rounding."""
+    """Smallest eigenvalue divided by the largest; negative only through rounding."""
 
 
 def kernel_history(
@@ -31,8 +31,8 @@ def kernel_history(
 ) -> KernelHistory:
     """Measures of kernels [..., S, m, m] with targets [..., S, m] or [..., S, m, C].
 
-    Records without a kernel (NaN) are passed over: velocity is from the last record
-    that has one.
+    Records without a kernel (NaN) are skipped: the velocity is measured from the last
+    record that has one.
 
     >>> k = np.stack([np.eye(2), np.diag([1.0, 0.0])])
     >>> history = kernel_history(k, np.array([[1.0, 0.0], [1.0, 0.0]]), top=1)

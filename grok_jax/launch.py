@@ -1,33 +1,33 @@
 """python -m grok_jax.launch --config=FILE.py[:PRESET] --workdir=DIR [--config.a.b=v]
 
 Runs an experiment: checks the configuration, runs the whole sweep, tests the claims
-and draws the figures. The same line again goes on where the last one stopped, or only
-redraws what is complete. --log=tensorboard,wandb shows every run of a sweep there as
-it goes (one of them is enough; no number changes).
+and draws the figures. Running the same line again resumes a stopped sweep, or redraws
+the figures of a complete one. --log=tensorboard,wandb logs every run of the sweep while
+it trains (either one may be given alone; the results do not change).
 
-On several hosts every process runs this line, and the sweep is spread over all their
-devices; process 0 alone writes. SLURM and TPU pods that say so in the environment are
-recognised; else --distributed asks the cluster, or each process is told its place with
---coordinator=HOST:PORT --num_processes=N --process_id=I.
+On several hosts, run this line in every process: the sweep is spread over all their
+devices, and only process 0 writes. SLURM and TPU pods that set environment variables
+are detected; otherwise --distributed asks the cluster, or give each process its place
+with --coordinator=HOST:PORT --num_processes=N --process_id=I.
 
-DIR may lie in an object store: gs://BUCKET/FOLDER, with pip install 'grok_jax[gcs]'.
+DIR may be in an object store: gs://BUCKET/FOLDER, with pip install 'grok_jax[gcs]'.
 
---dry_run says what would run, what memory it needs and how long it takes here; with
---target=tpu:v5e:2x4, gpu:h100, gpu:h100:8 or the like, what that machine's own compiler
-says of it: it compiles every group, needs pip install 'grok_jax[tpu]' or '[cuda12]' but
-no such machine, and no data files either.
+--dry_run prints what would run, the memory it needs and how long it takes on this
+machine. With --target=tpu:v5e:2x4, gpu:h100, gpu:h100:8 or similar, it compiles every
+group with that machine's compiler and prints what the compiler reports; this needs
+pip install 'grok_jax[tpu]' or '[cuda12]', but neither such a machine nor data files.
 
-Exit status: 0 done; 1 the results are there, and the page's claims or figures fail on
-them; 2 wrong usage; 74 the disk is full; 75 stopped by SIGTERM or SIGINT: while it
-trains after saving, before and after that at once, since nothing is lost then.
+Exit status: 0 done; 1 the results are complete, but the page's claims or figures fail
+on them; 2 wrong usage; 74 the disk is full; 75 stopped by SIGTERM or SIGINT (during
+training after saving; before and after it at once, since nothing is lost then).
 """
 
 import os
 import signal
 import sys
 
-if __name__ == "__main__":  # the imports below take seconds; a stop then is one too
-    for _number in (signal.SIGTERM, signal.SIGINT):  # no library's set-up is unwound
+if __name__ == "__main__":  # a stop during the slow imports below also exits with 75
+    for _number in (signal.SIGTERM, signal.SIGINT):  # at once, without any cleanup
         signal.signal(_number, lambda *_: os._exit(75))
 
 import dataclasses
@@ -76,8 +76,8 @@ console = Console(soft_wrap=True, highlight=False)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     argv = list(sys.argv if argv is None else argv)
-    logging.set_verbosity(logging.FATAL)  # orbax logs the traces of what it raises
-    getLogger("asyncio").setLevel("CRITICAL")  # and so do the tasks that it began
+    logging.set_verbosity(logging.FATAL)  # orbax logs tracebacks of errors it raises
+    getLogger("asyncio").setLevel("CRITICAL")  # and so do its asyncio tasks
     try:
         plain, overrides = split_overrides(argv)
         options = _flags(plain)
@@ -100,8 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(
     options: Any, overrides: Sequence[str], argv: Sequence[str], stopper: "Stopper"
 ) -> int:
-    """From the flags to the exit status."""
-    with ExitStack() as held:
+    """Runs the launch that the flags ask for; returns the exit status."""
+    with ExitStack() as stack:
         with hosts.together():
             target = dry_run.target_of(options)
             experiment, preset = load_experiment(options.config)
@@ -120,7 +120,7 @@ def _run(
                 programs.check_data(resolved.plan)
             if not options.dry_run and hosts.is_writer():
                 workdir.create()
-                held.enter_context(workdir.locked(console.print))
+                stack.enter_context(workdir.locked(console.print))
         if options.dry_run:
             if target:
                 engine = dataclasses.replace(engine, devices=target.devices)
@@ -143,8 +143,8 @@ def launch(
     logs: Sequence[str] = (),
     more: extend.Extension | None = None,
 ) -> int:
-    """Runs or resumes the sweep, or redraws a complete one, in `workdir`; `logs` are
-    kinds of `watch`, `more` is what a finished sweep lacks."""
+    """Runs or resumes the sweep in `workdir`, or redraws a complete one; `logs` are the
+    `watch` logs to write, `more` is the part that a finished sweep lacks."""
     results = None
     if hosts.is_writer() and not more:
         results = session.complete(workdir, console.print)
@@ -155,8 +155,8 @@ def launch(
     if more:
         groups = more.plan.groups()
         runs = sum(len(group.members) for group in groups)
-        since = f" from step {more.plan.after:,} on" if more.plan.after else ""
-        console.print(f"The folder has the rest: {runs} runs are made{since}.")
+        since = f" from step {more.plan.after:,}" if more.plan.after else ""
+        console.print(f"Extending the results in the folder: {runs} runs{since}.")
     open_logs = [
         watch_lib.Log(kind, workdir, resolved.plan, console.print) for kind in logs
     ]
@@ -180,13 +180,13 @@ def finish(
 ) -> int:
     """Tests the claims and draws the figures of complete results.
 
-    Where the page fails, as on a grid from which the command line has taken points that
-    it asks for, the results stay, and its own line is shown.
+    If the page's code fails (for example, because the command line removed grid points
+    that it selects), the results are kept and the failing line of the page is printed.
     """
     try:
         tested = list(getattr(experiment, "claims", _no_claims)(results))
         drawn = getattr(experiment, "figure", _no_figures)(results)
-    except Exception as error:  # of the page's own code
+    except Exception as error:  # raised by the page's code
         said = f"{type(error).__name__}: {watch_lib.first_line(error)}"
         console.print(
             f"The results are in {workdir.results}. The claims and figures of this "
@@ -216,16 +216,16 @@ def _no_figures(_: xr.Dataset) -> dict[str, Figure]:
 
 
 def _line_of(page: ModuleType, error: Exception) -> str:
-    """The last line of the page itself on the way to an error, in words."""
-    lines = traceback.extract_tb(error.__traceback__)
-    own = [line for line in lines if line.filename == page.__file__]
-    if not own:
+    """The last line of the page in the error's traceback, as the end of a sentence."""
+    frames = traceback.extract_tb(error.__traceback__)
+    of_page = [frame for frame in frames if frame.filename == page.__file__]
+    if not of_page:
         return "."
-    return f", at {own[-1].filename}:{own[-1].lineno}:\n    {own[-1].line}"
+    return f", at {of_page[-1].filename}:{of_page[-1].lineno}:\n    {of_page[-1].line}"
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(what the flags parse, "path=value" of each --config.path=value)."""
+    """(words for the flags, "path=value" of each --config.path=value) in argv."""
     plain, overrides, words = [], [], iter(argv)
     for word in words:
         stripped = word.lstrip("-")
@@ -244,7 +244,7 @@ def _flags(argv: Sequence[str]) -> Any:
     flags.DEFINE_string("config", None, "FILE.py[:PRESET]", flag_values=values)
     flags.DEFINE_string("workdir", None, "Folder for results.", flag_values=values)
     flags.DEFINE_bool(
-        "dry_run", False, "Say what would run; write nothing.", flag_values=values
+        "dry_run", False, "Print what would run; write nothing.", flag_values=values
     )
     flags.DEFINE_string("log", "", "tensorboard, wandb", flag_values=values)
     flags.DEFINE_bool(
@@ -253,8 +253,8 @@ def _flags(argv: Sequence[str]) -> Any:
     flags.DEFINE_string(
         "coordinator", None, "HOST:PORT of process 0.", flag_values=values
     )
-    flags.DEFINE_integer("num_processes", None, "How many.", flag_values=values)
-    flags.DEFINE_integer("process_id", None, "Which of them.", flag_values=values)
+    flags.DEFINE_integer("num_processes", None, "Process count.", flag_values=values)
+    flags.DEFINE_integer("process_id", None, "Process index.", flag_values=values)
     flags.DEFINE_string(
         "target", None, "tpu:v5e:2x4, gpu:h100: with --dry_run.", flag_values=values
     )
@@ -265,8 +265,8 @@ def _flags(argv: Sequence[str]) -> Any:
 
 
 def load_experiment(spec: str) -> tuple[ModuleType, str | None]:
-    """The module of an experiment file and the preset, from "FILE.py[:PRESET]"; it may
-    do without claims and figures."""
+    """(module, preset or None) of an experiment given as "FILE.py[:PRESET]"; the module
+    must define get_config, while claims and figure are optional."""
     module, preset = session.load_page(spec)
     if not hasattr(module, "get_config"):
         raise SettingError(f"{module.__file__} defines no get_config().")
@@ -274,15 +274,15 @@ def load_experiment(spec: str) -> tuple[ModuleType, str | None]:
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM or SIGINT came where there is nothing to save."""
+    """Raised on SIGTERM or SIGINT when there is nothing to save."""
 
 
 class Stopper:
-    """What SIGTERM and SIGINT do: they end the launch at once or, `waiting`, after the
-    segment, when it is saved; a second SIGINT stops at once in any case."""
+    """Handles SIGTERM and SIGINT: they stop the launch at once or, within `waiting`,
+    after the current segment is saved; a second SIGINT always stops it at once."""
 
     def __init__(self, at_once: bool = True) -> None:
-        """`at_once` is for a process alone: others would wait for one that left."""
+        """`at_once` is for a single process: other processes would wait for it."""
         self._event = threading.Event()
         self._before: dict[int, Any] = {}
         self._at_once = at_once
@@ -292,8 +292,8 @@ class Stopper:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Within it a stop is only noted, for who asks `requested`; a stop that nobody
-        saw there ends the launch where it ends."""
+        """Only records a stop while it is open (see `requested`); raises `Stopped` on
+        leaving it normally if a stop was requested."""
         self._at_once = False
         yield
         self._at_once = True
@@ -302,9 +302,9 @@ class Stopper:
 
     def _note(self, number: int, _: Any) -> None:
         again = self._event.is_set()
-        self._event.set()  # also where what is raised gets lost, as in a destructor
+        self._event.set()  # in case the exception is swallowed, as in a destructor
         if self._at_once:
-            self._at_once = False  # one is enough
+            self._at_once = False  # raise only once
             raise Stopped
         if again and number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -324,7 +324,7 @@ class Stopper:
 def print_start(
     resolved: config_lib.Resolved, engine: planning.Engine, workdir: workdirs.Workdir
 ) -> None:
-    """Says what will run: the grid, the compile groups, the devices, the workdir."""
+    """Prints what will run: the grid, the compile groups, the devices, the workdir."""
     grid = resolved.plan.grid
     axes = " x ".join(f"{n} ({k})" for n, k in zip(grid.dims, grid.shape, strict=True))
     console.print(f"{resolved.name}: {resolved.description}")
@@ -337,7 +337,7 @@ def print_start(
 
 
 def print_claims(tested: Sequence[claims_lib.Claim]) -> None:
-    """The table of tested claims, and how many hold."""
+    """Prints the table of tested claims and how many hold."""
     table = Table("claim", "statement", "expected", "measured", "holds")
     for claim in tested:
         table.add_row(
@@ -348,14 +348,14 @@ def print_claims(tested: Sequence[claims_lib.Claim]) -> None:
             "[green]yes[/]" if claim.holds else "[red]NO[/]",
         )
     console.print(table)
-    held = sum(bool(claim.holds) for claim in tested)
-    console.print(f"{held} of {len(tested)} claims hold.")
+    holding = sum(bool(claim.holds) for claim in tested)
+    console.print(f"{holding} of {len(tested)} claims hold.")
 
 
 def _end(status: int) -> None:
-    """Ends the process. One of several that failed does not wait for the others, who
-    would wait for it."""
-    if not hosts.several():  # all is done: no signal changes the status now
+    """Ends the process. One of several processes that failed exits without waiting for
+    the others, which would wait for it."""
+    if not hosts.several():  # everything is done: a signal must not change the status
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if status in (DONE, STOPPED) or not hosts.several():
         sys.exit(status)

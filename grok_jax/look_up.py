@@ -1,8 +1,8 @@
-"""Rows of a table, with a gradient that is the same to the bit on every device.
+"""Table look-up whose gradient is bitwise reproducible on every device.
 
-The transpose of a gather is a scatter-add. A CPU adds the rows up in their order, and
-fast; a GPU adds them with atomics, in an order that differs from run to run, and a TPU
-one after the other. There the derivative is a product with a one-hot matrix instead.
+The transpose of a gather is a scatter-add. A CPU adds the rows in order, and fast; a
+GPU uses atomics, whose order differs from run to run, and a TPU adds one row after the
+other. On those the derivative is a product with a one-hot matrix instead.
 """
 
 import jax
@@ -10,15 +10,15 @@ import jax.numpy as jnp
 from jax import Array
 
 NAME = "grok_jax_look_up"
-"""The name of the call in a jaxpr, by which the tangent kernel knows it."""
+"""The name of the call in a jaxpr, by which `ntk` recognises it."""
 
 
 def look_up(table: Array, rows: Array) -> Array:
     """table[rows] for a table [V, ...] and integers `rows` of any shape; NaN for a row
-    that the table does not have, a negative one too.
+    out of range, including negative ones.
 
-    Under `vmap` over tables alone the one-hot matrix stays one for all of them. Its
-    product has the precision that is set for products (`jax.default_matmul_precision`).
+    Under `vmap` over tables only, all of them share one one-hot matrix. Its product has
+    the precision of `jax.default_matmul_precision`.
 
     >>> print(look_up(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, 0, 1])))
     [[3. 4.]
@@ -46,8 +46,8 @@ def _derivative(
     primals: tuple[Array, Array], tangents: tuple[Array, Array]
 ) -> tuple[Array, Array]:
     (table, rows), (tangent, _) = primals, tangents
-    # Formed out here, so that the branches are linear and keep nothing else for the
-    # backward pass; nobody asks for it on a CPU, and the compiler leaves it out.
+    # Formed outside the branches, so that they are linear and save nothing else for the
+    # backward pass; on a CPU it is unused and the compiler removes it.
     one_hot = jax.nn.one_hot(rows, len(table), dtype=tangent.dtype)
     moved = jax.lax.platform_dependent(
         tangent,

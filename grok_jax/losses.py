@@ -15,7 +15,7 @@ from grok_jax.settings import Positive
 
 
 def squared_error(f: Array, y: Array) -> Array:
-    """|f - y|^2, summed over outputs: the plain squared error, no factor 1/2."""
+    """|f - y|^2, summed over outputs, without a factor 1/2."""
     square = jnp.square(f - y)
     return square if square.ndim == 1 else jnp.sum(square, axis=-1)
 
@@ -26,7 +26,7 @@ def weighted_mean(values: Array, weight: Array) -> Array:
 
 
 class Loss(NamedTuple):
-    """What is minimised and what counts as right, both per example."""
+    """The loss to minimise and the accuracy, both per example."""
 
     value: Callable[[Array, Array], Array]
     accuracy: Callable[[Array, Array], Array]
@@ -41,10 +41,10 @@ def mean_squared_error(f: Array, y: Array) -> Array:
 def regression(
     *, tolerance: Positive = 0.1, outputs: Literal["sum", "mean"] = "sum"
 ) -> Loss:
-    """Squared error, summed or averaged over outputs; an example is right when it is
-    below `tolerance`.
+    """Squared error, summed or averaged over outputs; an example is correct if its
+    error is below `tolerance`.
 
-    The threshold belongs to the accuracy alone: the loss curves do not depend on it.
+    The tolerance affects only the accuracy, not the loss curves.
     """
     error = squared_error if outputs == "sum" else mean_squared_error
 
@@ -55,17 +55,17 @@ def regression(
 
 
 def same_class(f: Array, y: Array) -> Array:
-    """1.0 where the largest of f [n, C] is the class y: label [n] or one-hot [n, C]."""
+    """1.0 where the largest of f [n, C] is class y, a label [n] or one-hot [n, C]."""
     label = y if y.ndim == 1 else jnp.argmax(y, axis=-1)
     return (jnp.argmax(f, axis=-1) == label).astype(f.dtype)
 
 
 def naive_cross_entropy(f: Array, y: Array) -> Array:
-    """-log softmax(f)_y for logits f [n, C] and y, [n] labels or [n, C] one-hot, as the
-    difference logsumexp(f) - f_y, the form of most libraries.
+    """-log softmax(f)_y for logits f [n, C] and y, [n] labels or [n, C] one-hot,
+    computed as logsumexp(f) - f_y, as in most libraries.
 
-    In float32 it is exactly 0, and its derivative by f_y too, once the right logit
-    leads by some 17: softmax collapse (Prieto et al. 2025, arXiv 2501.04697).
+    In float32 it and its derivative in f_y are exactly 0 once the correct logit leads
+    by about 17: softmax collapse (Prieto et al. 2025, arXiv 2501.04697).
     """
     if y.ndim == 1:
         return optax.softmax_cross_entropy_with_integer_labels(f, y)
@@ -76,42 +76,42 @@ def cross_entropy(f: Array, y: Array) -> Array:
     """-log softmax(f)_y for logits f [n, C] and y, [n] labels or [n, C] probabilities
     (-sum_c y_c log softmax(f)_c), without softmax collapse.
 
-    It is softplus(logsumexp(f_c over c other than y) - f_y), so computed that nothing
-    cancels as p_y goes to 1, here and in the derivatives p_c and -(1 - p_y): in float32
-    both keep their relative precision until they underflow, f_y leading by some 87, and
-    the derivatives are finite for all finite f. Labels out of range give NaN.
+    It is softplus(logsumexp(f_c over c other than y) - f_y), computed such that nothing
+    cancels as p_y -> 1, nor in the derivatives p_c and -(1 - p_y): in float32 both keep
+    their relative precision until they underflow, when f_y leads by about 87, and the
+    derivatives are finite for all finite f. Labels out of range give NaN.
 
-    Probabilities that are not one-hot add sum_c y_c (f_h - f_c), h the largest.
+    Probabilities that are not one-hot add sum_c y_c (f_h - f_c), h their argmax.
     """
     classes = f.shape[-1]
     label = y if y.ndim < f.ndim else jnp.argmax(y, axis=-1)
-    # comparisons, not look-ups: the gradient of a look-up is a scatter, which is slow
-    # on a TPU and adds up in any order on a GPU
+    # comparisons, not indexing, whose gradient is a scatter: slow on a TPU and summed
+    # in any order on a GPU
     column = jax.lax.broadcasted_iota(jnp.int32, f.shape, f.ndim - 1)
     at = label[..., None] == column
     right = jnp.sum(jnp.where(at, f, 0), axis=-1)
-    # the shift cancels, so its derivative may be left out
+    # the shift cancels, so its derivative can be left out
     top = jnp.max(jax.lax.stop_gradient(f), axis=-1)
-    mine = jnp.exp(right - top)
+    correct = jnp.exp(right - top)
     rest = jnp.sum(jnp.where(at, 0, jnp.exp(f - top[..., None])), axis=-1)
-    near = rest < mine
-    ratio = rest / jnp.where(near, mine, 1)
-    loss = jnp.where(near, jnp.log1p(ratio), (top - right) + jnp.log(mine + rest))
+    near = rest < correct
+    ratio = rest / jnp.where(near, correct, 1)
+    loss = jnp.where(near, jnp.log1p(ratio), (top - right) + jnp.log(correct + rest))
     if y.ndim < f.ndim:
         return jnp.where((label >= 0) & (label < classes), loss, jnp.nan)
-    # halves, which do not overflow; without h, so that one-hot y add zeros alone
+    # halves do not overflow; h is left out, so that one-hot y add only zeros
     lead = jnp.where(at, 0, y) * (right[..., None] / 2 - f / 2)
     return jnp.sum(y, axis=-1) * loss + 2 * jnp.sum(lead, axis=-1)
 
 
 def stablemax_cross_entropy(f: Array, y: Array) -> Array:
-    """-log(s(f_y) / sum_c s(f_c)) with s(x) = x + 1 for x >= 0 and 1 / (1 - x) below in
-    the place of exp, for logits f [n, C] and y, [n] labels or [n, C] one-hot (Prieto et
-    al. 2025, arXiv 2501.04697, StableMax).
+    """-log(s(f_y) / sum_c s(f_c)), where s(x) = x + 1 for x >= 0 and 1 / (1 - x) below
+    replaces exp, for logits f [n, C] and y, [n] labels or [n, C] one-hot (Prieto et al.
+    2025, arXiv 2501.04697, StableMax).
 
-    s grows as x: in float32 the probability of the right class does not round to 1
-    before logits of some 1e7, where softmax's does from a lead of 17. It is what was
-    proposed against the collapse of `naive_cross_entropy`, and changes the loss;
+    s grows linearly: in float32 the probability of the correct class rounds to 1 only
+    at logits of about 1e7, that of softmax at a lead of 17. StableMax was proposed
+    against the collapse of `naive_cross_entropy` and changes the loss, which
     `cross_entropy` does not.
     """
     up = f >= 0
@@ -125,9 +125,9 @@ def classification(
         "cross_entropy", "naive_cross_entropy", "squared_error", "stablemax"
     ] = "cross_entropy",
 ) -> Loss:
-    """Softmax cross-entropy, the same in the form that collapses in low precision, the
-    mean squared error on one-hot targets, or the cross-entropy of StableMax; right
-    where the largest output is the class."""
+    """Softmax cross-entropy, its naive form that collapses in low precision, mean
+    squared error on one-hot targets, or StableMax cross-entropy; an example is correct
+    if its class has the largest output."""
     values = {
         "cross_entropy": cross_entropy,
         "naive_cross_entropy": naive_cross_entropy,
@@ -138,7 +138,7 @@ def classification(
 
 
 def binary_cross_entropy() -> Loss:
-    """Cross-entropy of sigmoid(f) for logits f [n] and y [n] in {0, 1}; right where f
+    """Cross-entropy of sigmoid(f) for logits f [n] and y [n] in {0, 1}; correct if f
     has the sign of y - 1/2."""
 
     def same_side(f: Array, y: Array) -> Array:
@@ -148,8 +148,8 @@ def binary_cross_entropy() -> Loss:
 
 
 def exponential() -> Loss:
-    """exp(-y f) for f [n] and y [n] of -1 and 1; right where f has the sign of y, which
-    0 has not."""
+    """exp(-y f) for f [n] and y [n] in {-1, 1}; correct if f has the sign of y, which
+    f = 0 does not."""
 
     def same_sign(f: Array, y: Array) -> Array:
         return (y * f > 0).astype(f.dtype)

@@ -1,7 +1,7 @@
-"""Curves -> times, gaps and fits.
+"""Times, gaps and fits computed from curves.
 
-A time that was never reached is NaN (right-censored): it is neither dropped nor
-clamped to the last step. Curves have the step axis last; any leading axes are kept.
+A time that is never reached is NaN (right-censored): it is neither dropped nor clamped
+to the last step. Curves have the step axis last; leading axes are kept.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ def first_step_reaching(
     steps: ArrayLike, curve: ArrayLike, threshold: ArrayLike, hold: int = 1
 ) -> Array:
     """The first recorded step from which `curve` stays at or above `threshold` for
-    `hold` records in a row; NaN where that never happens.
+    `hold` records in a row; NaN if it never does.
 
     Args: steps [S]; curve [..., S]; threshold scalar or [...].
 
@@ -35,7 +35,7 @@ def first_step_reaching(
 def first_step_falling(
     steps: ArrayLike, curve: ArrayLike, threshold: ArrayLike, hold: int = 1
 ) -> Array:
-    """As `first_step_reaching`, for a curve that falls to `threshold` or below.
+    """Like `first_step_reaching`, for a curve that falls to `threshold` or below.
 
     >>> first_step_falling([0, 10, 20], [1.0, 0.4, 0.1], 0.4).item()
     10.0
@@ -46,8 +46,8 @@ def first_step_falling(
 
 
 def reached_by(times: ArrayLike, limits: ArrayLike) -> Array:
-    """Whether each time was reached, and no later than its limit; a limit that was
-    never reached (NaN) is no limit.
+    """Whether each time was reached (is not NaN) no later than its limit; a limit of
+    NaN, which was never reached, is no limit.
 
     >>> reached_by([5.0, 9.0, jnp.nan], [7.0, jnp.nan, jnp.nan]).tolist()
     [True, True, False]
@@ -79,15 +79,15 @@ def time_gap(
     threshold: ArrayLike = 0.95,
 ) -> Array:
     """Steps from train to test accuracy reaching `threshold` (GrokTransfer's Time Gap);
-    NaN where either never does."""
+    NaN if either never does."""
     return first_step_reaching(steps, test_accuracy, threshold) - first_step_reaching(
         steps, train_accuracy, threshold
     )
 
 
 def delay(t_train: ArrayLike, t_test: ArrayLike) -> Array:
-    """t_test - t_train: infinite for a run that fitted and never generalised, NaN for
-    one that never fitted, of which nothing can be said.
+    """t_test - t_train: inf for a run that fitted but never generalised, NaN (unknown)
+    for one that never fitted.
 
     >>> delay([10.0, 10.0, jnp.nan], [30.0, jnp.nan, jnp.nan]).tolist()
     [20.0, inf, nan]
@@ -97,9 +97,9 @@ def delay(t_train: ArrayLike, t_test: ArrayLike) -> Array:
 
 
 def shortened(now: ArrayLike, before: ArrayLike, factor: float) -> Array:
-    """Whether each delay `now` is finite and at most 1 / `factor` of that `before`,
-    which was none where it was not positive; an infinite one counts as the longest, a
-    negative one as 0.
+    """Whether each delay `now` is finite and at most 1 / `factor` of `before`; False if
+    `before` is not positive (no delay). An infinite `before` counts as the longest
+    delay, a negative `now` as 0.
 
     >>> shortened([1.0, -2.0, jnp.inf, 0.0], [10.0, jnp.inf, jnp.inf, 0.0], 5).tolist()
     [True, True, False, False]
@@ -117,7 +117,7 @@ def grokking_times(
     train_share: float = 0.05,
     test_share: float = 0.1,
 ) -> tuple[Array, Array]:
-    """(t_train, t_test) of grokking in loss, [...] each, NaN where never.
+    """(t_train, t_test) of grokking in loss, [...] each; NaN if never reached.
 
     t_train: train loss at or below `train_share` of its first value. t_test: test loss
     at or below `test_share` of its peak, at or after the peak.
@@ -132,10 +132,10 @@ def grokking_times(
 
 
 def half_way(steps: ArrayLike, curve: ArrayLike) -> Array:
-    """The first recorded step at which `curve` has covered half of its way from its
-    first to its last finite value; [...], NaN for a curve that never moves.
+    """The first recorded step at which `curve` is at least half way from its first to
+    its last finite value; [...], NaN if the two are equal.
 
-    half_way(statistic) - t_test is its lag behind generalisation; negative, its lead.
+    half_way(statistic) - t_test is its lag behind generalisation (negative: its lead).
 
     >>> half_way([0, 1, 2, 3], [0.0, 0.1, 0.6, 1.0]).item()
     2.0
@@ -154,7 +154,7 @@ def half_way(steps: ArrayLike, curve: ArrayLike) -> Array:
 
 
 def last_recorded(curve: ArrayLike) -> Array:
-    """The last finite value of curve [..., S]; a run may end before its neighbours.
+    """The last finite value of curve [..., S]; runs may end at different records.
 
     >>> last_recorded([[1.0, 2.0, 3.0], [1.0, 0.5, float("nan")]]).tolist()
     [3.0, 0.5]
@@ -166,7 +166,7 @@ def last_recorded(curve: ArrayLike) -> Array:
 
 
 class Peak(NamedTuple):
-    """Where a curve is highest, and its first and last finite values; [...] each."""
+    """The maximum of a curve and its first and last finite values; [...] each."""
 
     step: Array
     value: Array
@@ -175,7 +175,7 @@ class Peak(NamedTuple):
 
 
 def peak(steps: ArrayLike, curve: ArrayLike) -> Peak:
-    """The maximum of curve [..., S] over its finite records; of equal ones, the first.
+    """The maximum of curve [..., S] over its finite records; the first if tied.
 
     A weight norm that rises, peaks and ends below its start (Omnigrok, Fig. 7a) has
     value > first > last.
@@ -195,14 +195,14 @@ def peak(steps: ArrayLike, curve: ArrayLike) -> Peak:
 
 
 def loss_spikes(curve: ArrayLike, factor: float = 10.0, floor: float = 0.0) -> Array:
-    """How often curve [..., S] leaves the neighbourhood of its lowest value so far.
+    """The number of spikes of curve [..., S] above its lowest value so far.
 
-    A spike begins at a record above `factor` times the lowest record before it, if the
-    finite record just before was not above `factor` times the lowest until then: a
-    spike of many records counts once, and so does a loss that never comes back.
-    Records below `floor` count as `floor` (rounding makes no spikes); those that are
-    not finite are passed over. The spikes are those of adaptive optimisers late in
-    training (Thilak et al. 2022, arXiv 2206.04817); the threshold is our definition.
+    A record is high if it is above `factor` times the lowest record before it. A spike
+    begins at a high record if the finite record just before is not high, so a spike of
+    many records counts once, and so does a loss that never recovers. Records below
+    `floor` count as `floor`, so that rounding makes no spikes; non-finite records are
+    skipped. Adaptive optimisers cause such spikes late in training (Thilak et al. 2022,
+    arXiv 2206.04817); the threshold is our definition.
 
     >>> loss_spikes([1.0, 0.1, 2.0, 3.0, 0.1, 0.01, 0.2]).item()
     2
@@ -224,13 +224,13 @@ def loss_spikes(curve: ArrayLike, factor: float = 10.0, floor: float = 0.0) -> A
 
 
 def descents(curve: ArrayLike, drop: float = 0.2, floor: float = 0.0) -> Array:
-    """How many separate times a positive curve [..., S] falls: 1 is an ordinary
-    descent, 2 a double one, more the multiple descent of Omnigrok, Fig. 6c.
+    """The number of separate descents of a positive curve [..., S]: 1 is ordinary, 2 is
+    double descent, more is the multiple descent of Omnigrok, Fig. 6c.
 
-    A descent begins where the curve has fallen by more than the share `drop` of its
-    highest value since the descent before, and ends where it has risen again by as
-    much: value > lowest / (1 - drop). Records below `floor` count as `floor`; those
-    that are not finite are passed over.
+    A descent begins where the curve has fallen by more than the fraction `drop` of its
+    highest value since the previous descent, and ends where it has risen again by as
+    much: value > lowest / (1 - drop). Records below `floor` count as `floor`;
+    non-finite records are skipped.
 
     >>> descents([1.0, 0.5, 0.1, 0.4, 0.39, 0.01]).item()
     2
@@ -240,7 +240,7 @@ def descents(curve: ArrayLike, drop: float = 0.2, floor: float = 0.0) -> Array:
     curve = jnp.maximum(jnp.asarray(curve), floor)
 
     def look(carry, value):
-        extreme, falling = carry  # lowest value of this fall, or highest of this rise
+        extreme, falling = carry  # lowest while falling, highest while rising
         seen, kept = jnp.isfinite(value), 1 - drop
         turned = jnp.where(falling, kept * value > extreme, value < kept * extreme)
         further = jnp.where(falling, value < extreme, value > extreme)
@@ -254,19 +254,19 @@ def descents(curve: ArrayLike, drop: float = 0.2, floor: float = 0.0) -> Array:
 
 
 class Goldilocks(NamedTuple):
-    """Bottom of the U: its norm w_c and the test loss there."""
+    """The bottom of the U: its norm w_c and test loss."""
 
     norm: Array
     loss: Array
 
 
 def goldilocks(norms: ArrayLike, losses: ArrayLike) -> Goldilocks:
-    """The norm of least test loss (Omnigrok, Sec. 2): the vertex of the parabola of
+    """The norm of lowest test loss (Omnigrok, Sec. 2): the vertex of the parabola of
     log loss over log norm through the lowest point and its two neighbours.
 
-    Args: norms [n] in any order; losses [..., n]; a point that is not finite and
-    positive is left out. Where the lowest point is the first or the last one, the
-    minimum may lie outside: its norm is NaN and the loss that of the point.
+    Args: norms [n] in any order; losses [..., n]; points that are not finite and
+    positive are left out. If the lowest point is the first or last, the minimum may lie
+    outside: the norm is NaN and the loss is that of the point.
 
     >>> norms = jnp.array([1.0, 2.0, 4.0, 8.0])
     >>> best = goldilocks(norms, 3 * jnp.exp(jnp.log(norms / 3) ** 2))
@@ -283,7 +283,7 @@ def goldilocks(norms: ArrayLike, losses: ArrayLike) -> Goldilocks:
     to_right = (_at(y, lowest + 1) - y0) / right
     bend = (to_right - to_left) / (right - left)
     slope = to_left - bend * left
-    curved = inside & (bend > 0)  # else the three are equal
+    curved = inside & (bend > 0)  # otherwise the three losses are equal
     shift = jnp.where(curved, -slope / (2 * jnp.where(curved, bend, 1)), 0)
     return Goldilocks(
         norm=jnp.where(inside, jnp.exp(x0 + shift), jnp.nan),
@@ -294,23 +294,23 @@ def goldilocks(norms: ArrayLike, losses: ArrayLike) -> Goldilocks:
 
 
 class Zone(NamedTuple):
-    """The norms between which generalisation is nearly best; [...] each."""
+    """The range of norms in which generalisation is nearly best; [...] each."""
 
     low: Array
     high: Array
 
     @property
     def decades(self) -> Array:
-        """Its width, log10(high / low)."""
+        """The width of the range, log10(high / low)."""
         return jnp.log10(self.high / self.low)
 
 
 def goldilocks_zone(norms: ArrayLike, losses: ArrayLike, factor: float = 2.0) -> Zone:
-    """The norms around the lowest measured test loss between which the loss stays at
-    or below `factor` times it; log loss is taken as linear in log norm between points.
+    """The range of norms around the lowest measured test loss where the loss is at most
+    `factor` times that; log loss is interpolated linearly in log norm.
 
-    Args as in `goldilocks`. A side on which the loss does not rise so far within the
-    measured norms is NaN, and so is the width.
+    Args as in `goldilocks`. If the loss does not rise that far within the measured
+    norms on one side, that end of the range and its width are NaN.
 
     >>> zone = goldilocks_zone([1.0, 10.0, 100.0], [1.0, 0.01, 100.0], factor=10.0)
     >>> round(zone.low.item(), 3), round(zone.decades.item(), 3)
@@ -341,7 +341,7 @@ def goldilocks_zone(norms: ArrayLike, losses: ArrayLike, factor: float = 2.0) ->
 
 
 def _log_points(norms: ArrayLike, losses: ArrayLike) -> tuple[Array, Array]:
-    """(log norm, log loss) [..., n] by rising norm; points that are not finite and
+    """(log norm, log loss) [..., n], sorted by norm; points that are not finite and
     positive come last, as inf."""
     losses = jnp.asarray(losses, float)
     norms = jnp.broadcast_to(jnp.asarray(norms, float), losses.shape)
@@ -352,7 +352,7 @@ def _log_points(norms: ArrayLike, losses: ArrayLike) -> tuple[Array, Array]:
 
 
 def _at(values: Array, index: Array) -> Array:
-    """values [..., n] at index [...]; the nearest end for an index outside."""
+    """values [..., n] at index [...], which is clipped to the valid range."""
     index = jnp.clip(index, 0, values.shape[-1] - 1)
     return jnp.take_along_axis(values, index[..., None], axis=-1)[..., 0]
 
@@ -360,16 +360,16 @@ def _at(values: Array, index: Array) -> Array:
 def lu_mismatch(
     norms: ArrayLike, train: ArrayLike, test: ArrayLike, floor: float = 1e-6
 ) -> Array:
-    """How far the U leaves the L on the large-norm side, in decades; [...].
+    """The mean mismatch of the U and the L on the large-norm side, in decades; [...].
 
-    The mean over the measured norms above that of the lowest test loss of
-    log10(test / train), less its value at that norm. A train loss below `floor` is
-    fitted and counts as `floor` (so does a test loss): on a flat L the mismatch is the
-    mean rise of the U. 0 says that train and test loss rise together and that norm
-    alone makes no grokking; it shrinks as data grow (Omnigrok, Figs. 3c, 4c, 5c).
+    The mean of log10(test / train), minus its value at the norm of lowest test loss,
+    over the measured norms above that norm. A train loss below `floor` is fitted and
+    counts as `floor` (so does a test loss): on a flat L the mismatch is the mean rise
+    of the U. 0 means that train and test loss rise together and norm alone causes no
+    grokking. The mismatch shrinks with more data (Omnigrok, Figs. 3c, 4c, 5c).
 
-    Args: norms [n]; train and test [..., n]; points that are not finite are left out.
-    NaN where no norm lies above that of the lowest test loss.
+    Args: norms [n]; train and test [..., n]; non-finite points are left out. NaN if no
+    norm is above that of the lowest test loss.
 
     >>> lu_mismatch([1.0, 2.0, 4.0, 8.0], [1.0, 0, 0, 0], [1.0, 0.1, 1.0, 10.0]).item()
     1.5
@@ -385,8 +385,8 @@ def lu_mismatch(
 
 
 class PowerLaw(NamedTuple):
-    """y = prefactor x^slope with the half width of the slope's 95% interval (Student's
-    t for so many points), and how many pairs it does not know."""
+    """A fit y = prefactor x^slope, with the half-width of the slope's 95% interval
+    (Student's t for the number of pairs) and the number of pairs left out."""
 
     slope: Array
     prefactor: Array
@@ -395,11 +395,11 @@ class PowerLaw(NamedTuple):
 
 
 def power_law(x: ArrayLike, y: ArrayLike) -> PowerLaw:
-    """Least squares of log y on log x over the finite positive pairs.
+    """Least-squares fit of log y on log x over the finite positive pairs.
 
     NaN with fewer than two pairs; the margin is NaN with fewer than three. `censored`
-    counts the pairs that are left out (NaN, infinite or not positive). Where it is not
-    0 the fit is biased: times that were never reached would all have been late.
+    counts the pairs left out (NaN, infinite or not positive). If it is not 0 the fit is
+    biased, because times that were never reached would all be late.
 
     >>> fit = power_law([1.0, 2.0, 4.0], [3.0, 1.5, 0.75])
     >>> round(fit.slope.item(), 4), round(fit.prefactor.item(), 4)
@@ -428,8 +428,8 @@ def power_law(x: ArrayLike, y: ArrayLike) -> PowerLaw:
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> Array:
-    """Rank correlation of x [n] and y [n] in [-1, 1]; equal values share a rank. NaN
-    ranks above every number, as a right-censored time does.
+    """Rank correlation of x [n] and y [n] in [-1, 1]; equal values share a rank. NaN, a
+    right-censored time, ranks above every number.
 
     >>> spearman([1.0, 2.0, 3.0], [10.0, 20.0, float("nan")]).item()
     1.0

@@ -1,9 +1,9 @@
-"""The network of a run: a model and what stands around it.
+"""The network of a run: a model and its wrappers.
 
-    model -> factored -> init scaled     its own functions
-          -> wraps -> linearised -> centred -> output scaled     what trains
+    model -> factored -> init scaled     the model's functions
+          -> wraps -> linearised -> centred -> output scaled     the trained network
 
-Every wrapper is a function of functions, so that they compose in any number.
+Every wrapper maps functions to functions, so that any number of them compose.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,11 +21,11 @@ from grok_jax.settings import SettingError, schema
 from grok_jax.types import Apply, Dynamics, Params, Split, Task
 
 SIZES = ("inputs", "vocabulary", "outputs")
-"""Settings of a model that are sizes of the data; 0 takes them from there."""
+"""Model settings that are sizes of the data; 0: taken from the data."""
 
 
 class Wrapping(Protocol):
-    """What may stand around any model."""
+    """Wrapper settings that apply to any model."""
 
     output_scale: Any
     init_scale: Any
@@ -38,12 +38,12 @@ class Network:
 
     Args:
       wraps: wrappers (apply, anchor) -> apply, the first innermost.
-      learning_rate: None where the optimiser has none.
+      learning_rate: None if the optimiser has none.
       lazy: whether the rate follows `optim.lazy_learning_rate`.
       factored: whether a parameter may be a product of factors (`tree.Factors`).
 
-    Raises: SettingError for a size that is not that of the data, and for a lazy rate of
-    an optimiser without one.
+    Raises: SettingError for a size that does not fit the data, for `lazy` without a
+    learning rate, and for a model with its own dynamics that is wrapped or not lazy.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class Network:
             )
         if made.dynamics is not None and not (lazy and self._is_bare()):
             raise SettingError(
-                "A model with dynamics of its own takes optimizer.rule lazy, and is "
-                "neither linearised nor wrapped."
+                "A model with dynamics of its own needs optimizer.rule lazy and cannot "
+                "be linearised or wrapped."
             )
         self.learning_rate = learning_rate
 
@@ -85,8 +85,7 @@ class Network:
         return not (self.linearized or self.wraps)
 
     def lift(self, function: Callable, anchor: Params) -> Callable:
-        """`function` of the parameters as it is linearised and centred with the
-        network."""
+        """`function` of the parameters, linearised and centred if the network is."""
         if self.linearized:
             function = ntk.linearize(function, anchor)
         if self.centered:
@@ -125,10 +124,10 @@ class Network:
         return ntk.empirical_ntk(self._inner(anchor), params, x1, other, kind=kind)
 
     def dynamics(self, anchor: Params, train: Split) -> Dynamics:
-        """How the parameters of a model with dynamics of its own move."""
+        """The dynamics of a model that has its own."""
         assert self.model.dynamics is not None
         y = train.y
-        if self.centered:  # f - f0 - y: as uncentred, with other targets
+        if self.centered:  # f - f0 - y: uncentred, with shifted targets
             y = y + self.output_scale * self.model.apply(anchor, train.x)
         return self.model.dynamics(
             train.x,
@@ -139,9 +138,9 @@ class Network:
 
 
 def with_sizes(model: Part, task: Part) -> Part:
-    """The model with the sizes of the data where its own are 0.
+    """The model with sizes that are 0 replaced by those of the data.
 
-    Raises: SettingError for one that is smaller than the data's, or that nothing tells.
+    Raises: SettingError if a size is smaller than the data's, or 0 and unknown.
     """
     wanted = [name for name in SIZES if name in model.settings]
     if not wanted:
@@ -151,31 +150,31 @@ def with_sizes(model: Part, task: Part) -> Part:
         given, needed = model[name], known.get(name)
         if not given and needed is None:
             raise SettingError(
-                f"model.{name} is the data's, which this task does not tell: give it a "
-                "value, or the task a `grok_jax.types.Task` with sizes."
+                f"model.{name} cannot be inferred from this task's data; set it, or "
+                "make the task a `grok_jax.types.Task` with sizes."
             )
         if not given:
             new[name] = needed
         elif needed is not None and given < needed:
             raise SettingError(
-                f"model.{name} is {given}, but the data need {needed}; leave it out, "
-                "and it is theirs."
+                f"model.{name} is {given}, but the data need {needed}; leave it out "
+                "to use that."
             )
     return model.replace(**new)
 
 
 def sizes_of(task: Part) -> dict[str, int]:
-    """The number of inputs, tokens and outputs of a task's data, as far as it tells
-    them or their shapes do; 0 where the data have none."""
-    own = task.make if isinstance(task.make, Task) else Task(task.make)
+    """The numbers of inputs, tokens and outputs of a task's data, if known from the
+    data's shapes or the task's `sizes`; 0 if the data have none."""
+    maker = task.make if isinstance(task.make, Task) else Task(task.make)
     found = {}
-    if own.load is None:
+    if maker.load is None:
         train: Split = jax.eval_shape(lambda: task(rng.run_keys(0))).train
         if jnp.issubdtype(train.x.dtype, jnp.floating):
             found |= {"inputs": train.x.shape[-1], "vocabulary": 0}
         if jnp.issubdtype(train.y.dtype, jnp.floating):
             found["outputs"] = train.y.shape[1] if train.y.ndim > 1 else 0
-    if own.sizes is not None:
-        settings = {name: task[name] for name in schema(own.sizes)}
-        found = {"vocabulary": 0, "outputs": 0, **found, **own.sizes(**settings)}
+    if maker.sizes is not None:
+        settings = {name: task[name] for name in schema(maker.sizes)}
+        found = {"vocabulary": 0, "outputs": 0, **found, **maker.sizes(**settings)}
     return found

@@ -1,7 +1,7 @@
-"""What is recorded along training: pure functions of a View -> named scalars.
+"""Observables recorded during training: pure functions of a View -> named arrays.
 
-Losses and accuracies are always recorded (`train.py`); these come on top, each as
-often as its `every` says.
+Losses and accuracies are always recorded (`train.py`); observables are added to them,
+each as often as its `every` says.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 
 from grok_jax import alignment, losses, spectra, tree
@@ -18,18 +19,18 @@ from grok_jax.types import Apply, Dataset, Params, Split
 
 
 class View(NamedTuple):
-    """One moment of one run."""
+    """One run at one step."""
 
-    apply: Apply  # the network as it trains, wrappers and output scale included
+    apply: Apply  # the trained network, with wrappers and output scale
     params: Params
     anchor: Params  # the parameters at step 0
     data: Dataset
     kernel: Callable[..., Array]
     """(params, x1, x2, kind="trace") -> NTK without output scale, [n1, n2] (mean over
-    outputs) or as `ntk.empirical_ntk` has it for another kind."""
+    outputs), or as in `ntk.empirical_ntk` for another kind."""
     lift: Callable[[Callable[[Params, Any], Any]], Callable[[Params, Any], Any]]
-    """Puts the network's wrappers (linearised, centred) around any function of its
-    parameters and of something else; the output scale is left out."""
+    """Linearises and centres a function of the parameters and another argument, if the
+    network is; without the output scale."""
     loss: losses.Loss
     model: dict[str, Any]  # the model's settings
 
@@ -39,22 +40,25 @@ Record = dict[str, Array]
 
 def norms(view: View) -> Record:
     """weight_norm = |theta| over all parameters, weight_norm_NAME of each leaf, and
-    relative_displacement = |theta - theta_0| / |theta_0|: small in the lazy regime, of
-    order 1 in the rich."""
+    relative_displacement = |theta - theta_0| / |theta_0|, which is small in the lazy
+    regime and of order 1 in the rich regime."""
     leaves = tree.flat_names(view.params)
-    moved = tree.norm(tree.subtract(view.params, view.anchor))
+    moved = optax.tree.norm(optax.tree.sub(view.params, view.anchor))
     return {
-        "weight_norm": tree.norm(view.params),
-        "relative_displacement": moved / tree.norm(view.anchor),
-        **{f"weight_norm_{name}": tree.norm(leaf) for name, leaf in leaves.items()},
+        "weight_norm": optax.tree.norm(view.params),
+        "relative_displacement": moved / optax.tree.norm(view.anchor),
+        **{
+            f"weight_norm_{name}": optax.tree.norm(leaf)
+            for name, leaf in leaves.items()
+        },
     }
 
 
 def kernel_alignment(view: View, *, points: Natural = 0) -> Record:
     """CKA of the NTK with the targets, y^T K y / (|K|_F |y|^2), raw and centred.
 
-    On the test and the train examples (the first `points` of each; 0 = all). In
-    [0, 1]; it rises as features are learned (Kumar et al. 2024, Fig. 1).
+    On the train and the test examples (the first `points` of each; 0: all). It is in
+    [0, 1] and rises as features are learned (Kumar et al. 2024, Fig. 1).
     """
     record = {}
     for name in ("train", "test"):
@@ -66,8 +70,8 @@ def kernel_alignment(view: View, *, points: Natural = 0) -> Record:
 
 
 def output_alignment(view: View, *, points: Natural = 64) -> Record:
-    """CKA of each output's own NTK with its own target, [C], on the test examples
-    (kernel specialisation, Shan and Bordelon 2021)."""
+    """CKA of each output's NTK with that output's target, [C], on the first `points`
+    test examples (kernel specialisation, Shan and Bordelon 2021)."""
     x, y = _examples(view.data.test, points)
     kernel = view.kernel(view.params, x, x, "diagonal")
     y = y[:, None] if y.ndim == 1 else y
@@ -77,8 +81,8 @@ def output_alignment(view: View, *, points: Natural = 64) -> Record:
 def kernel_snapshots(
     view: View, *, points: Count = 64, kind: Literal["trace", "pseudo"] = "trace"
 ) -> Record:
-    """The NTK itself on the first `points` test examples, [m, m], and their targets:
-    what `kernel_history` turns into distances, velocities and spectra on the host.
+    """The NTK on the first `points` test examples, [m, m], and their targets;
+    `kernel_history` computes distances, velocities and spectra of it on the host.
 
     Args:
       kind: the mean over outputs, or the kernel of their sum (`ntk.empirical_ntk`).
@@ -89,7 +93,7 @@ def kernel_snapshots(
 
 
 def _examples(split: Split, points: int) -> tuple[Array, Array]:
-    """(x, y) of the first `points` examples that have a weight; 0 is all of them."""
+    """(x, y) of the first `points` examples of nonzero weight; 0: all examples."""
     if not points:
         return split.x, split.y
     order = jnp.argsort(-split.weight, stable=True)[:points]
@@ -99,10 +103,10 @@ def _examples(split: Split, points: int) -> tuple[Array, Array]:
 def embedding_fourier(
     view: View, *, leaf: str = "embed", tokens: Natural = 0, top: Count = 5
 ) -> Record:
-    """fourier_concentration: share of the power of the embedding in its `top` strongest
+    """fourier_concentration: the share of the embedding's power in its `top` strongest
     frequencies over the tokens; it rises to 1 as they settle on circles (Nanda et al.
-    2023). Of the parameter named `leaf` [vocabulary, d], the first `tokens` rows (0 =
-    all): a row such as that of '=' lies on no circle.
+    2023). The embedding is the first `tokens` rows (0: all) of the parameter named
+    `leaf` [vocabulary, d], as a row such as that of '=' lies on no circle.
     """
     table = lookup(tree.flat_names(view.params), leaf, "parameter")
     table = table[:tokens] if tokens else table
@@ -110,18 +114,18 @@ def embedding_fourier(
 
 
 def parameter_snapshots(view: View, *, leaf: str = "embed") -> Record:
-    """parameter: the parameter named `leaf` itself, for pictures of it
-    (`spectra.principal_components`). It takes its size at every record of the results,
-    so give it few records."""
+    """parameter: the parameter named `leaf` itself, for plots of it
+    (`spectra.principal_components`). The results store it in full at every record, so
+    give it few records."""
     return {"parameter": lookup(tree.flat_names(view.params), leaf, "parameter")}
 
 
 def softmax_collapse(view: View) -> Record:
-    """softmax_collapse: share of the train examples whose right class has a probability
-    that rounds to 1 in the working precision: there `losses.naive_cross_entropy` is
-    exactly 0 and moves their right logit no more (Prieto et al. 2025, arXiv
+    """softmax_collapse: the share of train examples whose correct class has a
+    probability that rounds to 1 in the working precision: `losses.naive_cross_entropy`
+    and its derivative in their correct logit are exactly 0 (Prieto et al. 2025, arXiv
     2501.04697). With loss.error cross_entropy it is the share that the naive form would
-    have lost. For logits [n, C], labels [n] or one-hot [n, C]."""
+    lose. For logits [n, C], labels [n] or one-hot [n, C]."""
     if view.loss.value not in (losses.cross_entropy, losses.naive_cross_entropy):
         raise SettingError(
             "observe.softmax_collapse needs loss.error cross_entropy or "
@@ -133,8 +137,8 @@ def softmax_collapse(view: View) -> Record:
 
 
 def population_risk(view: View) -> Record:
-    """The exact test loss of a quadratic committee in its three terms (Kumar et al.
-    2024, eq. 6), and its linear mode |wbar|^2."""
+    """The exact test loss of a quadratic committee, its three terms (Kumar et al. 2024,
+    eq. 6), and its linear mode |wbar|^2."""
     squares = view.model.get("degree", 0) == 0 and "epsilon" in view.model
     if not squares or "square" not in view.data.extras:
         raise SettingError(
@@ -160,9 +164,9 @@ def population_risk(view: View) -> Record:
 
 
 def xor_norms(view: View) -> Record:
-    """norm_ratio = r_W, the size of a weight of a `cluster_net` on noise beside one on
-    signal (`theory.xor.norm_ratio`; Xu et al. 2025, Fig. 5), and for 8 neurons or fewer
-    directions [m], the cosine of each with the nearest of (+-1, +-1) (Fig. 4c)."""
+    """norm_ratio = r_W, the size of a `cluster_net`'s noise weights over its signal
+    weights (`theory.xor.norm_ratio`; Xu et al. 2025, Fig. 5), and for up to 8 neurons
+    directions [m], each one's cosine with the nearest of (+-1, +-1) (Fig. 4c)."""
     _need_cluster_net(view, "xor_norms")
     record = {"norm_ratio": xor.norm_ratio(view.params)}
     signal = view.params["signal"]
@@ -179,13 +183,13 @@ def xor_one_step(
     step_size: Positive = 2.0,
     draw: Seed = 0,
 ) -> Record:
-    """What a network that takes over the neurons of this `cluster_net` knows after one
-    step: one_step_train_accuracy and one_step_test_accuracy at the rate `step_size`,
-    and with "largest_" before them at the largest of Theorem 3.2, sqrt(m) v_init
+    """Accuracies after one step of a network that inherits the `cluster_net`'s neurons:
+    one_step_train_accuracy and one_step_test_accuracy at learning rate `step_size`, and
+    the same prefixed by "largest_" at the largest rate of Theorem 3.2, sqrt(m) v_init
     (`theory.xor.one_step_accuracy`; Xu et al. 2025, Fig. 9).
 
     Args:
-      target_width: m, the neurons of that network.
+      target_width: m, the number of neurons of that network.
       draw: the seed of its weights.
     """
     _need_cluster_net(view, "xor_one_step")

@@ -1,4 +1,4 @@
-"""Optimisers: optax transformations, and the learning-rate rule of the lazy limit."""
+"""Optimisers as optax transformations, and the lazy-limit learning-rate rule."""
 
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -25,10 +25,10 @@ from grok_jax.types import Params, Scalar
 def lazy_learning_rate(
     learning_rate: Scalar, output_scale: Scalar, width: int = 1
 ) -> Scalar:
-    """eta = eta0 N / alpha^2: the initial df/dt is the same at every output scale.
+    """eta = eta0 N / alpha^2, so that the initial df/dt is equal at all output scales.
 
-    The rate on the plain mean squared error (Kumar et al. 2024, Sec. 5; after Chizat
-    et al. 2019); N is the width of a mean-field network, 1 for any other.
+    The rate for the plain mean squared error (Kumar et al. 2024, Sec. 5; after Chizat
+    et al. 2019); N is the width of a mean-field network, and 1 for other networks.
     """
     return learning_rate * width / output_scale**2
 
@@ -43,13 +43,13 @@ def gradient_descent(
     rate_drops: tuple[int, ...] = (),
     rate_factor: Factor = 0.2,
 ) -> optax.GradientTransformation:
-    """Plain gradient descent, with heavy-ball momentum and weight decay if asked for.
+    """Plain gradient descent with optional heavy-ball momentum and weight decay.
 
-    The decay is lambda of theta <- (1 - lambda) theta - lr gradient, not multiplied by
-    the rate (Xu et al. 2025, Sec. 3.1); that of `adamw` is. It is static.
+    The decay is lambda in theta <- (1 - lambda) theta - lr gradient: unlike in `adamw`,
+    it is not multiplied by the rate (Xu et al. 2025, Sec. 3.1). It is static.
 
     Args:
-      clip_norm: the largest L2 norm of the whole gradient; 0 for any.
+      clip_norm: the largest allowed global L2 norm of the gradient; 0: no clipping.
       warmup_steps, rate_drops, rate_factor: see `scheduled`.
     """
     rate = scheduled(learning_rate, warmup_steps, rate_drops, rate_factor)
@@ -72,10 +72,10 @@ def adamw(
 ) -> optax.GradientTransformation:
     """AdamW: decoupled decay, theta <- theta (1 - lr weight_decay) - lr adam.
 
-    The betas are static: traced ones would change the trajectory.
+    The betas are static, because traced ones would change the trajectory.
 
     Args:
-      clip_norm: the largest L2 norm of the whole gradient; 0 for any.
+      clip_norm: the largest allowed global L2 norm of the gradient; 0: no clipping.
       warmup_steps, rate_drops, rate_factor: see `scheduled`.
     """
     rate = scheduled(learning_rate, warmup_steps, rate_drops, rate_factor)
@@ -86,22 +86,22 @@ def adamw(
 def scheduled(
     rate: Scalar, warmup_steps: int, rate_drops: tuple[int, ...], rate_factor: float
 ) -> Scalar | optax.Schedule:
-    """A learning rate that rises linearly to `rate` over its first `warmup_steps` and
-    is multiplied by `rate_factor` at each step of `rate_drops`.
+    """A learning rate that warms up linearly to `rate` over `warmup_steps` steps and is
+    multiplied by `rate_factor` at each step of `rate_drops`.
 
     >>> rate = scheduled(1.0, 2, (4, 6), 0.2)
     >>> [round(float(rate(step)), 2) for step in range(7)]
     [0.5, 1.0, 1.0, 1.0, 0.2, 0.2, 0.04]
 
-    Raises: SettingError where the drops are no rising steps.
+    Raises: SettingError if the drops are not increasing steps.
     """
     if not (warmup_steps or rate_drops):
         return rate
     rising = all(a < b for a, b in pairwise((0, *rate_drops)))
     if not (rising and all(isinstance(step, int) for step in rate_drops)):
         raise SettingError(
-            f"optimizer.rate_drops is {rate_drops!r}; it must be rising steps, such as "
-            "(1000, 2000)."
+            f"optimizer.rate_drops is {rate_drops!r}; it must be increasing steps, "
+            "such as (1000, 2000)."
         )
     drop = optax.piecewise_constant_schedule(
         1.0, dict.fromkeys(rate_drops, rate_factor)
@@ -124,14 +124,14 @@ class FixedNormState(NamedTuple):
     """State of `fixed_norm`."""
 
     inner: Any
-    radius: Array  # [], the norm to hold
+    radius: Array  # [], the norm to keep
 
 
 def fixed_norm(tx: optax.GradientTransformation) -> optax.GradientTransformation:
-    """`tx` on a sphere: after every step all parameters together are scaled back to
-    their initial L2 norm (Liu et al. 2023, Sec. 2: the reduced loss at that norm).
+    """Wraps `tx` to rescale all parameters together to their initial L2 norm after each
+    step (Liu et al. 2023, Sec. 2: the reduced loss at that norm).
 
-    The norm is that of ALL parameters, each counted once (`tree.norm`).
+    The norm is global, over all parameters, each counted once (`optax.tree.norm`).
 
     >>> import jax.numpy as jnp
     >>> step = fixed_norm(optax.sgd(1.0))
@@ -143,15 +143,15 @@ def fixed_norm(tx: optax.GradientTransformation) -> optax.GradientTransformation
     """
 
     def init(params: Params) -> FixedNormState:
-        return FixedNormState(tx.init(params), tree.norm(params))
+        return FixedNormState(tx.init(params), optax.tree.norm(params))
 
     def update(updates: Params, state: Any, params: Params | None = None):
         if params is None:
             raise ValueError("fixed_norm needs the parameters in update.")
         updates, inner = tx.update(updates, state.inner, params)
         moved = optax.apply_updates(params, updates)
-        on_sphere = tree.scale(moved, state.radius / tree.norm(moved))
-        return tree.subtract(on_sphere, params), state._replace(inner=inner)
+        on_sphere = tree.scale(moved, state.radius / optax.tree.norm(moved))
+        return optax.tree.sub(on_sphere, params), state._replace(inner=inner)
 
     return optax.GradientTransformation(init, update)
 
@@ -165,11 +165,11 @@ class EmaState(NamedTuple):
 def grokfast_ema(
     *, decay: Momentum = 0.98, strength: NonNegative = 2.0
 ) -> optax.GradientTransformation:
-    """The slow part of the gradient once more: mu <- a mu + (1 - a) g, then
-    g + lambda mu, with a = `decay` and lambda = `strength` (Lee et al. 2024, arXiv
-    2405.20233, GrokFast-EMA). It comes before an optimiser, in `optax.chain`.
+    """Amplifies the slow part of the gradient: mu <- a mu + (1 - a) g, then g + lambda
+    mu, with a = `decay` and lambda = `strength` (Lee et al. 2024, arXiv 2405.20233,
+    GrokFast-EMA). Place it before an optimiser in `optax.chain`.
 
-    mu begins as the first gradient, as in the authors' code.
+    mu starts as the first gradient, as in the authors' code.
 
     >>> slow = grokfast_ema(decay=0.5, strength=2.0)
     >>> g, state = slow.update(jnp.ones(1), slow.init(jnp.zeros(1)))
@@ -199,16 +199,16 @@ class WindowState(NamedTuple):
     """State of `grokfast_ma`."""
 
     window: Params  # the last gradients, [w, ...] for each parameter
-    count: Array  # int32 [], how many there have been
+    count: Array  # int32 [], the number of gradients so far
 
 
 def grokfast_ma(
     *, window: Count = 100, strength: NonNegative = 5.0
 ) -> optax.GradientTransformation:
-    """g + lambda times the mean of the last `window` gradients, the present one among
-    them (Lee et al. 2024, arXiv 2405.20233, GrokFast-MA).
+    """Adds `strength` times the mean of the last `window` gradients, including the
+    current one, to the gradient (Lee et al. 2024, arXiv 2405.20233, GrokFast-MA).
 
-    As in the authors' code nothing is added before the window is full. The state holds
+    As in the authors' code, nothing is added before the window is full. The state holds
     `window` copies of the parameters.
     """
 
@@ -218,26 +218,26 @@ def grokfast_ma(
 
     def update(updates: Params, state: Any, params: Params | None = None):
         del params
-        kept = jax.tree.map(
+        history = jax.tree.map(
             lambda old, g: old.at[state.count % window].set(g), state.window, updates
         )
         full = state.count + 1 >= window
 
-        def amplify(g: Array, seen: Array) -> Array:
-            return g + jnp.where(full, strength * jnp.mean(seen, axis=0), 0)
+        def amplify(g: Array, recent: Array) -> Array:
+            return g + jnp.where(full, strength * jnp.mean(recent, axis=0), 0)
 
-        fast = jax.tree.map(amplify, updates, kept)
-        return fast, WindowState(kept, state.count + 1)
+        fast = jax.tree.map(amplify, updates, history)
+        return fast, WindowState(history, state.count + 1)
 
     return optax.GradientTransformation(init, update)
 
 
 def orthogonal_gradient() -> optax.GradientTransformation:
-    """The gradient of each parameter tensor without its part along the tensor itself,
-    at its former length: no step grows the weights along themselves any more (Prieto et
-    al. 2025, arXiv 2501.04697, orthogonal gradient; its length as in their code).
+    """Projects each parameter tensor's gradient orthogonally to the tensor and restores
+    its length, so that no step grows the weights along themselves (Prieto et al. 2025,
+    arXiv 2501.04697, orthogonal gradient; the length as in their code).
 
-    A gradient that lies along its weights becomes 0. It comes before an optimiser.
+    A gradient parallel to its weights becomes 0. Place it before an optimiser.
 
     >>> tx = orthogonal_gradient()
     >>> w, g = jnp.array([2.0, 0.0]), jnp.array([3.0, 4.0])
@@ -254,7 +254,7 @@ def orthogonal_gradient() -> optax.GradientTransformation:
         along = jnp.sum(w * g) / jnp.maximum(jnp.sum(w * w), tiny)
         across = g - along * w
         size, left = jnp.sqrt(jnp.sum(g * g)), jnp.sqrt(jnp.sum(across * across))
-        rounding = 1e-6 * size  # what is left of a gradient along the weights
+        rounding = 1e-6 * size  # residual of a gradient parallel to the weights
         factor = jnp.where(left > rounding, size / jnp.maximum(left, tiny), 0)
         return factor * across
 

@@ -1,4 +1,4 @@
-"""What the pages of experiments are made of: presets, tested claims and figures.
+"""Building blocks of experiment pages: presets, tested claims and figures.
 
     get_config = presets(dict(name="K1", ...), smoke=dict(...), paper=dict(...))
 
@@ -13,8 +13,8 @@
     def figure(results):
         return grid(results, "arm", "{}", plot.losses)
 
-Results have named axes: (arm, output_scale, seed, step), say. A time that a run never
-came to is NaN, and so is a curve from where its run has stopped.
+Results have named axes, for example (arm, output_scale, seed, step). A time that a run
+never reached is NaN, and so is a curve after its run has stopped.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,9 +32,9 @@ from grok_jax.engine.config import choose_preset, make_config
 from grok_jax.plot import words
 
 Drawer = Callable[[Axes, xr.Dataset], None]
-"""Draws runs on an axis, as the functions of `plot` do."""
+"""(axes, runs) -> None: draws the runs, as the functions of `plot` do."""
 MOST = 12
-"""Panels of a figure, and values that a claim lists."""
+"""The most panels in a figure, and the most values that a claim lists."""
 
 
 def presets(
@@ -45,8 +45,8 @@ def presets(
     paper: Mapping[str, Any],
     **more: Mapping[str, Any],
 ) -> Callable[..., ConfigDict]:
-    """A page's `get_config(preset="cpu")`: `base` with the settings of a preset on top;
-    a preset that there is not is a SettingError that names those there are."""
+    """A page's `get_config(preset="cpu")`: `base` updated with a preset's settings. An
+    unknown preset raises a SettingError that names the known ones."""
     layers = {"smoke": smoke, "cpu": cpu or {}, "paper": paper, **more}
 
     def get_config(preset: str = "cpu") -> ConfigDict:
@@ -58,8 +58,8 @@ def presets(
 def along(
     dim: str, measure: Callable[..., Any], *curves: xr.DataArray, **options: Any
 ) -> Any:
-    """What one of `measures` finds along the axis `dim`: measure(x, *curves, **options)
-    with x the coordinates of the axis; every array of it has the curves' other axes.
+    """Applies a function of `measures` along the axis `dim`: measure(x, *curves,
+    **options) with x the coordinates of `dim`; its arrays keep the curves' other axes.
 
     >>> loss = xr.DataArray([3.0, 1.0, 2.0], {"step": [0, 10, 20]}, "step")
     >>> along("step", measures.first_step_falling, loss, threshold=1.5).item()
@@ -78,19 +78,19 @@ def along(
 
 
 def rise(curve: xr.DataArray) -> xr.DataArray:
-    """Peak over start of each run: [..., step] -> [...]."""
+    """Peak divided by start of each run: [..., step] -> [...]."""
     peak = along("step", measures.peak, curve)
     return peak.value / peak.first
 
 
 def left(curve: xr.DataArray) -> xr.DataArray:
-    """End over peak of each run: [..., step] -> [...]."""
+    """End divided by peak of each run: [..., step] -> [...]."""
     peak = along("step", measures.peak, curve)
     return peak.last / peak.value
 
 
 def change(curve: xr.DataArray) -> xr.DataArray:
-    """End over start of each run: [..., step] -> [...]."""
+    """End divided by start of each run: [..., step] -> [...]."""
     peak = along("step", measures.peak, curve)
     return peak.last / peak.first
 
@@ -101,21 +101,21 @@ def last(curve: xr.DataArray) -> xr.DataArray:
 
 
 def at(curve: xr.DataArray, step: xr.DataArray) -> xr.DataArray:
-    """The curve [..., step] at a recorded step [...] of each run; NaN for no step."""
+    """The curve [..., step] at a recorded step [...] of each run; NaN for step NaN."""
     first = curve.step.values[0]
     found = curve.sel(step=step.fillna(first).astype(curve.step.dtype))
     return found.where(step.notnull()).drop_vars("step")
 
 
 def share(results: xr.Dataset, *names: str) -> xr.Dataset:
-    """The results with the named curves over what each run began with."""
+    """The results with the named curves divided by each run's initial value."""
     starts = {name: along("step", measures.peak, results[name]).first for name in names}
     return results.assign({name: results[name] / starts[name] for name in names})
 
 
 def by_loss(results: xr.Dataset, test: str = "test_loss") -> xr.Dataset:
-    """The results with the t_train and t_test of grokking in the loss, of which `test`
-    is the test loss (`measures.grokking_times`)."""
+    """The results with t_train and t_test of grokking measured on the loss
+    (`measures.grokking_times`); `test` names the test loss."""
     losses = (results.train_loss, results[test])
     t_train, t_test = along("step", measures.grokking_times, *losses)
     return results.assign(t_train=t_train, t_test=t_test)
@@ -129,35 +129,35 @@ def delay(results: xr.Dataset) -> xr.DataArray:
 
 
 def operations(results: xr.Dataset, steps: xr.DataArray) -> xr.DataArray:
-    """Operations of so many `steps` of each run and of training its weak networks;
+    """FLOPs of `steps` steps of each run, including the training of its weak network;
     needs `train.count_flops`."""
     weak = results.weak_flops_per_step * results.weak_steps_taken.isel(step=0)
     return steps * results.flops_per_step + weak.fillna(0)
 
 
 def median(values: xr.DataArray) -> xr.DataArray:
-    """The median over seeds; NaN where one of them is, which is not left out."""
+    """The median over seeds; NaN where any seed is NaN."""
     return values.median("seed", skipna=False)
 
 
 class Check(NamedTuple):
-    """What is expected of some values, and whether it is so."""
+    """A condition on some values, and whether it holds."""
 
     expected: str
-    of: str  # "every seed", or nothing for a single number
+    of: str  # "every seed", or empty for a single number
     measured: dict[str, Any]
-    count: int  # of the values that were judged
+    count: int  # number of values tested
     holds: bool
 
 
 def tested(id: str, figure: str, statement: str, *checks: Check) -> claims.Claim:
-    """The claim that all checks hold; what is expected and measured is theirs.
+    """The claim that all checks hold, with what they expect and have measured.
 
     >>> tested("K1", "1", "it rises", every("end", [1.0, 3.0], ">", 2)).expected
     'end > 2, every value'
 
     Raises:
-      ValueError: nothing to judge, or two different things under one label.
+      ValueError: nothing is tested, or one label has two different values.
     """
     measured: dict[str, Any] = {}
     for check in checks:
@@ -165,24 +165,24 @@ def tested(id: str, figure: str, statement: str, *checks: Check) -> claims.Claim
             if claims.format_value(
                 measured.setdefault(label, value)
             ) != claims.format_value(value):
-                raise ValueError(f"{id}: {label!r} stands for two different things.")
-    judged = [check for check in checks if check.expected]
-    if not judged or not all(check.count for check in judged):
-        raise ValueError(f"{id} has nothing to judge: {statement}.")
+                raise ValueError(f"{id}: {label!r} labels two different values.")
+    conditions = [check for check in checks if check.expected]
+    if not conditions or not all(check.count for check in conditions):
+        raise ValueError(f"{id} tests nothing: {statement}.")
     expected = (
-        ", ".join(filter(None, [*(check.expected for check in some), of]))
-        for of, some in groupby(judged, lambda check: check.of)
+        ", ".join(filter(None, [*(check.expected for check in group), of]))
+        for of, group in groupby(conditions, lambda check: check.of)
     )
-    holds = all(check.holds for check in judged)
+    holds = all(check.holds for check in conditions)
     return claims.Claim(id, figure, statement, "; ".join(expected), measured, holds)
 
 
 Times = tuple[float, str, xr.DataArray]
-"""A factor, and the label and the values of what it multiplies."""
+"""(factor, label, values): a quantity that is multiplied by the factor."""
 
 
 def times(factor: float, label: str, values: xr.DataArray) -> Times:
-    """As the bound of a check: so many times another quantity of the same run."""
+    """The bound of a check that is `factor` times another quantity of the same run."""
     return factor, label, values
 
 
@@ -195,9 +195,9 @@ _RELATIONS: Mapping[str, Callable[[Any, Any], Any]] = {
 
 
 def every(label: str, values: Any, relation: str, bound: float | Times) -> Check:
-    """That each value is <, <=, > or >= the bound, a number or `times` a quantity of
-    the same run. NaN is none of these, and what is infinite is never below: a run that
-    did not get there is no success.
+    """The check that every value is <, <=, > or >= the bound: a number, or `times` a
+    quantity of the same run. NaN always fails and infinity is never below the bound: a
+    run that never got there is not a success.
 
     >>> run = xr.Dataset({"t_train": ("seed", [2.0, 3]), "t_test": ("seed", [9.0, 8])})
     >>> check = every("t_test", run.t_test, ">=", times(3, "t_train", run.t_train))
@@ -210,24 +210,24 @@ def every(label: str, values: Any, relation: str, bound: float | Times) -> Check
 def most(
     label: str, values: Any, relation: str, bound: float | Times, *, share: float
 ) -> Check:
-    """As `every`, of at least this share of the values."""
-    values, seen = _array(values), {}
+    """As `every`, for at least this share of the values."""
+    values, bound_shown = _array(values), {}
     if isinstance(bound, tuple):
-        factor, name, others = bound[0], bound[1], _array(bound[2])
-        limit, seen = factor * others, _shown(name, others)
-        said = name if factor == 1 else f"{factor:g} x {name}"
+        factor, name, quantity = bound[0], bound[1], _array(bound[2])
+        limit, bound_shown = factor * quantity, _shown(name, quantity)
+        bound_text = name if factor == 1 else f"{factor:g} x {name}"
     else:
         real = np.issubdtype(values.dtype, np.floating)  # 0.95 in the values' precision
         limit = _array(np.asarray(bound, values.dtype if real else float))
-        said = f"{bound:g}"
+        bound_text = f"{bound:g}"
     with xr.set_options(arithmetic_join="exact"):
         met = _array(_RELATIONS[relation](values, limit))
     if met.size > max(values.size, limit.size):
-        raise ValueError(f"{label} and {said} have different axes.")
+        raise ValueError(f"{label} and {bound_text} have different axes.")
     return Check(
-        f"{label} {relation} {said}",
+        f"{label} {relation} {bound_text}",
         _of(met.dims) if share == 1 else f"at least {share:.0%} of them",
-        {**_shown(label, values), **seen},
+        {**_shown(label, values), **bound_shown},
         met.size,
         bool(met.sum() >= share * met.size),
     )
@@ -242,8 +242,8 @@ _ORDERS: Mapping[str, Callable[[Any, Any], Any]] = {
 
 
 def ordered(label: str, values: xr.DataArray, dim: str, order: str) -> Check:
-    """That the values rise, fall, never fall or never rise from each coordinate of the
-    axis `dim` to the next, along every line of the other axes.
+    """The check that the values rise, fall, never fall or never rise from each
+    coordinate of the axis `dim` to the next, for every point of the other axes.
 
     >>> gap = xr.DataArray([1.0, 3.0, 2.0], {"output_scale": [1, 2, 4]}, "output_scale")
     >>> check = ordered("gap", gap, "output_scale", "rises")
@@ -252,26 +252,26 @@ def ordered(label: str, values: xr.DataArray, dim: str, order: str) -> Check:
     """
     lines = values.transpose(dim, ...)
     met = _ORDERS[order](lines.values[1:], lines.values[:-1])
-    said, of = f"{label} {order} with {words(dim)}", _of(lines.dims[1:])
-    return Check(said, of, _shown(label, values), met.size, bool(met.all()))
+    expected, of = f"{label} {order} with {words(dim)}", _of(lines.dims[1:])
+    return Check(expected, of, _shown(label, values), met.size, bool(met.all()))
 
 
 def power_law(
     label: str, values: xr.DataArray, dim: str, *, exponent: float, within: float
 ) -> Check:
-    """That the values go as a power of the coordinates of `dim` (`measures.power_law`
-    over all runs), and that none of them is missing."""
+    """The check that the values follow a power law in the coordinate `dim`
+    (`measures.power_law` over all runs), and that none of them is missing."""
     x, y = xr.broadcast(values[dim], values)
     fit = measures.power_law(x.values, y.values)
     slope, margin, missing = float(fit.slope), float(fit.slope_margin), fit.censored
-    said = f"slope of log {label} on log {words(dim)} = {exponent:g} +- {within:g}"
-    seen = {"slope": slope, "95% margin": margin, "missing": int(missing)}
+    law = f"slope of log {label} on log {words(dim)} = {exponent:g} +- {within:g}"
+    measured = {"slope": slope, "95% margin": margin, "missing": int(missing)}
     holds = bool(abs(slope - exponent) <= within and missing == 0)
-    return Check(f"{said}, none missing", "", seen, y.size, holds)
+    return Check(f"{law}, none missing", "", measured, y.size, holds)
 
 
 def shown(label: str, values: Any) -> Check:
-    """No check: values to be seen beside what is tested."""
+    """Values listed beside those that are tested; nothing is expected of them."""
     return Check("", "", _shown(label, _array(values)), 0, True)
 
 
@@ -283,14 +283,14 @@ def _array(values: Any) -> xr.DataArray:
 def _of(dims: tuple[Any, ...]) -> str:
     """The axes in words: "every arm and seed"."""
     names = " and ".join(map(words, dims))
-    if names.startswith("dim "):  # xarray's names where there are none
+    if names.startswith("dim "):  # xarray's default names
         names = "value"
     return f"every {names}" if names else ""
 
 
 def _shown(label: str, values: xr.DataArray) -> dict[str, Any]:
-    """The values, an entry for each coordinate of an axis beside the seeds; the least
-    and the largest where they are too many."""
+    """The values by label: one entry per coordinate if there is one axis beside the
+    seeds, or else one; only the minimum and maximum if there are more than `MOST`."""
     others = [dim for dim in values.dims if dim != "seed" and dim in values.coords]
     if len(others) == 1 and values.sizes[others[0]] <= MOST:
         lines = values.transpose(others[0], ...)
@@ -299,20 +299,20 @@ def _shown(label: str, values: xr.DataArray) -> dict[str, Any]:
 
 
 def _place(values: xr.DataArray, dim: Any) -> str:
-    """Where on an axis the values lie: "output scale 0.5", or the name of an arm."""
+    """The coordinate of the values in words: "output scale 0.5", or an arm's name."""
     place = values[dim].item()
     return place if isinstance(place, str) else f"{words(dim)} {place:g}"
 
 
 Panel = tuple[str, Drawer, xr.Dataset]
-"""A title, a drawer and the runs that it draws."""
+"""(title, drawer, the runs that it draws)."""
 
 
 def panels(
     results: xr.Dataset, dim: str, title: str, draw: Drawer, most: int = 8
 ) -> list[Panel]:
-    """A panel for each value of the axis `dim`, or for so many of them, evenly. `title`
-    is a format of the value and of the other coordinates: "P = {}, D = {input_dim}"."""
+    """A panel for each value of the axis `dim`, or for `most` evenly spaced ones.
+    `title` formats the value and other coordinates: "P = {}, D = {input_dim}"."""
     count = results.sizes[dim]
     places = np.linspace(0, count - 1, min(count, most)).round().astype(int)
     out = []
@@ -323,7 +323,7 @@ def panels(
 
 
 def sheet(*parts: Panel, columns: int | None = None) -> Figure:
-    """The figure of some panels, in rows of four at most unless told otherwise.
+    """A figure of the panels, in rows of at most four unless `columns` is given.
 
     Raises:
       ValueError: more than 12 panels.
@@ -344,8 +344,8 @@ def sheet(*parts: Panel, columns: int | None = None) -> Figure:
 
 
 def grid(results: xr.Dataset, dim: str, title: str, *drawers: Drawer) -> Figure:
-    """The figure with a column for each value of the axis `dim` and a row for each
-    drawer, titles as in `panels`; one drawer's go on in the next row after four."""
+    """A figure with a column for each value of the axis `dim` and a row for each
+    drawer, titled as in `panels`; the panels of a single drawer wrap after four."""
     first, *others = drawers
     top = panels(results, dim, title, first, MOST // len(drawers))
     below = [("", draw, runs) for draw in others for _, _, runs in top]

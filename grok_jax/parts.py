@@ -1,12 +1,12 @@
 """A part of an experiment: a callable and the settings that it is called with.
 
-    part(sines, noise=0.1)          anybody's callable, as a page gives it
-    dict(name="mnist", ...)         the same by its name in the registry
+    part(sines, noise=0.1)          any callable, given in a page
+    dict(name="mnist", ...)         a registered callable, by its name
 
 The callable's signature declares the settings (`settings.schema`). A part is a pytree:
-the settings that are traced are its leaves; the callable and the static settings are
-its structure. So an experiment, which is a tree of parts, goes through `jit` and `vmap`
-as it is, and runs share a compiled program exactly where the structures are equal.
+traced settings are its leaves; the callable and the static settings are its structure.
+An experiment, which is a tree of parts, therefore passes through `jit` and `vmap`, and
+runs share a compiled program exactly if their structures are equal.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from grok_jax.settings import NOTHING, Leaf, SettingError, nearest, schema
 
 @jax.tree_util.register_pytree_node_class
 class Part:
-    """`make(..., **settings)`; every setting of `make` is there and checked."""
+    """`make(..., **settings)`, with every setting of `make` present and checked."""
 
     __slots__ = ("make", "settings")
 
@@ -34,8 +34,8 @@ class Part:
         return self.make(*args, **self.settings, **more)
 
     def __repr__(self) -> str:
-        own = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
-        return f"part({getattr(self.make, '__qualname__', self.make)}, {own})"
+        given = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
+        return f"part({getattr(self.make, '__qualname__', self.make)}, {given})"
 
     def replace(self, **changes: Any) -> "Part":
         return Part(self.make, {**self.settings, **changes})
@@ -57,7 +57,7 @@ class Part:
 
 
 def plain(make: Callable) -> Part:
-    """`make` at its defaults; a setting that has none is not there yet."""
+    """A part with default settings; settings without a default are left out."""
     leaves = schema(make).items()
     return Part(
         make, {n: leaf.default for n, leaf in leaves if leaf.default is not NOTHING}
@@ -65,14 +65,14 @@ def plain(make: Callable) -> Part:
 
 
 def part(make: Callable, **given: Any) -> Part:
-    """`make` with these settings and the defaults of the others, checked.
+    """A part with these settings, which are checked, and defaults for the others.
 
     >>> from grok_jax.tasks.polynomial import polynomial
     >>> part(polynomial, input_dim=7)["input_dim"]
     7
 
-    Raises: SettingError where a setting is unknown, missing, of another type or out of
-    its range.
+    Raises: SettingError if a setting is unknown, missing, of the wrong type or out of
+    range.
     """
     leaves = schema(make)
     for name in given:

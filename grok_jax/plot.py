@@ -1,4 +1,4 @@
-"""Results -> matplotlib figures. Drawn from saved results only, on any machine."""
+"""Matplotlib figures, drawn from saved results alone, on any machine."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -26,27 +26,27 @@ SPLITS = (("train", TRAIN), ("test", TEST))
 
 
 def house_style() -> AbstractContextManager[None]:
-    """The house style, for as long as the context lasts. Titles and colour bars take
-    their size when they are drawn: panels are to be drawn in it, not only made."""
+    """A context with the house style. Titles and colour bars take their size when they
+    are drawn, so draw panels within it, not only create them."""
     return matplotlib.rc_context(STYLE)
 
 
 def panels(rows: int, columns: int, width: float = 3.6, height: float = 2.8):
-    """(figure, axes [rows, columns]) in the house style, on no screen: whatever backend
-    a notebook shows its own figures with stays."""
+    """(figure, axes [rows, columns]) in the house style, without pyplot: the backend
+    that a notebook uses is not changed."""
     with house_style():
         figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
         return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def words(name: Any) -> str:
-    """The name of a variable or an axis, as it is to be read."""
+    """The name of a variable or an axis in words: underscores become spaces."""
     return str(name).replace("_", " ")
 
 
 def held(curve: xr.DataArray) -> xr.DataArray:
-    """The curve [..., step], a run that has stopped carried on at its last finite
-    value: a median over runs goes on to the last step of all."""
+    """The curve [..., step] with each stopped run continued at its last finite value,
+    so that a median over runs extends to the last step of all runs."""
     end = curve.step.where(np.isfinite(curve)).max("step")
     return curve.where(~(curve.step > end), curve.where(curve.step == end).max("step"))
 
@@ -63,18 +63,18 @@ def curves(
     share: bool = False,
     each: bool = False,
 ) -> None:
-    """The median over the axis `over` of a variable [over, step] as a line, and the
-    range of all runs as a band; a stopped run counts with its last value. Or `each` run
-    as a line up to its end, the first one bold: the median of few curves that cross has
-    kinks that no run has. A `share` is of what the run began with."""
+    """Draws the median of a variable [over, step] over the axis `over` as a line and
+    the range of all runs as a band; a stopped run counts with its last value. `each`
+    draws every run as a line up to its end instead, the first one bold: the median of a
+    few crossing curves has kinks that no run has. `share` divides by the start."""
     values = results[variable].dropna("step", how="all")
     if share:
         values = values / values.isel(step=0, drop=True)
 
-    def line(run: xr.DataArray, color: Any, **how: Any) -> Any:
+    def line(run: xr.DataArray, color: Any, **options: Any) -> Any:
         run = run.dropna("step")
         x = _shifted(run["step"].values)
-        return axis.plot(x, run, style, color=color, **how)[0].get_color()
+        return axis.plot(x, run, style, color=color, **options)[0].get_color()
 
     if over not in values.dims:
         line(values, color, label=label, lw=1.4)
@@ -103,26 +103,27 @@ def family(
     log: bool = False,
     each: bool = False,
 ) -> None:
-    """A curve for each place on the axis `over`, on a log axis of steps: of the
-    variable `kind`, and of another one `dashed`; of test and (dashed) train accuracy or
-    loss if that is the kind. `share` and `each` as in `curves`, `log` as in `losses`.
-    The members are "symbol = value", or the value alone if there is no symbol."""
+    """Draws the variable `kind` for each value on the axis `over`, against log steps,
+    and the variable `dashed` as dashed lines. The kinds `accuracy` and `loss` stand for
+    the test value and, dashed, the train value. `share` and `each` are as in `curves`,
+    `log` as in `losses`. The legend shows "symbol = value", or only the value."""
     solid = kind
     if kind in ("accuracy", "loss"):
         solid, dashed = f"test_{kind}", f"train_{kind}"
     values = results[over].values
-    for place, color in enumerate(family_colors(len(values))):
-        run, name = results.isel({over: place}), _said(values[place])
-        how: dict[str, Any] = dict(color=color, share=share, each=each)
+    for i, color in enumerate(family_colors(len(values))):
+        run, value = results.isel({over: i}), _format(values[i])
+        name = f"{symbol} = {value}" if symbol else value
+        options: dict[str, Any] = dict(color=color, share=share, each=each)
         if dashed:
-            curves(axis, run, dashed, style="--", **how)
-        curves(axis, run, solid, label=f"{symbol} = {name}" if symbol else name, **how)
-    said = words(kind) + " / start" * share
+            curves(axis, run, dashed, style="--", **options)
+        curves(axis, run, solid, label=name, **options)
+    default = words(kind) + " / start" * share
     if dashed:
         note = "train" if dashed.startswith("train_") else words(dashed)
-        space = "\n" if len(said + note) > 20 else " "  # two lines, if one is too long
-        said += f"{space}(dashed: {note})"
-    _finish(axis, label or said, log)
+        space = "\n" if len(default + note) > 20 else " "  # two lines if too long
+        default += f"{space}(dashed: {note})"
+    _finish(axis, label or default, log)
 
 
 def losses(
@@ -135,16 +136,16 @@ def losses(
     log: bool = False,
     each: bool = False,
 ) -> None:
-    """Train loss and test loss (the variable `test`) on a log axis of steps; `log`: on
-    a log axis of losses too."""
+    """Draws train loss and test loss (the variable `test`) against log steps; `log`:
+    with a log axis for the losses too."""
     for variable, (name, color) in zip(("train_loss", test), SPLITS, strict=True):
-        how: dict[str, Any] = dict(color=color, label=f"{name}{suffix}", style=style)
-        curves(axis, results, variable, each=each, **how)
+        look: dict[str, Any] = dict(color=color, label=f"{name}{suffix}", style=style)
+        curves(axis, results, variable, each=each, **look)
     _finish(axis, "loss", log)
 
 
 def accuracies(axis: Axes, results: xr.Dataset, *, each: bool = False) -> None:
-    """Train and test accuracy on a log axis of steps."""
+    """Draws train and test accuracy against log steps."""
     for name, color in SPLITS:
         curves(axis, results, f"{name}_accuracy", color=color, label=name, each=each)
     axis.set_ylim(-0.03, 1.03)
@@ -154,19 +155,18 @@ def accuracies(axis: Axes, results: xr.Dataset, *, each: bool = False) -> None:
 def levels(
     axis: Axes, values: Any, *, label: str | None = None, color: Any = "0.4"
 ) -> None:
-    """A dotted horizontal line at each of the values, whatever their axes; none at
-    NaN."""
+    """Draws a dotted horizontal line at each finite value of an array of any shape."""
     heights = np.unique(np.asarray(values, float))
     for height in heights[np.isfinite(heights)]:
         axis.axhline(height, color=color, ls=":", lw=1, label=label)
-        label = None  # one entry of the legend
+        label = None  # one legend entry for all lines
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=7)
 
 
 def landscape(axis: Axes, results: xr.Dataset, *, over: str = "init_scale") -> None:
-    """train_loss and test_loss, without a step axis, over the swept norm on log axes:
-    the median over seeds as a line, all seeds as a band. A loss of 0 is at 1e-16."""
+    """Draws train_loss and test_loss (no step axis) against the swept norm on log axes:
+    the median over seeds as a line, their range as a band; losses clipped at 1e-16."""
     for label, color in SPLITS:
         values = results[f"{label}_loss"].clip(min=1e-16)
         norms = values[over].values
@@ -175,7 +175,7 @@ def landscape(axis: Axes, results: xr.Dataset, *, over: str = "init_scale") -> N
         axis.fill_between(norms, low, high, color=color, alpha=0.15, lw=0)
     axis.set_xscale("log")
     axis.set_yscale("log")
-    if norms.max() / norms.min() < 30:  # else the minor ticks' labels run together
+    if norms.max() / norms.min() < 30:  # here labels of minor ticks would overlap
         axis.set_xticks([], minor=True)
         axis.set_xticks(norms, [f"{norm:g}" for norm in norms])
     axis.set_xlabel("norm w / w₀")
@@ -186,9 +186,9 @@ def landscape(axis: Axes, results: xr.Dataset, *, over: str = "init_scale") -> N
 def times(
     axis: Axes, results: xr.Dataset, over: str, *, law: float | None = None
 ) -> None:
-    """t_train and t_test over a swept setting on log axes: every seed a dot, the
-    median a line; a run that never got there is an open triangle at the last step.
-    With the line along which t_test would go as the power `law`, as in `slope`."""
+    """Draws t_train and t_test against a swept setting on log axes: a dot per seed, a
+    line for the median, and an open triangle at the last step for a run that never got
+    there. With `law`, also a line for t_test as that power of `over` (`slope`)."""
     last = results["step"].values[-1]
     x = results[over].values
     for label, color in SPLITS:
@@ -209,8 +209,8 @@ def times(
 
 
 def slope(axis: Axes, values: xr.DataArray, over: str, exponent: float) -> None:
-    """A dotted line proportional to `over` to a power, through the last median of the
-    values [over, ...] that there is."""
+    """Draws a dotted line proportional to `over` to the `exponent`, through the last
+    median of the values [over, ...] that is known."""
     x = values[over].values
     lines = values.transpose(over, ...).values.reshape(len(x), -1)
     known = np.flatnonzero(np.isfinite(lines).all(axis=1))
@@ -228,16 +228,16 @@ def censored(
     label: str = "",
     log: bool = False,
 ) -> None:
-    """A row for each place on the axis `over` of values [over, ...], from above: a dot
-    for each run, an open triangle at the cap where its value is NaN or infinite. Runs
-    lie a little above one another, so that none hides another."""
-    names = [_said(name) for name in values[over].values]
+    """Draws a row for each coordinate of `over` of values [over, ...], from the top: a
+    dot per run, or an open triangle at the cap where its value is NaN or infinite. The
+    runs of a row are offset vertically so that none hides another."""
+    names = [_format(name) for name in values[over].values]
     lines = values.transpose(over, ...).values.reshape(len(names), -1)
     offsets = np.linspace(-0.12, 0.12, lines.shape[1]) if lines.shape[1] > 1 else [0.0]
-    rows, came = np.add.outer(np.arange(len(names)), offsets), np.isfinite(lines)
-    axis.plot(lines[came], rows[came], "o", ms=4, color=TEST)
-    caps = np.full_like(rows[~came], cap)
-    axis.plot(caps, rows[~came], "^", ms=6, mfc="none", color=TEST)
+    rows, known = np.add.outer(np.arange(len(names)), offsets), np.isfinite(lines)
+    axis.plot(lines[known], rows[known], "o", ms=4, color=TEST)
+    caps = np.full_like(rows[~known], cap)
+    axis.plot(caps, rows[~known], "^", ms=6, mfc="none", color=TEST)
     axis.set_yticks(range(len(names)), names, fontsize=7)
     axis.set_ylim(len(names) - 0.5, -0.5)
     if log:
@@ -247,7 +247,7 @@ def censored(
 
 
 def risk_terms(axis: Axes, results: xr.Dataset) -> None:
-    """The three terms of a committee's population risk on a log axis of steps."""
+    """Draws the three terms of a committee's population risk against log steps."""
     for variable, label, color in (
         ("linear_power", "power in linear modes", "black"),
         ("misalignment_error", "misalignment error", "tab:green"),
@@ -257,12 +257,12 @@ def risk_terms(axis: Axes, results: xr.Dataset) -> None:
     _finish(axis, "terms of the risk")
 
 
-def _said(value: Any) -> str:
+def _format(value: Any) -> str:
     return f"{value:g}" if isinstance(value, np.number) else str(value)
 
 
 def _finish(axis: Axes, label: str, log: bool = False) -> None:
-    """What belongs to curves over steps, when all of them are drawn."""
+    """Sets the axes, label and legend of curves over steps once all are drawn."""
     log_steps(axis)
     if log:
         axis.set_yscale("log")
@@ -271,18 +271,18 @@ def _finish(axis: Axes, label: str, log: bool = False) -> None:
 
 
 def _shifted(steps: np.ndarray) -> np.ndarray:
-    """Step 0 drawn at 0.7, so that it has a place on a log axis."""
+    """The steps with step 0 moved to 0.7, so that a log axis can show it."""
     return np.where(steps == 0, 0.7, steps)
 
 
 def log_steps(axis: Axes, label: str = "step") -> None:
-    """Steps on a log axis, where `curves` draws step 0 at 0.7."""
+    """Sets a log x axis of steps; `curves` draws step 0 at 0.7."""
     axis.set_xscale("log")
     axis.set_xlabel(label)
 
 
 def family_colors(count: int) -> list[Any]:
-    """Colours for an ordered family of curves."""
+    """`count` colours for an ordered family of curves."""
     return [matplotlib.colormaps["viridis"](v) for v in np.linspace(0.05, 0.9, count)]
 
 
@@ -296,9 +296,9 @@ def cells(
     never: str = "not within the run",
     text: Callable[[float], str] = lambda v: f"{v:,.0f}",
 ) -> None:
-    """Values with the two axes x and y as cells on a log colour scale, each with its
-    `text`; NaN (censored) is hatched, zero has the colour of the smallest positive
-    value. The colour bar has the `label`, and what hatched cells `never` did."""
+    """Draws values [x, y] as cells on a log colour scale, each with its `text`; NaN
+    (censored) is hatched, and zero has the colour of the smallest positive value. The
+    colour bar shows `label` and, if cells are hatched, what they `never` did."""
     table = values.transpose(y, x).values
     known = np.isfinite(table)
     positive = table[known & (table > 0)]
@@ -310,13 +310,13 @@ def cells(
         value = float(table[row, column])
         if known[row, column]:
             color = "white" if np.asarray(norm(value)) < 0.6 else "black"
-            how: dict[str, Any] = dict(ha="center", va="center", fontsize=6.5)
-            axis.text(column + 0.5, row + 0.5, text(value), color=color, **how)
+            look: dict[str, Any] = dict(ha="center", va="center", fontsize=6.5)
+            axis.text(column + 0.5, row + 0.5, text(value), color=color, **look)
         else:
             axis.add_patch(
                 Rectangle((column, row), 1, 1, fill=False, hatch="////", ec="0.6", lw=0)
             )
-    names = {dim: [_said(v) for v in values[dim].values] for dim in (x, y)}
+    names = {dim: [_format(v) for v in values[dim].values] for dim in (x, y)}
     axis.set_xticks(np.arange(len(names[x])) + 0.5, names[x], rotation=45)
     axis.set_yticks(np.arange(len(names[y])) + 0.5, names[y])
     axis.set_xlabel(words(x))

@@ -1,4 +1,4 @@
-"""Linear algebra that works in float64 on the host where its arrays are concrete."""
+"""Helpers for linear algebra in float64 on the host if its arrays are concrete."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from jax.typing import ArrayLike
 
 
 def host_if_concrete(*arrays: ArrayLike) -> tuple[Any, list[Any]]:
-    """numpy and float64 arrays, or jax.numpy and the arrays if any is traced."""
+    """(numpy, float64 arrays), or (jax.numpy, the arrays) if any array is traced."""
     if any(isinstance(a, Tracer) for a in arrays):
         return jnp, [jnp.asarray(a) for a in arrays]
     return np, [np.asarray(jax.device_get(a), np.float64) for a in arrays]
 
 
 def on_device(result: Any) -> Array:
-    """The result as a JAX array in JAX's precision, by an explicit transfer."""
+    """The result as a JAX array in JAX's precision, transferred explicitly."""
     return result if isinstance(result, Array) else jax.device_put(result)

@@ -1,4 +1,4 @@
-"""The lazy reference of a run: what it would be, had its kernel never moved."""
+"""The lazy reference of a run: the same run with its kernel fixed at step 0."""
 
 from typing import Any
 
@@ -11,33 +11,33 @@ from grok_jax.types import Dataset, Params
 
 
 def check(experiment: Experiment, data: Dataset) -> None:
-    """Raises SettingError where a run on data of these shapes has no closed form."""
+    """Raises SettingError if a run on data of these shapes has no closed form."""
     plain_loss = experiment.loss.make is losses.regression
     if not (is_plain(experiment) and plain_loss and data.train.y.ndim == 1):
         raise SettingError(
             "reference.lazy has a closed form for optimizer.name gradient_descent with "
-            "momentum 0, weight_decay 0 and norm free on full batches, its gradient as "
-            "it is, for loss.name squared_error and tasks of one output."
+            "momentum 0, weight_decay 0 and norm free, full batches, no gradient "
+            "transformations, loss.name squared_error and tasks with one output."
         )
 
 
 def lazy_reference(
     experiment: Experiment, data: Dataset, anchor: Params, steps: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """The same run with the kernel of its step 0, in closed form (float64, on the
-    host): lazy_train_loss and lazy_test_loss [S] at `steps`, and kernel_regression_loss
-    [], the test loss of kernel regression with the initial NTK.
+    """Losses of the same run with its kernel fixed at step 0, in closed form (float64,
+    on the host): lazy_train_loss and lazy_test_loss [S] at `steps`, and
+    kernel_regression_loss [], the test loss of kernel regression with the initial NTK.
 
-    Plain mean squared error and gradient descent; Kumar et al. 2024, Sec. 3.
+    For plain mean squared error and gradient descent; Kumar et al. 2024, Sec. 3.
 
-    Raises: SettingError for examples of unequal weight.
+    Raises: SettingError if examples have unequal weights.
     """
     network = network_of(experiment)
     x, x_test = data.train.x, data.test.x
     if len(np.unique(data.train.weight)) > 1:
         raise SettingError(
-            "reference.lazy has a closed form for tasks whose examples all count the "
-            "same."
+            "reference.lazy has a closed form for tasks whose examples have equal "
+            "weights."
         )
     net = network.apply(anchor)
     k_train = _host(network.kernel(anchor, anchor, x, x))

@@ -1,13 +1,13 @@
 """python -m grok_jax.report WORKDIR... --out=DIR [--summary=FILE.md]
 
-WORKDIR may lie in an object store (gs://BUCKET/FOLDER); DIR and FILE are local.
+WORKDIR may be in an object store (gs://BUCKET/FOLDER); DIR and FILE are local.
 
 Writes DIR/index.html (self-contained) and DIR/summary.md (with DIR/figures) about run
-folders, finished or not: which claims held, the figures, and how it was run.
-`--summary` puts the Markdown elsewhere, its figures beside it in `figures/`; without
-`--out`, what such a file already says of other experiments stays in it.
+folders, finished or not: which claims hold, the figures, and how they were run.
+`--summary` writes the Markdown to FILE.md and its figures to `figures/` beside it;
+without `--out`, the other experiments already in that file are kept.
 
-Exit status: 0 done; 2 wrong usage or a damaged folder; nothing was written then.
+Exit status: 0 done; 2 wrong usage or a damaged folder (nothing is written then).
 """
 
 import re
@@ -25,18 +25,17 @@ from grok_jax.settings import SettingError
 DONE, WRONG_USAGE = 0, 2
 _COUNTS = ("runs", "memorised", "generalised", "diverged")
 
-
 HEAD = ("experiment", "claims held", "runs", "duration", "device", "state")
 COLUMNS = ("claim", "figure", "statement", "expected", "measured", "holds")
 
 
 class Report(NamedTuple):
-    """What one run folder has to say."""
+    """What is reported about one run folder."""
 
-    key: str  # unique among the reported folders; its figure files begin with it
+    key: str  # unique among the reported folders; prefix of its figure files
     name: str  # unique too
     description: str
-    facts: dict[str, str]  # how it was run, in the order of the report
+    facts: dict[str, str]  # how it was run, in report order
     settings: dict[str, Any]
     claims: list[dict[str, Any]]
     figures: dict[str, bytes]  # name -> PNG
@@ -60,7 +59,7 @@ def read(path: Path, key: str) -> Report:
       workdirs.WorkdirError: no such folder, not a run folder, or a damaged file in it.
     """
     workdir = workdirs.Workdir(path)
-    started = workdir.config.exists()  # asked first: where a store refuses, it says so
+    started = workdir.config.exists()  # first: raises if a store refuses access
     if not (started or path.is_dir()):
         raise workdirs.WorkdirError(f"There is no folder {path}.")
     if not started:
@@ -102,12 +101,12 @@ def read(path: Path, key: str) -> Report:
 
 
 def _name(about: dict[str, Any]) -> str:
-    """The experiment's name, and its preset unless that is `cpu`: a page may be run at
-    several sizes."""
-    said = re.search(r"--config=\S*\.py:(\w+)", about["command"])  # older folders
-    size = about.get("preset", said[1] if said else "")
-    shown = about["name"] and size not in ("", "cpu")
-    return about["name"] + (f" ({size})" if shown else "")
+    """The experiment's name, with the preset unless it is `cpu`: a page may be run with
+    several presets."""
+    match = re.search(r"--config=\S*\.py:(\w+)", about["command"])  # older folders
+    preset = about.get("preset", match[1] if match else "")
+    shown = about["name"] and preset not in ("", "cpu")
+    return about["name"] + (f" ({preset})" if shown else "")
 
 
 def _progress(workdir: workdirs.Workdir) -> tuple[str, float, dict[str, int]]:
@@ -121,11 +120,11 @@ def _progress(workdir: workdirs.Workdir) -> tuple[str, float, dict[str, int]]:
         return state, float(results.attrs["seconds"]), counts
     if not workdir.progress.exists():
         return "UNFINISHED: no step yet", 0.0, {}
-    held = workdirs.read_json(workdir.progress)
-    share = held["run_steps"] / max(held["run_steps_total"], 1)
-    left = f", at most {clock(held['eta'])} left" if held["eta"] == held["eta"] else ""
+    done = workdirs.read_json(workdir.progress)
+    share = done["run_steps"] / max(done["run_steps_total"], 1)
+    left = f", at most {clock(done['eta'])} left" if done["eta"] == done["eta"] else ""
     state = f"UNFINISHED: {share:.0%} of the steps done{left}"
-    return state, held["seconds"], {name: held[name] for name in _COUNTS}
+    return state, done["seconds"], {name: done[name] for name in _COUNTS}
 
 
 def _claims(path: Path) -> list[dict[str, Any]]:
@@ -135,7 +134,7 @@ def _claims(path: Path) -> list[dict[str, Any]]:
     )
     if not whole:
         raise workdirs.WorkdirError(
-            f"{path} is damaged: it is no list of whole claims."
+            f"{path} is damaged: it is not a list of complete claims."
         )
     return claims
 
@@ -153,7 +152,8 @@ def _natural(path: Path) -> list[tuple[str, int]]:
 
 
 def clock(seconds: float) -> str:
-    """
+    """A duration in words.
+
     >>> clock(75.2), clock(7300)
     ('1 min 15 s', '2 h 1 min')
     """
@@ -165,7 +165,7 @@ def clock(seconds: float) -> str:
 
 
 class Entry(NamedTuple):
-    """One experiment in the Markdown: its row in the overview, and its section."""
+    """One experiment in the Markdown: its row in the overview and its section."""
 
     name: str  # as Markdown
     row: str
@@ -173,7 +173,7 @@ class Entry(NamedTuple):
 
 
 def entries(text: str) -> list[Entry]:
-    """The experiments of a summary that was written before."""
+    """The experiments in the text of an existing summary."""
     top, *sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
     rows = [line for line in top.splitlines() if line.startswith("| ")][2:]
     return [
@@ -183,8 +183,8 @@ def entries(text: str) -> list[Entry]:
 
 
 def summary(reports: Sequence[Report], before: str = "") -> str:
-    """The report as Markdown, with figures in `figures/`; the experiments of the
-    summary `before` keep their place, and what it said unless they are reported now."""
+    """The report as Markdown, with figures in `figures/`; experiments in the summary
+    `before` keep their place, and their text unless they are reported again."""
     found = {entry.name: entry for entry in entries(before)}
     found |= {entry.name: entry for entry in map(_entry, reports)}
     sections = "".join(entry.section for entry in found.values())
@@ -192,8 +192,8 @@ def summary(reports: Sequence[Report], before: str = "") -> str:
 
 
 def page(reports: Sequence[Report]) -> str:
-    """The same as one HTML page, with the figures in it and each run's settings."""
-    own = {
+    """The report as one HTML page with embedded figures and each sweep's settings."""
+    found = {
         anchor(report.name): _entry(
             report,
             {name: html_report.embedded(png) for name, png in report.figures.items()},
@@ -201,12 +201,12 @@ def page(reports: Sequence[Report]) -> str:
         for report in reports
     }
     settings = {anchor(report.name): report.settings for report in reports}
-    sections = {name: entry.section for name, entry in own.items()}
-    return html_report.page(_top(list(own.values())), sections, settings)
+    sections = {name: entry.section for name, entry in found.items()}
+    return html_report.page(_top(list(found.values())), sections, settings)
 
 
 def _top(found: Sequence[Entry]) -> str:
-    """How many claims hold, from which commits that is, and the overview."""
+    """The head of a summary: how many claims hold, the commits, the overview table."""
     scores = [re.findall(r"(\d+) of (\d+)", entry.row)[:1] for entry in found]
     held, claims = (sum(int(s[i]) for score in scores for s in score) for i in (0, 1))
     sections = "".join(entry.section for entry in found)
@@ -217,7 +217,7 @@ def _top(found: Sequence[Entry]) -> str:
 
 
 def _entry(report: Report, paths: Mapping[str, str] | None = None) -> Entry:
-    """Figures first, then what they are to show, then how they were made."""
+    """The entry of a report: its figures, then its claims, then how it was run."""
     if paths is None:
         named = {name: f"figures/{report.key}_{name}.png" for name in report.figures}
         paths = {name: path.replace(" ", "%20") for name, path in named.items()}
@@ -229,7 +229,7 @@ def _entry(report: Report, paths: Mapping[str, str] | None = None) -> Entry:
         marks = ["yes" if claim["holds"] else "**NO**" for claim in report.claims]
         rows = [_cells(claim) for claim in report.claims]
         marked = zip(rows, marks, strict=True)
-        out += markdown_table(COLUMNS, [[*own, mark] for own, mark in marked])
+        out += markdown_table(COLUMNS, [[*row, mark] for row, mark in marked])
     out += ["```sh", facts.pop("command"), "```", ""]
     out += [*(f"- {name}: {as_markdown(fact)}" for name, fact in facts.items()), ""]
     columns = [report.score, *(report.facts[column] for column in HEAD[2:])]
@@ -239,17 +239,17 @@ def _entry(report: Report, paths: Mapping[str, str] | None = None) -> Entry:
 
 
 def _cells(claim: dict[str, Any]) -> list[str]:
-    """The cells of a claim but for the last; a line for each measured value."""
+    """The cells of a claim except the last; each measured value is on its own line."""
     measured = claim["measured"]
     several = isinstance(measured, dict)
     parts = [{k: v} for k, v in measured.items()] if several else [measured]
     lines = "<br>".join(as_markdown(claims_lib.format_value(part)) for part in parts)
-    own = ("id", "figure", "statement", "expected")
-    return [*(as_markdown(str(claim[name])) for name in own), lines]
+    names = ("id", "figure", "statement", "expected")
+    return [*(as_markdown(str(claim[name])) for name in names), lines]
 
 
 def anchor(heading: str) -> str:
-    """The id that readers of Markdown give a heading.
+    """The id that Markdown renderers give a heading.
 
     >>> anchor("K3 phase diagram (paper)")
     'k3-phase-diagram-paper'
@@ -258,7 +258,7 @@ def anchor(heading: str) -> str:
 
 
 def origin(commits: Sequence[str]) -> str:
-    """From which commits reports are, in a sentence.
+    """A sentence that names the commits of the reports.
 
     >>> origin(["8aa4", "8aa4"])
     'All from commit 8aa4.'
@@ -274,28 +274,28 @@ def origin(commits: Sequence[str]) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table whose cells are safe already, and an empty one."""
+    """The lines of a table, whose cells must already be escaped, and an empty line."""
     lines = [head, ["---"] * len(head), *rows]
     return [*(f"| {' | '.join(line)} |" for line in lines), ""]
 
 
 def as_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """The text on one line, escaped so that Markdown shows it unchanged."""
     return re.sub(r"([\\`*_<\[\]|])", r"\\\1", " ".join(text.split()))
 
 
 def write(reports: Sequence[Report], out: Path | None, markdown: Path) -> None:
-    """Writes the page into `out` (None: no page), the summary and its figures.
+    """Writes the HTML page into `out` (None: no page), the summary and its figures.
 
     Raises:
-      workdirs.WorkdirError: it cannot be written.
+      workdirs.WorkdirError: a file cannot be written, or `markdown` is another file.
     """
     figures = markdown.parent / "figures"
     try:
         before = markdown.read_text(encoding="utf-8") if markdown.exists() else ""
         if before and not before.startswith("# Report: "):
             raise workdirs.WorkdirError(
-                f"{markdown} is no summary of reports; give another --summary."
+                f"{markdown} is not a summary of reports; give another --summary."
             )
         figures.mkdir(parents=True, exist_ok=True)
         for report in reports:
@@ -320,7 +320,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         markdown = Path(options.summary or f"{options.out}/summary.md")
         for folder in (out or markdown.parent, markdown.parent):
             if (folder / "config.json").exists():
-                raise SettingError(f"{folder} is a run folder; give another.")
+                raise SettingError(f"{folder} is a run folder; give another folder.")
         named = zip(folders, _keys(folders), strict=True)
         reports = []
         for path, key in named:
@@ -341,7 +341,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _keys(folders: Sequence[Path]) -> list[str]:
-    """A name for each folder: its own, numbered where two have the same."""
+    """The name of each folder, numbered where several have the same name."""
     names = [path.resolve().name for path in folders]
     return [
         f"{name}-{names[:i].count(name) + 1}" if names.count(name) > 1 else name
@@ -350,7 +350,7 @@ def _keys(folders: Sequence[Path]) -> list[str]:
 
 
 def _told_apart(reports: Sequence[Report]) -> list[Report]:
-    """Each under a name of its own; where two share one, the folder's name is added."""
+    """The reports with unique names: where several share one, the key is added."""
     names = [report.name for report in reports]
     return [
         report._replace(name=f"{report.name}, {report.key}")

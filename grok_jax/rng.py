@@ -1,4 +1,4 @@
-"""Random keys by name: a new consumer never shifts another's draws."""
+"""Named random keys: adding a new use of randomness never changes other draws."""
 
 import zlib
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from grok_jax.settings import SettingError
 
 
 def named_key(key: Array, name: str) -> Array:
-    """The key for one purpose.
+    """Derives the key for one named purpose.
 
     >>> key = jax.random.key(0)
     >>> bool((named_key(key, "init") == named_key(key, "init")).all())
@@ -39,27 +39,27 @@ def run_keys(
     init: Array | int = -1,
     batches: Array | int = -1,
 ) -> Keys:
-    """Keys from a run's own seed alone; one given by name (>= 0) stands in for it.
+    """Keys that depend only on a run's seed; one given by name (>= 0) overrides it.
 
-    A run therefore draws the same numbers wherever it stands in a grid.
+    A run therefore draws the same numbers at any position in a grid.
     """
-    own = {"data": data, "split": split, "init": init, "batches": batches}
+    given = {"data": data, "split": split, "init": init, "batches": batches}
     return Keys(
         **{
-            name: named_key(jax.random.key(jnp.where(other < 0, seed, other)), name)
-            for name, other in own.items()
+            name: named_key(jax.random.key(jnp.where(own < 0, seed, own)), name)
+            for name, own in given.items()
         }
     )
 
 
 def linear_layer(key: Array, inputs: int, outputs: int) -> dict[str, Array]:
-    """{"w": [in, out], "b": [out]}, both U(-k, k) with k = 1 / sqrt(in): what PyTorch
-    draws for nn.Linear, the initialisation of Omnigrok at scale 1."""
+    """{"w": [in, out], "b": [out]}, both U(-k, k) with k = 1 / sqrt(in), which is
+    PyTorch's default for nn.Linear and Omnigrok's initialisation at scale 1."""
     bound = inputs**-0.5
 
     def draw(name: str, *shape: int) -> Array:
-        own = named_key(key, name)
-        return jax.random.uniform(own, shape, minval=-bound, maxval=bound)
+        draw_key = named_key(key, name)
+        return jax.random.uniform(draw_key, shape, minval=-bound, maxval=bound)
 
     return {"w": draw("w", inputs, outputs), "b": draw("b", outputs)}
 
@@ -67,10 +67,10 @@ def linear_layer(key: Array, inputs: int, outputs: int) -> dict[str, Array]:
 def choose_rows(
     key: Array, count: int, train_size: int, test_size: int, what: str
 ) -> tuple[Array, Array]:
-    """Rows of a table of `count` examples for training and for testing, disjoint; a
-    larger set begins with the smaller one of the same key. `test_size` 0: all others.
+    """Disjoint training and test rows of a table of `count` examples; a larger set
+    begins with the smaller one of the same key. `test_size` 0: all other rows.
 
-    Raises: SettingError where there are too few; `what` names the examples.
+    Raises: SettingError if there are too few; `what` names the examples.
     """
     available = count - train_size
     if max(test_size, 1) > available:
@@ -83,18 +83,18 @@ def choose_rows(
 
 
 def gaussian_rows(key: Array, count: int, dim: int) -> Array:
-    """N(0, 1) [count, dim], each row from its own key: the first n rows do not depend
-    on `count`."""
+    """N(0, 1) draws [count, dim], each row from its own key, so that the first n rows
+    do not depend on `count`."""
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
     return jax.vmap(lambda k: jax.random.normal(k, (dim,)))(keys)
 
 
 def sign_rows(key: Array, count: int, dim: int) -> Array:
-    """-1 and +1 with even odds, int8 [count, dim], each row from its own key: the first
-    n rows do not depend on `count`.
+    """Signs -1 and +1 with equal probability, int8 [count, dim], each row from its own
+    key, so that the first n rows do not depend on `count`.
 
-    They are drawn one after another, so that nothing wider than a byte per sign is held
-    of more than one row.
+    Rows are drawn one after another, so that only one row at a time takes more than a
+    byte per sign.
     """
 
     def row(i: Array) -> Array:

@@ -1,13 +1,13 @@
-"""Settings live in the signature of what they set; this module reads them from there.
+"""Settings are declared in the signatures of callables; this module reads them.
 
 A callable such as `committee(*, width: Count = 500, epsilon: NonNegative = 0.25)`
 declares each setting's type, range and default once. Floats and seeds are traced (a
-sweep over them compiles once); everything else is static: each value compiles anew.
+sweep over them compiles once); all others are static: each value compiles a program.
 
-Of a class the parameters of its `__init__` are settings, as the fields of a flax module
-are; of a function those that are keyword-only or have a default, and any other that is
-given by name (`part(optax.adam, learning_rate=1e-3)`). A plain `float` is traced where
-it is a keyword-only parameter of a function, and static elsewhere.
+The settings of a class are the parameters of its `__init__`, such as a flax module's
+fields. Those of a function are the parameters that are keyword-only or have a default,
+and any other that is given by name (`part(optax.adam, learning_rate=1e-3)`). A plain
+`float` is traced if it is a keyword-only parameter of a function, and static otherwise.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True)
 class Bounds:
-    """The values that a number may take, in an annotation; None: no bound."""
+    """The allowed range of a number, for use in annotations; None: no bound."""
 
     low: float | None = None
     high: float | None = None
@@ -54,11 +54,11 @@ class Bounds:
 
 
 NOTHING = inspect.Parameter.empty
-"""The default of a setting that has none."""
+"""The `default` of a setting that has no default."""
 STATIC = "static"
 """Marks a float that must stay a Python number inside the program."""
 TRACED = "traced"
-"""Marks an int that changes no shape."""
+"""Marks an int that affects no shape, to be traced."""
 
 Count = Annotated[int, Bounds(low=1)]
 Natural = Annotated[int, Bounds(low=0)]
@@ -90,7 +90,7 @@ class Leaf:
     required: bool = False
 
     def check(self, path: str, value: Any) -> Any:
-        """`value` as this leaf holds it; raises SettingError with one sentence."""
+        """`value` converted to this setting's type; raises SettingError if invalid."""
         if self.kind is object:
             return _hashable(path, value)
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -114,7 +114,7 @@ class Leaf:
 
 
 def _hashable(path: str, value: Any) -> Any:
-    """A value of any kind, which is to be part of a program's structure."""
+    """A static value of any type, which must be hashable; lists become tuples."""
     value = tuple(value) if isinstance(value, list) else value
     try:
         hash(value)
@@ -130,11 +130,11 @@ _GIVEN = (
     *("self", "parent", "rngs", "key", "keys", "files"),
     *("view", "record", "apply", "anchor"),
 )
-"""What the engine passes, or flax: no settings."""
+"""Parameters that the engine or flax passes, so no settings."""
 
 
-def _leaf(annotation: Any, default: Any, own: bool, required: bool) -> Leaf:
-    """`own`: whether a plain `float` is a traced number."""
+def _leaf(annotation: Any, default: Any, trace_floats: bool, required: bool) -> Leaf:
+    """The declaration of a setting; `trace_floats`: trace it if a plain `float`."""
     marks: tuple[Any, ...] = ()
     if get_origin(annotation) is Annotated:
         annotation, *rest = get_args(annotation)
@@ -144,9 +144,9 @@ def _leaf(annotation: Any, default: Any, own: bool, required: bool) -> Leaf:
         choices, annotation = get_args(annotation), str
     kind = annotation if annotation in _KINDS else object
     bounds = next((mark for mark in marks if isinstance(mark, Bounds)), None)
-    floats = kind is float and STATIC not in marks and (own or bool(marks))
+    number = kind is float and STATIC not in marks and (trace_floats or bool(marks))
     return Leaf(
-        kind, default, bounds, choices, not (floats or TRACED in marks), required
+        kind, default, bounds, choices, not (number or TRACED in marks), required
     )
 
 
@@ -158,7 +158,7 @@ def schema(make: Callable) -> Mapping[str, Leaf]:
     >>> {name: (leaf.default, leaf.static) for name, leaf in schema(f).items()}
     {'width': (3, True), 'rate': (0.5, False)}
     """
-    make = getattr(make, "make", make)  # of a Task
+    make = getattr(make, "make", make)  # the function of a Task
     is_class = inspect.isclass(make)
     signature = inspect.signature(make.__init__ if is_class else make)
     hints, leaves = _hints(make), {}
@@ -168,12 +168,12 @@ def schema(make: Callable) -> Mapping[str, Leaf]:
             continue
         if is_class and name == "name" and _is_flax(make):
             continue
-        alone = kind is kind.KEYWORD_ONLY
+        by_name = kind is kind.KEYWORD_ONLY
         leaves[name] = _leaf(
             hints.get(name, object),
             parameter.default,
-            own=alone and not is_class,
-            required=(alone or is_class) and parameter.default is parameter.empty,
+            trace_floats=by_name and not is_class,
+            required=(by_name or is_class) and parameter.default is parameter.empty,
         )
     return MappingProxyType(leaves)
 
@@ -183,7 +183,7 @@ def _is_flax(make: type) -> bool:
 
 
 def _hints(make: Callable) -> dict[str, Any]:
-    """The annotations of a callable's parameters, as far as they can be read."""
+    """The annotations of a callable's parameters that can be resolved."""
     found: dict[str, Any] = {}
     sources = [make, make.__init__] if inspect.isclass(make) else [make]
     for source in sources:
@@ -193,7 +193,7 @@ def _hints(make: Callable) -> dict[str, Any]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The clause that answers a typo: the closest known names, or all of them."""
+    """The clause that answers a typo: the closest known names, or else all of them."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if not close:
@@ -207,7 +207,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def lookup(table: dict[str, Any], name: str, what: str) -> Any:
-    """An entry of a registry; a name it lacks raises with the nearest ones."""
+    """An entry of a registry; raises SettingError with the nearest names if unknown."""
     if name not in table:
         raise SettingError(f"There is no {what} {name!r}; {nearest(name, table)}.")
     return table[name]

@@ -1,8 +1,8 @@
-"""How few frequencies or directions hold a table: Fourier concentration, PCA.
+"""Concentration of a table on a few frequencies or directions: Fourier and PCA.
 
-The tokens of a modular task lie on a circle, and networks that generalise on it put
-them there: embeddings become sinusoids of a few frequencies, logits sums of
-cos(w_k (a + b - c)) (Nanda et al. 2023, arXiv 2301.05217).
+Networks that generalise on a modular task place its tokens on circles: embeddings
+become sinusoids of a few frequencies, and logits become sums of cos(w_k (a + b - c))
+(Nanda et al. 2023, arXiv 2301.05217).
 """
 
 import jax.numpy as jnp
@@ -11,13 +11,13 @@ from jax.typing import ArrayLike
 
 
 def fourier_concentration(table: ArrayLike, top: int = 5) -> Array:
-    """Share of the power of table [p, d] over its p rows in the `top` strongest
-    frequencies; in [0, 1].
+    """Share of the power of a table [p, d] in the `top` strongest frequencies over its
+    p rows; in [0, 1].
 
-    Power at frequency k = 1 .. p // 2 is the squared discrete Fourier transform over
-    the rows, cosine and sine, summed over the d columns; the constant is left out. 1
-    for sinusoids of `top` frequencies, about top / ((p - 1) / 2) for noise of many
-    columns; NaN where all rows are equal.
+    The power at frequency k = 1 .. p // 2 is the squared discrete Fourier transform
+    over the rows, cosine and sine, summed over the d columns; the constant is left out.
+    The share is 1 for sinusoids of `top` frequencies, about top / ((p - 1) / 2) for
+    noise with many columns, and NaN where all rows are equal.
 
     Raises: ValueError for a table that is not [p, d].
 
@@ -29,23 +29,23 @@ def fourier_concentration(table: ArrayLike, top: int = 5) -> Array:
     table = jnp.asarray(table)
     if table.ndim != 2:
         raise ValueError(f"A table [p, d] is needed here; got shape {table.shape}.")
-    moved = table - table[:1]  # any constant will do, and equal rows are exactly 0
+    moved = table - table[:1]  # any constant would do; this makes equal rows exactly 0
     waves = jnp.abs(jnp.fft.rfft(moved, axis=0)[1:]) ** 2
-    pairs = jnp.full((len(waves), 1), 2.0)  # each stands for itself and its conjugate
+    count = jnp.full((len(waves), 1), 2.0)  # each frequency and its conjugate
     if len(table) % 2 == 0:
-        pairs = pairs.at[-1].set(1.0)
-    power = jnp.sum(pairs * waves, axis=1)
+        count = count.at[-1].set(1.0)
+    power = jnp.sum(count * waves, axis=1)
     return _largest(power, top) / jnp.sum(power)
 
 
 def logit_fourier_concentration(logits: ArrayLike, top: int = 5) -> Array:
-    """Share of the variance of logits [p, p, C] of a + b mod p that is a sum of
-    cos(w_k (a + b - c)) of the `top` strongest frequencies; in [0, 1].
+    """Share of the variance of logits [p, p, C] of a + b mod p that is explained by
+    cos(w_k (a + b - c)) for the `top` strongest frequencies; in [0, 1].
 
     The logits over (a, b, c < p) are projected on the (p - 1) / 2 orthogonal cosines,
-    w_k = 2 pi k / p, for odd p (Nanda et al. 2023, Sec. 4.2: a few hold nearly all).
-    The mean over c of every pair is taken off first: it changes no probability. Columns
-    beyond p, that of '=', are left out. About 0 for noise.
+    w_k = 2 pi k / p, for odd p (Nanda et al. 2023, Sec. 4.2: a few explain nearly all).
+    The mean over c is subtracted for every pair first: it changes no probability.
+    Columns beyond p (that of '=') are left out. The share is about 0 for noise.
 
     Raises: ValueError for logits that are not [p, p, C] with odd p >= 3 and C >= p.
 
@@ -76,11 +76,11 @@ def _largest(power: Array, top: int) -> Array:
 
 
 def principal_components(table: ArrayLike, count: int = 2) -> tuple[Array, Array]:
-    """(projections [n, count], shares [count]) of the rows of table [n, d] on its
-    first principal components, and the variance that each explains of the whole.
+    """(projections [n, count], shares [count]): the rows of a table [n, d] projected on
+    its first principal components, and the share of the variance that each explains.
 
-    Rows are centred. Each component's sign is that which makes its projection of
-    largest size positive.
+    The rows are centred first. The sign of each component makes its projection with the
+    largest absolute value positive.
 
     Raises: ValueError for a table that is not [n, d], or with fewer than `count`
       components.
@@ -93,12 +93,12 @@ def principal_components(table: ArrayLike, count: int = 2) -> tuple[Array, Array
     table = jnp.asarray(table)
     if table.ndim != 2 or not 1 <= count <= min(table.shape):
         raise ValueError(
-            f"{count} components need a table [n, d] with as many rows and columns at "
-            f"least; got shape {table.shape}."
+            f"{count} components need a table [n, d] with at least {count} rows and "
+            f"columns; got shape {table.shape}."
         )
     centred = table - jnp.mean(table, axis=0, keepdims=True)
     u, s, _ = jnp.linalg.svd(centred, full_matrices=False)
     projections = u[:, :count] * s[None, :count]
-    far = jnp.argmax(jnp.abs(projections), axis=0)
-    sign = jnp.sign(jnp.take_along_axis(projections, far[None], axis=0))
+    largest = jnp.argmax(jnp.abs(projections), axis=0)
+    sign = jnp.sign(jnp.take_along_axis(projections, largest[None], axis=0))
     return projections * sign, s[:count] ** 2 / jnp.sum(s**2)

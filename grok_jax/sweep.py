@@ -1,13 +1,13 @@
-"""Many runs at once: one batched program over all devices, in chunks that fit memory.
+"""Batched runs: one program over all devices, in chunks that fit in memory.
 
-    runs [n, ...] -> chunks -> dealt over devices like cards, padded -> shard_map over
+    runs [n, ...] -> chunks -> dealt over devices round-robin, padded -> shard_map over
     the axis `run` -> on each device a loop (`map`) or one batch (`vmap`) -> [n, ...]
 
-`map` is what a CPU wants and `vmap` what an accelerator wants; `auto` chooses by that.
-This module knows nothing of papers, losses or disks. Exactness: `map` reproduces a
-stand-alone run bit for bit whatever the grid, the run's place in it and the chunking,
-on 1 or as many CPU devices as there are cores. `vmap` agrees up to rounding at first
-and statistically later, as batched products round differently.
+`map` suits a CPU and `vmap` an accelerator; `auto` chooses between them. This module is
+independent of papers, losses and disks. Exactness: `map` reproduces a stand-alone run
+bit for bit for any grid, position in the grid and chunking, on 1 CPU device or as many
+as there are cores. `vmap` agrees up to rounding at first and statistically later,
+because batched products round differently.
 """
 
 import functools
@@ -27,21 +27,21 @@ from grok_jax.types import Device
 
 Mode = Literal["auto", "map", "vmap"]
 Order = Literal["in turns", "in rows", "any"]
-"""Of the things a, b that runs share: a b a b, or a a b b, or otherwise."""
+"""The order in which runs use shared items a, b: a b a b, a a b b, or any other."""
 BatchedFn = Any  # a jitted (shared, runs, carries, counts) -> (carries, outs)
 
 _AXIS = "run"
 _OVER_RUNS = PartitionSpec(_AXIS)
 REPLICATED, LOCAL = PartitionSpec(), PartitionSpec(_AXIS)
-"""How devices share what is not a run's own: all alike, or to each a part of it."""
+"""Placement of data that runs share: a copy on each device, or a part on each."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where `count` runs lie on the devices: run i in slot i // D of device i % D.
+    """Placement of `count` runs on D devices: run i in slot i // D of device i % D.
 
-    Dealing like cards keeps neighbours of a grid, which cost alike, on different
-    devices. Every device has the same number of slots; the last may be padding.
+    Dealing round-robin puts neighbours in a grid, which cost about the same, on
+    different devices. All devices have equally many slots; the last may be padding.
     """
 
     count: int
@@ -58,52 +58,52 @@ class Layout:
         return np.where(order < self.count, order, 0)
 
     def counts(self) -> Array:
-        """The number of real runs on each device, placed on it."""
+        """The number of real runs on each device, sharded over the devices."""
         size = len(self.devices)
         counts = [(self.count - d + size - 1) // size for d in range(size)]
         return self._put(np.asarray(counts, np.int32))
 
     def count_shapes(self) -> jax.ShapeDtypeStruct:
-        """What `counts` returns, as shapes; the devices need not be here."""
+        """The shapes of `counts()`; the devices need not be attached."""
         return jax.ShapeDtypeStruct(
             (len(self.devices),), np.int32, sharding=self._sharding(_OVER_RUNS)
         )
 
     def place(self, runs: Any) -> Any:
-        """Arrays [count, ...] -> sharded arrays [devices * slots, ...]."""
+        """Shards arrays [count, ...] as arrays [devices * slots, ...]."""
         order = self._order()
         return jax.tree.map(lambda leaf: self._put(leaf[order]), runs)
 
     def share(self, tree: Any) -> Any:
-        """One copy of `tree` on each device, not one for each run."""
+        """Puts one copy of `tree` on each device, instead of one for each run."""
         return jax.tree.map(lambda leaf: self._put(leaf, REPLICATED), tree)
 
     def deal(self, which: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
-        """Things that runs share, for the devices whose runs use them.
+        """Assigns items that runs share to the devices whose runs use them.
 
         Args:
-          which: for each run the number of the thing it uses [count].
-          room: how many things a device has room for.
+          which: for each run, the number of the item it uses [count].
+          room: how many items a device has room for.
 
         Returns:
-          The numbers of each device's things [devices, room] (room that is not needed
-          repeats one), and for each run the place of its own among them [count].
+          The numbers of each device's items [devices, room], padded by repeating one,
+          and for each run, the position of its item among them [count].
         """
         size = len(self.devices)
         numbers = np.full((size, room), which[0])
         places = np.zeros(len(which), np.int32)
         for device in range(min(size, len(which))):
-            own, first, back = np.unique(
+            used, first, back = np.unique(
                 which[device::size], return_index=True, return_inverse=True
             )
-            order = np.argsort(first)  # in the order of the runs that use them
-            numbers[device, : len(own)] = own[order]
+            order = np.argsort(first)  # in order of first use
+            numbers[device, : len(used)] = used[order]
             places[device::size] = np.argsort(order)[back]
         return numbers, places
 
     def order_of(self, places: np.ndarray, room: int) -> Order:
-        """In which order the runs of every device use its `room` things, whose place
-        among them `places` says for each run."""
+        """The order in which the runs of every device use its `room` items, where
+        `places` is the position of each run's item (see `deal`)."""
         slot, (turns, rest) = (
             np.arange(len(places)) // len(self.devices),
             divmod(self.slots, room),
@@ -115,8 +115,8 @@ class Layout:
         return "any"
 
     def local(self, things: Sequence[Sequence[Any]]) -> Any:
-        """Trees for each device, [devices][room] -> arrays [devices * room, ...] of
-        which each device has its own."""
+        """Stacks trees [devices][room] to arrays [devices * room, ...], of which each
+        device stores only its own `room` rows."""
         room, sharding = len(things[0]), self._sharding(LOCAL)
 
         def put(*leaves: np.ndarray) -> Array:
@@ -127,10 +127,10 @@ class Layout:
             shape = (len(leaves), *leaves[0].shape)
             return jax.make_array_from_callback(shape, sharding, part)
 
-        return jax.tree.map(put, *(thing for own in things for thing in own))
+        return jax.tree.map(put, *(thing for row in things for thing in row))
 
     def local_shapes(self, thing: Any, room: int) -> Any:
-        """What `local` returns for things of these shapes, as shapes."""
+        """The shapes that `local` returns for items of these shapes."""
         size, sharding = len(self.devices) * room, self._sharding(LOCAL)
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(
@@ -140,8 +140,8 @@ class Layout:
         )
 
     def collect(self, runs: Any, *, everywhere: bool = False) -> Any:
-        """The inverse of `place`, on the host. Of several processes the first alone has
-        it, and the others None, or all have it (`everywhere`; for small arrays)."""
+        """The inverse of `place`, on the host. With several processes only the first
+        gets it (the others None), or all do (`everywhere`, for small arrays)."""
         if not hosts.several():
             return jax.tree.map(self._collect, runs)
         order = self._order()
@@ -151,7 +151,7 @@ class Layout:
         return jax.tree.map(lambda leaf: leaf[slot_of], whole)
 
     def _collect(self, leaf: Array) -> Any:
-        """One copy, and none that stays with the device array, as its numpy would."""
+        """Makes one copy; np.asarray would cache a second one in the device array."""
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             data = self._collect(jax.random.key_data(leaf))
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
@@ -159,12 +159,12 @@ class Layout:
         size = len(self.devices)
         for shard in leaf.addressable_shards:
             device = self.devices.index(shard.device)
-            own = out[device::size]
-            own[...] = np.asarray(shard.data)[: len(own)]
+            rows = out[device::size]
+            rows[...] = np.asarray(shard.data)[: len(rows)]
         return out
 
     def shapes(self, runs: Any) -> Any:
-        """What `collect` returns for these sharded arrays, as shapes."""
+        """The shapes that `collect` returns for these sharded arrays."""
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(
                 (self.count, *leaf.shape[1:]), leaf.dtype
@@ -173,7 +173,7 @@ class Layout:
         )
 
     def placed_shapes(self, runs: Any) -> Any:
-        """What `place` returns for arrays [n, ...], as shapes: nothing is allocated."""
+        """The shapes that `place` returns for arrays [n, ...]; allocates nothing."""
         size, sharding = self.slots * len(self.devices), self._sharding(_OVER_RUNS)
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(
@@ -183,7 +183,7 @@ class Layout:
         )
 
     def shared_shapes(self, tree: Any) -> Any:
-        """What `share` returns, as shapes."""
+        """The shapes that `share` returns."""
         sharding = self._sharding(REPLICATED)
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(
@@ -205,7 +205,7 @@ class Layout:
 
 
 def layout(count: int, devices: Sequence[Device], chunk: int | None = None):
-    """The layout of `count` runs with room for `chunk` (default: just those)."""
+    """The layout of `count` runs with room for `chunk` runs (default: `count`)."""
     slots = -(-(chunk or count) // len(devices))
     return Layout(count, slots, tuple(devices))
 
@@ -219,15 +219,14 @@ def batch(
     deterministic: bool = True,
     over_runs: Callable[[Any, Any, Any], tuple[Any, Any]] | None = None,
 ) -> BatchedFn:
-    """fn(shared, run, carry) -> (carry, out), over runs: jitted
-    (shared, runs, carries, counts) -> (carries, outs).
+    """Batches fn(shared, run, carry) -> (carry, out) over runs: returns a jitted
+    (shared, runs, carries, counts) -> (carries, outs), with arguments from a `Layout`.
 
-    What is shared is held once per device, REPLICATED or LOCAL as `shared` says for it
-    or for its parts; it, `runs`, `carries` and `counts` come from a `Layout`. The
-    memory of `carries` is given to the new ones. In `map` mode the loop's length is
-    the device's number of real runs, so that padding costs nothing. Results in padded
-    slots mean nothing. `deterministic`: see `compiler_options`. `over_runs` is what
-    `vmap` mode does with the runs of a device; default: `jax.vmap(fn)` over them.
+    Shared data are stored once per device, REPLICATED or LOCAL as `shared` says for all
+    or for each part of them. `carries` are donated. In `map` mode the loop's length is
+    the device's number of real runs, so padding costs nothing. Results in padded slots
+    are meaningless. `deterministic`: see `compiler_options`. `over_runs` replaces
+    `jax.vmap(fn)` over the runs of a device in `vmap` mode.
     """
     mesh = Mesh(np.array(devices), (_AXIS,))
 
@@ -251,13 +250,13 @@ def batch(
 def compiler_options(
     devices: Sequence[Device], deterministic: bool = True
 ) -> dict[str, Any] | None:
-    """What XLA is to be told for these devices.
+    """XLA compiler options for these devices.
 
-    On a GPU, matrix products go to cuBLAS, which needs no search over Triton kernels,
+    On a GPU, matrix products use cuBLAS, which needs no search over Triton kernels,
     and a `deterministic` program gives the same bits each time it is compiled and run:
-    no kernel is chosen by how long it took, and the sums of a scatter have one order.
-    That makes a scatter many times slower; the networks of `models` have none in
-    their gradients. CPUs and TPUs give the same bits anyway.
+    kernels are not chosen by timing, and scatters sum in a fixed order. This makes
+    scatters many times slower; the networks of `models` have none in their gradients.
+    CPUs and TPUs are deterministic anyway.
     """
     if devices[0].platform not in ("gpu", "cuda", "rocm"):
         return None
@@ -270,17 +269,17 @@ def compiler_options(
 def grouped(
     fn: Callable[[Any, Any, Any, Any], tuple[Any, Any]], order: Order
 ) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-    """fn(thing, common, run, carry) over runs that share things in this order:
-    ((things, common), runs, carries) -> (carries, outs). No thing is copied for the
-    runs that share it: vmap over the things, and over the runs of each."""
-    over_things, over_runs = (0, None, 0, 0), (None, None, 0, 0)
-    axes = (over_runs, over_things) if order == "in turns" else (over_things, over_runs)
+    """Batches fn(item, common, run, carry) over runs that share items in this order:
+    ((items, common), runs, carries) -> (carries, outs). Nested vmaps over items and
+    over the runs of each avoid copying an item for the runs that share it."""
+    over_items, over_runs = (0, None, 0, 0), (None, None, 0, 0)
+    axes = (over_runs, over_items) if order == "in turns" else (over_items, over_runs)
     together = jax.vmap(jax.vmap(fn, in_axes=axes[1]), in_axes=axes[0])
 
     def batched(shared: Any, runs: Any, carries: Any) -> tuple[Any, Any]:
-        things, common = shared
+        items, common = shared
         slots = jax.tree.leaves(runs)[0].shape[0]
-        room = jax.tree.leaves(things)[0].shape[0]
+        room = jax.tree.leaves(items)[0].shape[0]
         sizes = (-1, room) if order == "in turns" else (room, slots // room)
 
         def split(leaf: Array) -> Array:
@@ -290,7 +289,7 @@ def grouped(
             return leaf.reshape(slots, *leaf.shape[2:])
 
         split_runs, split_carries = jax.tree.map(split, (runs, carries))
-        outs = together(things, common, split_runs, split_carries)
+        outs = together(items, common, split_runs, split_carries)
         return jax.tree.map(merged, outs)
 
     return batched
@@ -299,7 +298,7 @@ def grouped(
 def _loop(
     fn: Callable, common: Any, runs: Any, carries: Any, count: Array
 ) -> tuple[Any, Any]:
-    """fn on the first `count` runs, one after the other. The length is an argument,
+    """Applies fn to the first `count` runs one after the other. `count` is an argument,
     so the compiled body is the same for one run and for a thousand."""
     fn = jax.jit(fn, inline=True)  # traced once, for shapes and for use
 
@@ -335,17 +334,16 @@ def run_batched(
     runs_per_chunk: int | None = None,
     devices: Sequence[Device] | None = None,
 ) -> Any:
-    """fn over the leading axis of `inputs`, batched, chunked and over all devices.
+    """Maps fn over the leading axis of `inputs`, in chunks over all devices.
 
     Args:
-      fn: maps one tree of scalars, arrays or keys to a tree of arrays; pure.
+      fn: a pure function of a tree of scalars, arrays or keys to a tree of arrays.
       inputs: the same tree with a leading run axis [n, ...] on every leaf.
       mode: `map` (exact, see the module), `vmap`, or `auto`: `map` on a CPU and
         `vmap` on an accelerator.
-      runs_per_chunk: at most so many runs at once, over all devices together; by
-        default as many as the predicted memory allows. Where memory runs out all the
-        same, it is halved.
-      devices: default all local devices.
+      runs_per_chunk: the most runs at once, over all devices together; default: as
+        many as fit by the predicted memory. It is halved if memory still runs out.
+      devices: default: all local devices.
 
     Returns:
       The tree of results with a leading run axis, on the host.
@@ -387,18 +385,18 @@ def run_batched(
 
 
 def mode_for(devices: Sequence[Device]) -> Literal["map", "vmap"]:
-    """What suits these devices: `map` on a CPU, whose caches hold one run's work,
+    """The mode that suits these devices: `map` on a CPU, whose caches fit one run, and
     `vmap` on an accelerator, which one run does not fill."""
     return "map" if devices[0].platform == "cpu" else "vmap"
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether XLA says in `error` that a device has no memory left."""
+    """Whether `error` is XLA's report that a device is out of memory."""
     return "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)
 
 
 def halved(runs: int, devices: Sequence[Device]) -> int:
-    """Half of so many runs per chunk, at least one for each device."""
+    """Half as many runs per chunk as `runs`, and at least one per device."""
     slots = layout(runs, devices).slots
     return max(1, slots // 2) * len(devices)
 
@@ -428,12 +426,12 @@ def _count(inputs: Any) -> int:
 
 
 def memory_budget(devices: Sequence[Device]) -> int:
-    """Bytes that a program may take on each device: nine tenths of what is free."""
-    own = [d for d in devices if d.process_index == jax.process_index()]
-    stats = own[0].memory_stats() if own[0].platform != "cpu" else None
+    """Bytes that a program may use on each device: 90% of the free memory."""
+    local = [d for d in devices if d.process_index == jax.process_index()]
+    stats = local[0].memory_stats() if local[0].platform != "cpu" else None
     if stats and "bytes_limit" in stats:
         return int(0.9 * (stats["bytes_limit"] - stats.get("bytes_in_use", 0)))
-    return int(0.9 * _free_host_bytes() / len(own))
+    return int(0.9 * _free_host_bytes() / len(local))
 
 
 def _free_host_bytes() -> int:
@@ -448,9 +446,10 @@ def _free_host_bytes() -> int:
 def chunk_that_fits(
     compiled: Any, place: Layout, mode: str, budget: int | None = None
 ) -> int:
-    """Runs per chunk whose predicted memory stays within `budget` bytes a device.
+    """The runs per chunk whose predicted memory fits in `budget` bytes per device.
 
-    In `map` mode temporaries are one run's; in `vmap` mode they grow with the runs.
+    In `map` mode temporaries are those of one run; in `vmap` mode they grow with the
+    number of runs.
     """
     budget = budget or memory_budget(place.devices)
     needed = memory.of_program(compiled)

@@ -22,7 +22,6 @@ import numpy as np
 import optax
 from jax import Array
 
-from grok_jax import tree
 from grok_jax.batching import any_run
 from grok_jax.losses import Loss, weighted_mean
 from grok_jax.settings import Bounds, SettingError, nearest
@@ -175,23 +174,6 @@ def make_run(
     def advance(
         state: RunState, data: Dataset, step: Scalar, count: Scalar
     ) -> RunState:
-        net = network(state.anchor)
-
-        def train_loss(params: Params, batch: Split) -> Array:
-            return weighted_mean(
-                loss.value(net(params, batch.x), batch.y), batch.weight
-            )
-
-        def one_step(i, carry):
-            params, opt_state, order = carry
-            batch = data.train
-            if batches is not None:
-                order, rows = batches.take(order, step + i, batch.weight)
-                batch = jax.tree.map(lambda leaf: leaf[rows], batch)
-            grads = jax.grad(train_loss)(params, batch)
-            updates, opt_state = tx.update(grads, opt_state, params)
-            return optax.apply_updates(params, updates), opt_state, order
-
         if dynamics is not None:
             own = dynamics(state.anchor, data.train)
             with jax.named_scope(TRAIN_STEPS):
@@ -199,9 +181,12 @@ def make_run(
                     state.params, state.opt_state, step, count
                 )
             return state._replace(params=params, opt_state=carried)
+        one_step = _descent_step(network(state.anchor), loss, tx, batches, data.train)
         carry = (state.params, state.opt_state, state.order)
         with jax.named_scope(TRAIN_STEPS):
-            params, opt_state, order = jax.lax.fori_loop(0, count, one_step, carry)
+            params, opt_state, order = jax.lax.fori_loop(
+                0, count, lambda i, carry: one_step(carry, step + i), carry
+            )
         return state._replace(params=params, opt_state=opt_state, order=order)
 
     def measure(
@@ -218,6 +203,31 @@ def make_run(
         return _judge(state, record, step, stop)
 
     return Run(start, advance, measure)
+
+
+def _descent_step(
+    net: Apply,
+    loss: Loss,
+    tx: optax.GradientTransformation,
+    batches: Batches | None,
+    train: Split,
+) -> Callable[[tuple[Params, Any, Any], Scalar], tuple[Params, Any, Any]]:
+    """((params, optimiser state, order of the examples), step) -> those after it."""
+
+    def train_loss(params: Params, batch: Split) -> Array:
+        return weighted_mean(loss.value(net(params, batch.x), batch.y), batch.weight)
+
+    def one_step(carry: tuple[Params, Any, Any], step: Scalar):
+        params, opt_state, order = carry
+        batch = train
+        if batches is not None:
+            order, rows = batches.take(order, jnp.asarray(step), batch.weight)
+            batch = jax.tree.map(lambda leaf: leaf[rows], batch)
+        grads = jax.grad(train_loss)(params, batch)
+        updates, opt_state = tx.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, order
+
+    return one_step
 
 
 def _every(
@@ -241,7 +251,7 @@ def _judge(
 ) -> tuple[RunState, Record]:
     """Ends a run that has diverged or met its stop rule; blanks a diverged record."""
     finite = jnp.isfinite(record["train_loss"])
-    record = tree.select(finite, record, _blank(record))
+    record = optax.tree.where(finite, record, _blank(record))
     state = state._replace(
         alive=state.alive & finite,
         diverged_at=jnp.where(finite, state.diverged_at, step),
@@ -305,7 +315,7 @@ def segment(
                 lambda: measure(moved, data, reached, index),
                 lambda: (moved, blank),
             )
-            return tree.select(state.alive, new, (state, blank))
+            return optax.tree.where(state.alive, new, (state, blank))
 
         wanted = any_run(state.alive) & ((steps > 0) | (index >= 0))
         state, record = jax.lax.cond(wanted, live, lambda: (state, blank))
@@ -356,7 +366,7 @@ def train_until(
         new = measure(run.advance(state, data, step, count), step + count)
         old = (state, record, taken)
         go_on = wanted(step, state, record)
-        return step + every, *tree.select(go_on, (*new, step + count), old)
+        return step + every, *optax.tree.where(go_on, (*new, step + count), old)
 
     zero = jnp.zeros((), jnp.int32)
     start = (zero, *measure(run.init(data), zero), zero)

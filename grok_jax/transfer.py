@@ -1,12 +1,12 @@
-"""Embeddings from one parameter tree into another (Xu et al. 2025, GrokTransfer).
+"""Transfers embeddings between parameter trees (Xu et al. 2025, GrokTransfer).
 
-    weak  = train_until(run, data, ...)            a small network, until it knows a bit
-    table = weak.params["embed"]                   E_W [V, d_W], what it has learned
+    weak  = train_until(run, data, ...)            a small, partly trained network
+    table = weak.params["embed"]                   E_W [V, d_W], its embedding
     embed = low_rank_embedding(key, table, d_T)    E_T = A B, A = E_W and B random
-    graft(target, {"embed": embed})                the rest of the target stays fresh
+    graft(target, {"embed": embed})                the rest keeps its initial values
 
-All of it is pure, so that a whole GrokTransfer run, weak network included, is one
-function of its seed and its settings, and a grid of them one batched program.
+All functions are pure, so that a whole GrokTransfer run, weak network included, is one
+function of its seed and settings, and a grid of runs is one batched program.
 """
 
 from collections.abc import Mapping
@@ -24,11 +24,11 @@ from grok_jax.types import Params
 
 
 def low_rank_embedding(key: Array, table: Array, width: int) -> Factors:
-    """E_T = A B with A = `table` [V, d_W], what a weak network has learned, and B
-    [d_W, width] drawn from U(-k, k), k = 1 / sqrt(d_W), as PyTorch draws a linear map.
+    """E_T = A B with A = `table` [V, d_W], a weak network's embedding, and B
+    [d_W, width] drawn from U(-k, k), k = 1 / sqrt(d_W), as in PyTorch's nn.Linear.
 
-    Both train (Xu et al. 2025, Sec. 2.2). `tree.product` is the embedding [V, width];
-    the wrapper `models.wrappers.factored` lets any network take it as one.
+    Both are trained (Xu et al. 2025, Sec. 2.2). `tree.product` gives the embedding
+    [V, width]; with `models.wrappers.factored` any network accepts the factors.
     """
     rank = table.shape[1]
     bound = rank**-0.5
@@ -37,17 +37,17 @@ def low_rank_embedding(key: Array, table: Array, width: int) -> Factors:
 
 
 def merge(params: Params) -> Params:
-    """`params` with every low-rank embedding A B as the one table that it is."""
+    """`params` with every low-rank embedding A B multiplied out to one table."""
     return tree.over_factors(tree.product, params)
 
 
 def graft(params: Params, scions: Mapping[str, Any]) -> Params:
-    """`params` with the leaves that `scions` names replaced ("embed", "layer_0.w").
+    """`params` with the leaves named in `scions` ("embed", "layer_0.w") replaced.
 
-    A scion is an array, or factors, whose product then counts.
+    A scion is an array, or factors whose product has the leaf's shape.
 
-    Raises: ValueError naming every leaf that `params` lacks and every shape that
-    differs; nothing is grafted in silence.
+    Raises: ValueError naming every leaf that `params` lacks, or the first whose shape
+    differs.
     """
     leaves = tree.flat_names(params)
     unknown = [name for name in scions if name not in leaves]
@@ -64,43 +64,43 @@ def graft(params: Params, scions: Mapping[str, Any]) -> Params:
             )
     names = list(leaves)
     structure = jax.tree.structure(params)
-    grown = [scions.get(name, leaves[name]) for name in names]
-    return jax.tree.unflatten(structure, grown)
+    grafted = [scions.get(name, leaves[name]) for name in names]
+    return jax.tree.unflatten(structure, grafted)
 
 
 def transplant(source: Params, target: Params, leaves: tuple[str, ...] = ()) -> Params:
     """`target` with the parameters of `source`: those named in `leaves`, or all.
 
-    Raises: ValueError with every name that is missing from `source` and, where all are
-    taken, every one that it has beyond those of `target`.
+    Raises: ValueError naming every leaf that `source` lacks and, if all are taken,
+    every leaf that `target` lacks.
     """
     have, wanted = tree.flat_names(source), tree.flat_names(target)
     names = leaves or tuple(wanted)
     missing = [name for name in names if name not in have]
     extra = [] if leaves else [name for name in have if name not in wanted]
     if missing or extra:
-        parts = [("lacks", missing), ("has beyond the target's", extra)]
+        parts = [("lacks parameter", missing), ("has the extra parameter", extra)]
         said = [f"{verb} {', '.join(which)}" for verb, which in parts if which]
         raise ValueError(f"The source {' and '.join(said)}.")
     return graft(target, {name: have[name] for name in names})
 
 
 class MergingState(NamedTuple):
-    """State of the optimiser that merges A B."""
+    """State of `merging`."""
 
-    inner: Any  # of the factors and all else
-    tables: Any  # of the tables alone, from the merge on
-    count: Array  # int32 [], the steps so far
+    inner: Any  # state for the factors and all other parameters
+    tables: Any  # state for the merged tables
+    count: Array  # int32 [], the number of steps so far
 
 
 def merging(tx: optax.GradientTransformation, at: int) -> optax.GradientTransformation:
-    """`tx` that trains the factors A, B of every embedding for `at` steps and from then
-    on their product as one table (Xu et al. 2025, Fig. 15b).
+    """Wraps `tx` to train the factors A, B of every embedding for `at` steps, and their
+    product as one table from then on (Xu et al. 2025, Fig. 15b).
 
-    The factors carry room for the table (`with_room`): until the merge it is zero and
-    rests, afterwards A and B are. The function of the network is the same on both sides
-    of the merge; only what is a free parameter of it changes. The table is a new
-    parameter: `tx` begins anew with it, moments and count of steps alike.
+    The factors carry room for the table (`with_room`): it is zero and fixed until the
+    merge, A and B are afterwards. The merge does not change the network's function,
+    only which parameters are free. The table is a new parameter: `tx` starts afresh
+    with it, both moments and step count.
     """
 
     def init(params: Params) -> MergingState:
@@ -119,7 +119,7 @@ def merging(tx: optax.GradientTransformation, at: int) -> optax.GradientTransfor
             return Factors(a, b, jnp.zeros_like(leaf.rest))
 
         moves, tables = tx.update(_tables(updates), state.tables, _tables(params))
-        own = iter(jax.tree.leaves(moves))
+        rest_moves = iter(jax.tree.leaves(moves))
 
         def collapse(update: Any, leaf: Any) -> Any:
             if not _has_room(leaf):
@@ -128,10 +128,10 @@ def merging(tx: optax.GradientTransformation, at: int) -> optax.GradientTransfor
             return Factors(
                 jnp.where(merge_now, -leaf.a, update.a),
                 jnp.where(merge_now, -leaf.b, update.b),
-                jnp.where(merged, next(own), 0) + jnp.where(merge_now, whole, 0),
+                jnp.where(merged, next(rest_moves), 0) + jnp.where(merge_now, whole, 0),
             )
 
-        tables = tree.select(merged, tables, state.tables)
+        tables = optax.tree.where(merged, tables, state.tables)
         updates, inner = tx.update(
             tree.over_factors(factors_move, updates), state.inner, params
         )
@@ -147,13 +147,13 @@ def _has_room(leaf: Any) -> bool:
 
 
 def _tables(params: Params) -> list[Array]:
-    """The room for a table of every pair of factors, in tree order."""
+    """The tables (`rest`) of all factors with room for one, in tree order."""
     leaves = jax.tree.leaves(params, is_leaf=lambda leaf: isinstance(leaf, Factors))
     return [leaf.rest for leaf in leaves if _has_room(leaf)]
 
 
 def with_room(params: Params) -> Params:
-    """`params` whose factors have room for the table that `merging` makes of them."""
+    """`params` with a zero table added to all factors, as `merging` requires."""
 
     def widen(leaf: Any) -> Any:
         if not isinstance(leaf, Factors):

@@ -1,37 +1,16 @@
-"""Trees of arrays: norm, scale, difference, names of leaves."""
+"""What optax.tree lacks: a scale that keeps dtypes, names of leaves, factored tables."""
 
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from grok_jax.types import Scalar
 
 
-def norm(tree: Any) -> Array:
-    """L2 norm over every leaf at once: THE weight norm, w of Omnigrok.
-
-    >>> float(norm({"w": jnp.array([3.0]), "b": jnp.array([[4.0]])}))
-    5.0
-    """
-    squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)]
-    return jnp.sqrt(jnp.sum(jnp.stack(squares)))
-
-
 def scale(tree: Any, factor: Scalar) -> Any:
-    """Every leaf times one number, dtypes kept."""
+    """Multiplies every leaf by one number and keeps dtypes."""
     return jax.tree.map(lambda leaf: (factor * leaf).astype(leaf.dtype), tree)
-
-
-def subtract(a: Any, b: Any) -> Any:
-    """a - b, leaf by leaf."""
-    return jax.tree.map(jnp.subtract, a, b)
-
-
-def select(condition: Array, on_true: Any, on_false: Any) -> Any:
-    """`on_true` where the scalar `condition` holds, else `on_false`."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), on_true, on_false)
 
 
 def flat_names(tree: Any) -> dict[str, Any]:
@@ -48,7 +27,7 @@ def flat_names(tree: Any) -> dict[str, Any]:
 
 
 class Factors(NamedTuple):
-    """A table [V, d] as a product: E = A B of Xu et al. 2025, or A B + rest."""
+    """A factored table [V, d]: E = A B of Xu et al. 2025, or A B + rest."""
 
     a: Array  # [V, r]
     b: Array  # [r, d]
@@ -56,7 +35,7 @@ class Factors(NamedTuple):
 
 
 def product(leaf: Any) -> Any:
-    """The table of factors, anything else as it is.
+    """The table of factors; any other leaf unchanged.
 
     >>> float(product(Factors(jnp.full((1, 2), 3.0), jnp.ones((2, 1)))).item())
     6.0
@@ -68,7 +47,7 @@ def product(leaf: Any) -> Any:
 
 
 def over_factors(function: Any, *trees: Any) -> Any:
-    """`function` of every leaf, where factors count as one."""
+    """Applies `function` to every leaf, where `Factors` count as one leaf."""
 
     def is_factors(leaf: Any) -> bool:
         return isinstance(leaf, Factors)

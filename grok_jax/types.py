@@ -1,4 +1,4 @@
-"""The few shapes that every floor of the package shares. No logic lives here."""
+"""Types that are shared by all layers of the package, without logic."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,15 +12,15 @@ Scalar = Array | float
 """A number, traced or not."""
 
 Device = Any
-"""A `jax.Device` (which is no class that a type checker would take)."""
+"""A `jax.Device`, which type checkers do not accept as a class."""
 
 Apply = Callable[[Params, Array], Array]
 """A network: (params, x [n, ...]) -> f [n, C] or [n]."""
 
 
 class Split(NamedTuple):
-    """Examples with weights. A weight of zero leaves an example out, so that a train
-    fraction can be a traced number: `train` and `test` then share one table."""
+    """Weighted examples. A weight of zero leaves an example out, so that a train
+    fraction can be traced: `train` and `test` then share one table."""
 
     x: Array  # [n, ...]
     y: Array  # [n, C] targets, or [n] integer labels
@@ -28,18 +28,18 @@ class Split(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """What one run learns from and is tested on."""
+    """The train and test examples of one run."""
 
     train: Split
     test: Split
-    extras: dict[str, Array]  # what the task knows and the network does not
+    extras: dict[str, Array]  # known to the task, not to the network
 
 
 class Task(NamedTuple):
-    """`make(keys, **settings) -> Dataset`, pure; `load(**settings)` reads files once
-    on the host and its arrays reach `make` as `files`; `sizes(**settings)` says what
-    shapes do not: the number of tokens (`vocabulary`) and of classes or outputs
-    (`outputs`), left out where there is none."""
+    """A pure `make(keys, **settings) -> Dataset`. `load(**settings)` reads files once
+    on the host, and `make` gets its arrays as `files`. `sizes(**settings)` gives sizes
+    that shapes do not show: the number of tokens (`vocabulary`) and of classes or
+    outputs (`outputs`), each left out if there is none."""
 
     make: Callable[..., Dataset]
     load: Callable[..., dict[str, Any]] | None = None
@@ -50,34 +50,34 @@ class Task(NamedTuple):
 
 
 class Dynamics(NamedTuple):
-    """How parameters move, in the place of a gradient and an optimiser."""
+    """How parameters evolve, in place of a gradient and an optimiser."""
 
     init: Callable[[Params], Any]
-    """params at step 0 -> what is carried beside the parameters"""
+    """params at step 0 -> the state carried beside the parameters"""
     advance: Callable[[Params, Any, Scalar, Scalar], tuple[Params, Any]]
-    """(params, carried, step, count) -> both, `count` steps after `step`"""
+    """(params, state, step, count) -> (params, state) `count` steps after `step`"""
 
 
 class Model(NamedTuple):
-    """What learns: two pure functions, and what is special about the model."""
+    """A network as two pure functions, and optional features of the model."""
 
     init: Callable[[Array, Array], Params]  # (key, x [n, ...]) -> params
     apply: Apply
     width: int = 1  # N of a mean-field network, for the learning-rate rule eta0 N
     kernel: Callable[[Params, Array, Array], Array] | None = None
-    """(params, x1, x2) -> NTK [n1, n2], where the gradient of `apply` is not the
-    gradient of the network (statistics of a network instead of its weights)."""
+    """(params, x1, x2) -> NTK [n1, n2], if the gradient of `apply` is not that of the
+    network (because the parameters are a network's statistics, not its weights)."""
     dynamics: Callable[..., Dynamics] | None = None
     """(x, y, learning_rate=, output_scale=) -> Dynamics on all examples, for a model
-    that carries its own."""
-    adaptive: bool = False  # dynamics that take what accuracy asks for, not every step
+    with its own dynamics."""
+    adaptive: bool = False  # dynamics that choose step sizes by accuracy
     prepare: Callable[[Params, Dataset], Params] | None = None
-    """What the initial parameters become once the data are known."""
+    """(params, data) -> initial parameters that depend on the data"""
 
 
 class Stop(NamedTuple):
-    """When a run has nothing left to show: `rule(record)` [] is 0 or more, and
-    `patience` times as many steps again after it first was; NaN says nothing."""
+    """Early stopping: a run ends once `rule(record)` [] has been >= 0 from some step s
+    up to step s (1 + `patience`); records where it is NaN are skipped."""
 
     rule: Callable[[dict[str, Array]], Array]
     patience: Scalar = 0.0

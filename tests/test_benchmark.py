@@ -409,7 +409,7 @@ def test_the_benchmark_ends_where_its_time_is_over(monkeypatch, tmp_path, capsys
     assert benchmark.main(line) == benchmark.DONE
     held = json.loads(out.read_text())
     assert len(held["rows"]) == 1
-    words = "some of one, two, three, as 1e-09 s were over"
+    words = "some of one, two, three, because 1e-09 s had passed"
     assert held["left out"] == words and words in capsys.readouterr().out
 
 
@@ -562,5 +562,5 @@ def test_a_step_is_compared_with_those_of_pytorch(monkeypatch):
 def test_where_pytorch_computes_on_no_such_device_it_says_so():
     setup = tiny()
     setup.devices = (Named("tpu"),)
-    with pytest.raises(SettingError, match="computes on no tpu here"):
+    with pytest.raises(SettingError, match="does not support tpu devices here"):
         next(pytorch.compare(setup, {}))

@@ -343,7 +343,7 @@ def test_a_bad_value_set_in_the_file_is_refused_as_one_on_the_command_line_is():
         ),
         (
             ["task.name=modular"],
-            "loss.name squared_error does not make one number of an example's ",
+            "loss.name squared_error does not return one number for an example's ",
         ),
         (
             ["model.name=cluster_net"],
@@ -366,7 +366,7 @@ def test_a_bad_value_set_in_the_file_is_refused_as_one_on_the_command_line_is():
         ),
         (
             ["rate_drops=(9, 5)"],
-            "optimizer.rate_drops is (9, 5); it must be rising steps",
+            "optimizer.rate_drops is (9, 5); it must be increasing steps",
         ),
         (
             ["observe.softmax_collapse.every=1"],

@@ -179,7 +179,7 @@ def test_what_is_no_extension_is_refused(folder, layer, error, said):
 
 def test_steps_need_the_states(folder):
     shutil.rmtree(folder / "states")
-    with pytest.raises(SettingError, match="The last state of 4 of 4 runs is not kept"):
+    with pytest.raises(SettingError, match="final state of 4 of 4 runs is not kept"):
         run(folder, MORE_STEPS)
 
 
@@ -219,7 +219,7 @@ def test_a_choice_of_no_run_or_of_several_is_a_sentence(finished, where, said):
 def test_states_that_take_too_much_are_not_kept(tmp_path):
     said = []
     run(tmp_path / "run", dict(engine=dict(keep_gb=1e-6)), say=said.append)
-    assert any("are not kept: with them all would take more than" in s for s in said)
+    assert any("are not kept: the total would exceed engine.keep_gb" in s for s in said)
     with pytest.raises(SettingError, match="No states of ended runs"):
         grok_jax.params(tmp_path / "run", seed=0)
 

@@ -297,7 +297,7 @@ BAD_SETTINGS = {
     "decay that is not exact": (["optimizer.weight_decay=0.1"], "weight_decay 0"),
     "filter that is not exact": (
         ["gradient.orthogonal.name=orthogonal"],
-        "its gradient as it is",
+        "no gradient transformations",
     ),
     "a window of another filter": (
         ["gradient.grokfast_ema.window=9", "model.name=committee"],

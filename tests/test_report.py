@@ -305,7 +305,7 @@ def test_a_file_that_is_no_summary_is_left_as_it_is(workdir, tmp_path, capsys):
     path.write_text("## Mine\n\n## Yours\n")
     line = ["report", str(workdir.path), f"--summary={path}"]
     assert report.main(line) == report.WRONG_USAGE
-    assert "is no summary of reports" in capsys.readouterr().err
+    assert "is not a summary of reports" in capsys.readouterr().err
     assert path.read_text() == "## Mine\n\n## Yours\n"
     assert list(tmp_path.glob("figures")) == []
 

@@ -99,7 +99,7 @@ def test_a_resume_with_room_for_fewer_runs_is_a_sentence(
     program = programs.GroupProgram(plan.groups()[0], one)
     room = planning.needed(program, "map", sweep.layout(2, one)) / planning.GIB
     small = {**SHORT, "devices": one, "memory_gb": 1.01 * room, "runs_per_chunk": 0}
-    said = r"holds 6 runs at once, and here is room for \d; resume it on as many"
+    said = r"holds 6 runs at once, but only \d fit here; resume it on as many"
     with pytest.raises(SettingError, match=said):
         run_sweep(GRID, folder=tmp_path, **small)
     same_runs(run_sweep(GRID, folder=tmp_path), reference, assert_identical)

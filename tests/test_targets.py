@@ -28,15 +28,15 @@ def nothing_installed(monkeypatch):
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("gpu:h9000", "names no chip that is known; gpu has a100, h100, h200, b200"),
-        ("tpu:v9:2x2", "names no chip that is known; tpu has v5e, v5p, v6e"),
+        ("gpu:h9000", "does not name a known chip; gpu has a100, h100, h200, b200"),
+        ("tpu:v9:2x2", "does not name a known chip; tpu has v5e, v5p, v6e"),
         ("cpu", "neither tpu:CHIP:TOPOLOGY nor gpu:CHIP[:COUNT]"),
         ("", "neither tpu:CHIP:TOPOLOGY nor gpu:CHIP[:COUNT]"),
         ("tpu:v5e", "needs the topology of its chips: tpu:v5e:2x2, for example"),
         ("tpu:v5p:4", "needs the topology of its chips: tpu:v5p:2x2x1, for example"),
         ("tpu:v5e:0x4", "needs the topology of its chips"),
-        ("gpu:h100:0", "'0' is no number of GPUs"),
-        ("gpu:h100:2x2", "'2x2' is no number of GPUs"),
+        ("gpu:h100:0", "'0' is not a number of GPUs"),
+        ("gpu:h100:2x2", "'2x2' is not a number of GPUs"),
         ("gpu:h100", "the compiler for CUDA: pip install 'grok_jax[cuda12]'"),
         ("tpu:v5e:2x2", "the compiler for TPUs: pip install 'grok_jax[tpu]'"),
     ],
@@ -222,7 +222,7 @@ def test_a_dry_run_for_a_target_prints_a_line_for_each_group(
     assert launch.main(["launch", *line]) == launch.DONE
     said = capsys.readouterr().out
     assert "Compiled for here, not run." in said
-    assert ("tells nothing of time" in said) == (at_best is None)
+    assert ("gives no time estimate" in said) == (at_best is None)
     assert ("At least" in said) == (at_best is not None)
     assert "MiB" in said and not list(tmp_path.iterdir())
 

@@ -99,7 +99,7 @@ def test_a_transplant_takes_what_is_named_or_all_and_says_what_is_amiss():
     taken = transfer.transplant(source, target, ("embed",))
     np.testing.assert_array_equal(taken["embed"], source["embed"])
     np.testing.assert_array_equal(taken["bias"], target["bias"])
-    said = r"source lacks bias and has beyond the target's head\."
+    said = r"source lacks parameter bias and has the extra parameter head\."
     with pytest.raises(ValueError, match=said):
         transfer.transplant(source, target)
 

@@ -227,7 +227,7 @@ def test_a_log_that_fails_says_so_once_and_the_run_goes_on(sweep, sinks, monkeyp
     results, said = sweep("fake")
     assert results is not None and results["train_loss"].notnull().all()
     (sentence,) = [each for each in said if "failed" in each]
-    assert "--log=fake failed and is left (the server is gone); the" in sentence
+    assert "--log=fake failed and is turned off (the server is gone); the" in sentence
 
 
 def test_a_log_that_cannot_be_opened_says_so_and_the_run_goes_on(sweep, tmp_path):

@@ -110,7 +110,7 @@ def test_a_full_disk_is_one_sentence_and_the_old_file_stays_whole(tmp_path):
     first, second, left = done.stdout.splitlines()
     for name, sentence in (("results.nc", first), ("config.json", second)):
         assert sentence.startswith(f"{tmp_path / name} could not be written: ")
-        assert sentence.endswith("; the file that was there is whole.")
+        assert sentence.endswith("; the previous file is intact.")
     assert left == "['config.json', 'results.nc']"
 
 

@@ -1,1 +1,1 @@
-"""The machinery of sweeps: from a configuration to results on a disk or in a store."""
+"""Runs sweeps: from a configuration to results on a disk or in an object store."""

@@ -1,9 +1,9 @@
-"""What a compiled program does, counted in its text: sorts, scatters, loops, copies.
+"""Counts what a compiled program does, from its text: sorts, scatters, loops, copies.
 
     compiled.as_text() -> read -> Program -> loops("train_steps") -> census of each
 
-The text is XLA's own (optimised HLO), alike on a CPU, a GPU and a TPU. A census counts
-instructions where they stand: the body of a loop once, whatever its number of turns.
+The text is XLA's optimised HLO, in the same form on a CPU, a GPU and a TPU. A census
+counts the instructions of the text: a loop's body once, however often it is executed.
 """
 
 import math
@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import jax
 
 Census = dict[str, int]
-"""Kind of instruction (see `KINDS`) -> how many there are."""
+"""Kind of instruction (see `KINDS`) -> count."""
 
 
 class Shape(NamedTuple):
-    """One array: `Shape("f32", (8, 784))`."""
+    """The dtype and shape of one array: `Shape("f32", (8, 784))`."""
 
     dtype: str
     dims: tuple[int, ...]
@@ -31,36 +31,36 @@ class Shape(NamedTuple):
 
 
 class Instruction(NamedTuple):
-    """One line of a computation."""
+    """One instruction (a line) of a computation."""
 
     name: str
     opcode: str
-    shapes: tuple[Shape, ...]  # of its result; several for a tuple
-    op_name: str  # where it comes from: JAX's own path, named scopes included
+    shapes: tuple[Shape, ...]  # of the result; several for a tuple
+    op_name: str  # its origin: JAX's path, including named scopes
     target: str  # of a custom call
     operands: tuple[str, ...]  # names
-    calls: tuple[str, ...]  # the computations that it runs
+    calls: tuple[str, ...]  # names of the computations it runs
     text: str
 
     @property
     def turns(self) -> int | None:
-        """Of a loop, where the compiler knows their number."""
+        """The number of iterations of a loop, if the compiler knows it."""
         found = _TURNS.search(self.text)
         return int(found[1]) if found else None
 
 
 class Loop(NamedTuple):
-    """A `while` of a program."""
+    """A `while` loop of a program."""
 
     instruction: Instruction
     body: str
     condition: str
-    depth: int  # 0: in no other loop
-    in_branch: bool  # whether a conditional decides about it
+    depth: int  # 0: not inside another loop
+    in_branch: bool  # whether it is in a branch of a conditional
 
 
 class Program(NamedTuple):
-    """The computations of a compiled program; `entry` is the one that it begins at."""
+    """The computations of a compiled program, which starts with `entry`."""
 
     computations: dict[str, list[Instruction]]
     entry: str
@@ -68,9 +68,9 @@ class Program(NamedTuple):
     def instructions(
         self, start: str | None = None, *, branches: bool = True, fused: bool = True
     ) -> Iterator[Instruction]:
-        """Everything that running a computation (default: all) may run, calls, loops,
-        the `branches` of conditionals and what is `fused` included. What a sort, a
-        reduction or a scatter does with each element is no part of it."""
+        """Yields every instruction that a computation (default: the program) may run,
+        in calls, loops, the `branches` of conditionals and fusions (`fused`), but not
+        in the functions that sorts, reductions and scatters apply to elements."""
         for instruction in self.computations[start or self.entry]:
             yield instruction
             if instruction.opcode == "conditional" and not branches:
@@ -81,14 +81,14 @@ class Program(NamedTuple):
                 yield from self.instructions(name, branches=branches, fused=fused)
 
     def loops(self, scope: str = "") -> list[Loop]:
-        """All loops, outer before inner; of a `scope` (`jax.named_scope`) alone those
-        that stand directly in it, and not what they contain."""
+        """All loops, outer before inner; with a `scope` (`jax.named_scope`) only those
+        directly in it, without the loops that they contain."""
         found = list(self._loops(self.entry, 0, False))
         if not scope:
             return found
         # vmap writes vmap(scope), and a gradient transpose(jvp(scope))
-        own = re.compile(rf"(^|[/(]){re.escape(scope)}\)*/while$")
-        return [loop for loop in found if own.search(loop.instruction.op_name)]
+        in_scope = re.compile(rf"(^|[/(]){re.escape(scope)}\)*/while$")
+        return [loop for loop in found if in_scope.search(loop.instruction.op_name)]
 
     def _loops(self, start: str, depth: int, in_branch: bool) -> Iterator[Loop]:
         for instruction in self.computations[start]:
@@ -103,15 +103,15 @@ class Program(NamedTuple):
     def within(
         self, loop: Loop | None, *, branches: bool = True, fused: bool = True
     ) -> Iterator[Instruction]:
-        """`instructions` of one turn of a loop, its condition included; of None, of the
-        whole program."""
+        """Yields the `instructions` of one iteration of a loop, including its
+        condition; of the whole program if `loop` is None."""
         starts = (self.entry,) if loop is None else (loop.condition, loop.body)
         for start in starts:
             yield from self.instructions(start, branches=branches, fused=fused)
 
     def census(self, loop: Loop | None = None, *, branches: bool = True) -> Census:
-        """How many instructions of each kind stand in a loop (default: the program);
-        without `branches` only those that no conditional within it decides about."""
+        """Counts the instructions of each kind in a loop (default: the program);
+        without `branches`, only those outside the conditionals in it."""
         counts = dict.fromkeys(KINDS, 0)
         for number, kinds in enumerate((_ANYWHERE, _UNFUSED)):
             found = self.within(loop, branches=branches, fused=number == 0)
@@ -121,8 +121,8 @@ class Program(NamedTuple):
         return counts
 
     def asks_of_runs(self, loop: Loop) -> bool:
-        """Whether a loop's condition works on arrays: under `vmap` it then goes on
-        while any run does, and each turn selects what changes for which run."""
+        """Whether a loop's condition computes with arrays: under `vmap` the loop then
+        continues while any run does, and each iteration selects which runs change."""
         return any(
             shape.dims
             for instruction in self.instructions(loop.condition)
@@ -133,15 +133,15 @@ class Program(NamedTuple):
     def copies_of(
         self, shape: Shape, runs: int, loop: Loop | None = None
     ) -> list[Instruction]:
-        """The instructions that lay out as many numbers as [runs, *shape] from fewer,
-        but from one or more whole arrays of this shape, and compute nothing, as does
-        what gives every run a copy of data that all share; what joins arrays that have
-        as many between them does not. With a `loop`, those within it."""
+        """The instructions that copy arrays of this shape for many runs: their result
+        has as many numbers as [runs, *shape], their inputs have fewer in total and
+        include one or more whole arrays of this shape, and nothing is computed. With a
+        `loop`, only the instructions inside it."""
         one = math.prod(shape.dims)
-        known = {i.name: i for own in self.computations.values() for i in own}
+        known = {i.name: i for lines in self.computations.values() for i in lines}
 
         def sizes(instructions: Iterable[Instruction]) -> list[int]:
-            """How many numbers of this type each of their results has."""
+            """The number of elements of each of their results of this dtype."""
             return [
                 math.prod(each.dims)
                 for instruction in instructions
@@ -150,8 +150,8 @@ class Program(NamedTuple):
             ]
 
         def copies(instruction: Instruction) -> bool:
-            read = (known[name] for name in instruction.operands)
-            given = sizes(own for own in read if own.opcode != "tuple")
+            operands = (known[name] for name in instruction.operands)
+            given = sizes(each for each in operands if each.opcode != "tuple")
             return (
                 runs * one in sizes([instruction])
                 and runs * one not in given
@@ -160,7 +160,7 @@ class Program(NamedTuple):
                 and self._only_moves(instruction)
             )
 
-        return [own for own in self.within(loop, fused=False) if copies(own)]
+        return [each for each in self.within(loop, fused=False) if copies(each)]
 
     def _only_moves(self, instruction: Instruction) -> bool:
         if instruction.opcode != "fusion":
@@ -176,34 +176,34 @@ class Program(NamedTuple):
 
 
 def read(text: str) -> Program:
-    """The program that `compiled.as_text()` describes.
+    """Parses the text of a compiled program, `compiled.as_text()`.
 
     Raises:
       ValueError: the text is not that of a compiled program.
     """
     computations: dict[str, list[Instruction]] = {}
-    entry, own = "", None
+    entry, current = "", None
     for line in text.splitlines():
         if line.startswith("}"):
-            own = None
+            current = None
         elif line.endswith("{") and not line.startswith((" ", "HloModule")):
             header = _HEADER.match(line)
             if header:
-                own = computations.setdefault(header[2], [])
+                current = computations.setdefault(header[2], [])
                 entry = header[2] if header[1] else entry
-        elif own is not None:
+        elif current is not None:
             instruction = _instruction(line)
             if instruction:
-                own.append(instruction)
+                current.append(instruction)
     if not entry:
         raise ValueError("This is not the text of a compiled program (optimised HLO).")
     return Program(computations, entry)
 
 
 def batched_conditionals(fn: Callable, in_axes: Any, *arguments: Any) -> int:
-    """How many conditionals of `fn` become selections under `jax.vmap`, as one whose
-    predicate differs between runs does: all its branches are then taken, and all that
-    they work on is copied for each run.
+    """Counts the conditionals of `fn` that become selections under `jax.vmap`, because
+    their predicate differs between runs: all branches are then executed, and everything
+    they use is copied for each run.
 
     `arguments` (arrays or shapes) are those of the batched function.
 
@@ -218,7 +218,7 @@ def batched_conditionals(fn: Callable, in_axes: Any, *arguments: Any) -> int:
 
     def count(function: Callable, *shapes: Any) -> int:
         traced = jax.make_jaxpr(function)(*shapes)
-        return sum(own == "cond" for own in primitives(traced.jaxpr))
+        return sum(name == "cond" for name in primitives(traced.jaxpr))
 
     axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(arguments)
     one = [_without_axis(*pair) for pair in zip(arguments, axes, strict=True)]
@@ -226,7 +226,7 @@ def batched_conditionals(fn: Callable, in_axes: Any, *arguments: Any) -> int:
 
 
 def _without_axis(tree: Any, axis: int | None) -> Any:
-    """Shapes of one run's part of a batched argument."""
+    """The shapes of one run's part of a batched argument."""
     if axis is None:
         return tree
 
@@ -238,7 +238,7 @@ def _without_axis(tree: Any, axis: int | None) -> Any:
 
 
 def primitives(jaxpr: Any) -> Iterator[str]:
-    """The names of all operations of a jaxpr, inner jaxprs included."""
+    """Yields the names of all operations of a jaxpr, including its inner jaxprs."""
     for equation in jaxpr.eqns:
         yield equation.primitive.name
         for inner in inner_jaxprs(equation):
@@ -246,7 +246,7 @@ def primitives(jaxpr: Any) -> Iterator[str]:
 
 
 def inner_jaxprs(equation: Any) -> Iterator[Any]:
-    """The jaxprs that an equation of a jaxpr runs: bodies, branches, calls."""
+    """Yields the jaxprs that an equation of a jaxpr runs: bodies, branches, calls."""
     for value in equation.params.values():
         for each in value if isinstance(value, (tuple, list)) else (value,):
             jaxpr = getattr(each, "jaxpr", each)
@@ -279,8 +279,8 @@ def _instruction(line: str) -> Instruction | None:
 
 
 def _split_shape(text: str) -> tuple[str, str]:
-    """("f32[2]{0}", "add(...)") of "f32[2]{0} add(...)"; a tuple's shape is in brackets
-    that may contain spaces."""
+    """Splits "f32[2]{0} add(...)" into ("f32[2]{0}", "add(...)"); the shape of a tuple
+    is in brackets that may contain spaces."""
     depth = 0
     for position, letter in enumerate(text):
         depth += (letter in "({[") - (letter in ")}]")
@@ -290,7 +290,7 @@ def _split_shape(text: str) -> tuple[str, str]:
 
 
 def _bracket(rest: str) -> str:
-    """What stands in the first brackets: "a, b" of "add(a, b), metadata=..."."""
+    """The text up to the end of the first brackets: "add(a, b" of "add(a, b), ..."."""
     depth = 0
     for position, letter in enumerate(rest):
         depth += (letter == "(") - (letter == ")")
@@ -300,7 +300,7 @@ def _bracket(rest: str) -> str:
 
 
 def _calls(opcode: str, rest: str) -> tuple[str, ...]:
-    """What is called, a loop's condition before its body."""
+    """The names of the computations called, a loop's condition before its body."""
     if opcode not in _CALLING:
         return ()
     names: list[str] = []
@@ -335,7 +335,7 @@ _MOVES = {
     *("dynamic-slice", "concatenate", "pad"),
 }
 _INDICES = {"iota", "compare", "select", "clamp", "add", "convert"}
-"""What reckons with indices where something is moved."""
+"""Operations that compute indices where something is moved."""
 _COLLECTIVE = re.compile(
     r"(all-reduce|all-gather|all-to-all|ragged-all-to-all|collective-permute"
     r"|collective-broadcast|reduce-scatter)(-start)?$"
@@ -389,6 +389,6 @@ _UNFUSED: dict[str, Callable[[Instruction], bool]] = {
     "kernel": _is_kernel,
 }
 KINDS = (*_ANYWHERE, *_UNFUSED)
-"""`product`: matrix products and convolutions, libraries' included; `host`: callbacks,
-infeeds and outfeeds; `double`: anything in float64; `kernel`: what is started one by
-one. Those of `_UNFUSED` are not counted within fusions, where they cost no pass."""
+"""`product`: matrix products and convolutions, also in libraries; `host`: callbacks,
+infeeds and outfeeds; `double`: anything in float64; `kernel`: what is launched
+separately. `_UNFUSED` kinds are not counted in fusions, where they cost no pass."""

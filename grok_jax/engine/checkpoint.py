@@ -1,9 +1,9 @@
-"""Checkpoints of a sweep: the only module that knows orbax. Process 0 calls it.
+"""Checkpoints of a sweep: the only module that uses orbax. Process 0 calls it.
 
-A checkpoint is one flat tree of arrays by name: on a disk a folder of orbax, written
-beside its name and renamed when complete; in an object store that folder as one object,
-STEP.zip, which appears whole. So a kill at any moment leaves the one before it whole,
-and either kind is read in either place.
+A checkpoint is a flat tree of arrays by name. On disk it is an orbax folder, written
+under a temporary name and renamed when complete; in an object store it is that folder
+as one object, STEP.zip, written atomically. So a kill at any moment leaves the previous
+checkpoint complete. Both kinds can be read from either place.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ KEEP = 2
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written or does not fit the program."""
+    """A checkpoint cannot be written or read, or does not fit the program."""
 
 
 def save(folder: Path, step: int, content: Any, about: dict[str, Any]) -> None:
@@ -38,23 +38,23 @@ def save(folder: Path, step: int, content: Any, about: dict[str, Any]) -> None:
     return, and removes all but the newest `KEEP`.
 
     Raises:
-      CheckpointError: the disk is full or cannot be written; older checkpoints stay.
+      CheckpointError: the disk is full or not writable; older checkpoints stay.
     """
     names = tree.flat_names(content)
     leaves = [np.asarray(leaf) for leaf in names.values()]
     arrays = {f"{i:05d}": leaf for i, leaf in enumerate(leaves)}
-    own = {"version": VERSION, "names": list(names), "checksum": _checksum(leaves)}
-    about = {**own, **about}
+    header = {"version": VERSION, "names": list(names), "checksum": _checksum(leaves)}
+    about = {**header, **about}
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     try:
         if remote.is_remote(folder):
-            _save_there(folder / f"{step}.zip", arrays)
+            _save_remotely(folder / f"{step}.zip", arrays)
         else:
-            _save_here(folder.absolute() / str(step), arrays)
+            _save_locally(folder.absolute() / str(step), arrays)
     except (*remote.failures(folder), ValueError) as error:
         raise CheckpointError(
             f"Checkpoint {step} could not be written to {folder}: "
-            f"{_first(error, folder)}; "
+            f"{_cause(error, folder)}; "
             "the checkpoints before it are whole."
         ) from error
     _remove_old(folder)
@@ -63,23 +63,23 @@ def save(folder: Path, step: int, content: Any, about: dict[str, Any]) -> None:
 def restore_newest(
     folder: Path,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any], list[str]]:
-    """The newest readable checkpoint: (arrays by name, its `about`, a sentence for
-    each newer one that was skipped). Without any, the first two are empty.
+    """The newest readable checkpoint: (arrays by name, its `about`, a message for each
+    newer one that was skipped). If there is none, the first two are empty.
 
     Raises:
       CheckpointError: there are checkpoints but none is readable, or the newest
-        readable one was written in another layout.
+        readable one has another layout.
     """
     skipped = []
     paths = _complete(folder)
     if paths:
-        _let_reads_end_unheard()
+        _silence_pending_reads()
     for path in paths:
         try:
             leaves, about = _read(path)
-        except Exception as error:  # whatever a damaged file makes the reader raise
+        except Exception as error:  # damaged files raise many kinds
             skipped.append(
-                f"Checkpoint {path.stem} is not readable ({_first(error, path)}); "
+                f"Checkpoint {path.stem} is not readable ({_cause(error, path)}); "
                 "going back to the one before it."
             )
             continue
@@ -97,10 +97,10 @@ def restore_newest(
 
 
 def fit(leaves: dict[str, np.ndarray], like: Any) -> Any:
-    """The tree of `like` with the leaves of those names.
+    """A tree like `like` whose leaves are taken from `leaves` by name.
 
     Raises:
-      CheckpointError: a leaf is missing, left over or of another shape; it names them.
+      CheckpointError: names the leaves that are missing, left over or of another shape.
     """
     expected = tree.flat_names(like)
     wrong = {
@@ -120,24 +120,24 @@ def fit(leaves: dict[str, np.ndarray], like: Any) -> Any:
     )
 
 
-def _save_here(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _save_locally(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with _checkpointer() as writer:
         writer.save(path, arrays, force=True)
 
 
-def _save_there(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Packs the folder of orbax in a scratch folder and uploads it as one object."""
+def _save_remotely(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Packs the orbax folder in a scratch folder and uploads it as one object."""
     with tempfile.TemporaryDirectory(prefix="grok_jax_") as scratch:
         folder, packed = Path(scratch) / "whole", Path(scratch) / path.name
-        _save_here(folder, arrays)
+        _save_locally(folder, arrays)
         with zipfile.ZipFile(packed, "w") as pack:
-            for each in sorted(folder.rglob("*")):
-                pack.write(each, each.relative_to(folder))
+            for file in sorted(folder.rglob("*")):
+                pack.write(file, file.relative_to(folder))
         remote.upload(packed, path)
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(arrays by name, about) of a folder or its zip, here or in a store."""
+    """(arrays by name, about) of a checkpoint folder or zip, local or remote."""
     with tempfile.TemporaryDirectory(prefix="grok_jax_") as scratch:
         folder, packed = path, path.suffix == ".zip"
         if remote.is_remote(path):
@@ -156,21 +156,21 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return dict(zip(about["names"], leaves, strict=True)), about
 
 
-def _let_reads_end_unheard() -> None:
-    """The first read that fails closes orbax's event loop; tensorstore's threads end
-    the others, find it closed, and would print a trace for each, whenever that is."""
+def _silence_pending_reads() -> None:
+    """Silences traces after a failed read: the first one closes orbax's event loop, and
+    tensorstore's threads print a trace for every other read, whenever it ends."""
     before = sys.unraisablehook
 
-    def unheard(unraisable: Any) -> None:
+    def silenced(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             before(unraisable)
 
-    if getattr(before, "__qualname__", "") != unheard.__qualname__:
-        sys.unraisablehook = unheard
+    if getattr(before, "__qualname__", "") != silenced.__qualname__:
+        sys.unraisablehook = silenced
 
 
 def _checkpointer() -> ocp.Checkpointer:
-    """Of process 0 alone: where there are several, the others know nothing of it."""
+    """A checkpointer of process 0 alone; other processes take no part in it."""
     if not jax.distributed.is_initialized():
         return ocp.PyTreeCheckpointer()
     alone = ocp.options.MultiprocessingOptions(
@@ -188,7 +188,7 @@ def _checksum(leaves: list[np.ndarray]) -> int:
 
 
 def _complete(folder: Path) -> list[Path]:
-    """Complete checkpoints, newest first (a half-written one bears another name).
+    """Complete checkpoints, newest first (a partial one has another name).
 
     Raises:
       CheckpointError: the object store cannot be read.
@@ -204,7 +204,7 @@ def _complete(folder: Path) -> list[Path]:
 
 
 def _remove_old(folder: Path) -> None:
-    """Removes all but the newest `KEEP`; what cannot be removed stays."""
+    """Removes all but the newest `KEEP`; any that cannot be removed stay."""
     with contextlib.suppress(CheckpointError, *remote.failures(folder)):
         for old in _complete(folder)[KEEP:]:
             if remote.is_remote(old):
@@ -215,8 +215,8 @@ def _remove_old(folder: Path) -> None:
                 old.unlink()
 
 
-def _first(error: Exception, where: Path) -> str:
-    """The cause in a few words (tensorstore names it at the end of a long line)."""
+def _cause(error: Exception, where: Path) -> str:
+    """The cause in a few words (tensorstore puts it at the end of a long line)."""
     code = re.search(r"os_error_code='(\d+)'", str(error))
     if code:
         return os.strerror(int(code[1]))

@@ -1,4 +1,4 @@
-"""What the command lines share: flags from words, and what is wrong in a sentence."""
+"""Parses the flags of all command lines; errors are one sentence."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,12 +15,12 @@ def parse(
     *,
     takes_words: bool = False,
 ) -> tuple[Any, list[str]]:
-    """(the values of defined flags, the words beside them) of a command line whose
-    first word is the program; --help prints `doc` and ends the process with 0.
+    """Returns (the values of the defined flags, the other words) of a command line,
+    whose first word is the program; --help prints `doc` and exits with status 0.
 
     Raises:
-      SettingError: an unknown flag, a value that a flag refuses, or a word beside the
-        flags where the command `takes_words` of none.
+      SettingError: an unknown flag, a value that a flag refuses, or a word that is not
+        a flag unless the command `takes_words`.
     """
     known = [*values]
     flags.DEFINE_bool("help", False, "This text.", flag_values=values)

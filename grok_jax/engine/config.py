@@ -1,12 +1,12 @@
-"""ConfigDict <-> plain settings: defaults, presets, overrides, validation.
+"""Makes and validates configurations: defaults, presets, overrides, arms, swept axes.
 
-A configuration has the sections task, model, loss, optimizer and stop (each with a
-`name`, that of a registered part or the part itself, and the part's settings), train,
-seeds, reference, grok and engine; wrap, gradient and observe, which hold any number of
-parts by names of their own; transfer, with a model and an optimizer of its own, where a
-weak network comes first; `sweep` (axis -> values) with `zip`, and `arms` (name -> what
-that arm has otherwise). Every default and range stands in the signature of the part it
-belongs to.
+A configuration has the sections task, model, loss, optimizer and stop (each with the
+part's settings and a `name`: a registered name or the part itself); train, seeds,
+reference, grok and engine; wrap, gradient and observe, each with any number of named
+parts; transfer, with its own model and optimizer, if a weak network is trained first;
+`sweep` (axis -> values) with `zip`; and `arms` (name -> the settings in which that arm
+differs). Every default and range is declared in the signature of the part it belongs
+to.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,20 +70,20 @@ def _top(*, name: str = "", description: str = "") -> None: ...
 
 
 SHARED = {"": _top, "engine": _engine, "grok": _grok}
-"""Sections that all runs have in common."""
+"""Sections that all runs share."""
 Flat = dict[str, Any]
 """path ("model.width") -> value"""
 
 
-# --- making ---------------------------------------------------------------------------
+# --- construction ---------------------------------------------------------------------
 
 
 def make_config(*layers: Mapping[str, Any]) -> ConfigDict:
-    """A configuration from nested settings; later layers win, defaults fill the rest,
-    and None takes out what an earlier layer has.
+    """Makes a configuration from nested settings. Later layers win, defaults fill the
+    rest, and None removes a setting of an earlier layer.
 
     Raises:
-      SettingError: a key that no part knows, with the nearest ones.
+      SettingError: a key that no part knows, with the nearest known keys.
     """
     merged: dict[str, Any] = {}
     for layer in layers:
@@ -104,16 +104,16 @@ def make_config(*layers: Mapping[str, Any]) -> ConfigDict:
 
 
 def _as_config_dict(nested: Mapping[str, Any]) -> ConfigDict:
-    """With the keys in the order in which they are given, at every level."""
-    config = ConfigDict(sort_keys=False, allow_dotted_keys=True)  # names of arms
+    """A ConfigDict that keeps the given order of keys at every level."""
+    config = ConfigDict(sort_keys=False, allow_dotted_keys=True)  # for names of arms
     for key, value in nested.items():
         config[key] = _as_config_dict(value) if isinstance(value, Mapping) else value
     return config
 
 
 def logspace(low: float, high: float, count: int) -> tuple[float, ...]:
-    """`count` values from `low` to `high` in equal ratios, for a swept axis; rounded
-    to four digits, so that they read as they are.
+    """`count` values from `low` to `high`, evenly spaced on a log scale, for a swept
+    axis; rounded to four digits for readability.
 
     >>> logspace(0.1, 10, 3)
     (0.1, 1.0, 10.0)
@@ -122,7 +122,7 @@ def logspace(low: float, high: float, count: int) -> tuple[float, ...]:
 
 
 def choose_preset(preset: str, **presets: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The layer of a preset; an unknown one names those there are."""
+    """The layer of a preset; an unknown one raises SettingError with the known ones."""
     if preset not in presets:
         raise SettingError(
             f"There is no preset {preset!r}; known: {', '.join(presets)}."
@@ -131,36 +131,36 @@ def choose_preset(preset: str, **presets: Mapping[str, Any]) -> Mapping[str, Any
 
 
 def split_off(nested: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
-    """(sweep, zip, arms), taken out of nested settings."""
+    """Removes (sweep, zip, arms) from nested settings and returns them."""
     arms = dict(nested.pop("arms", {}))
     return nested.pop("sweep", {}), nested.pop("zip", ()), arms
 
 
 def _marked(nested: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings in which a part at its defaults, `norms={}`, leaves a trace."""
+    """Nested settings in which a part at its defaults, `norms={}`, keeps an entry."""
     marked = dict(nested)
     for section in NAMED:
         if section in nested:
-            own = nested[section].items()
-            marked[section] = {key: {"name": key, **part} for key, part in own}
+            parts = nested[section].items()
+            marked[section] = {key: {"name": key, **part} for key, part in parts}
     if "transfer" in nested:
         marked["transfer"] = {"source": "weak", **nested["transfer"]}
     return marked
 
 
 def arm_settings(base: Flat, layer: Mapping[str, Any]) -> Flat:
-    """The settings of an arm: those of all with its own on top. Where it names another
-    part, that has its own defaults and what was set and both have."""
-    kept = {path: value for path, value in base.items() if not _taken_out(path, layer)}
-    own = flatten(_marked(merge({}, layer)))
-    for path in sorted(own, key=lambda path: not path.endswith(".name")):
-        renames = path.endswith(".name") and kept.get(path, own[path]) != own[path]
-        kept = with_part(kept, path, own[path]) if renames else kept
-        kept[path] = own[path]
+    """The settings of an arm: `layer` on top of those of all runs. A part that replaces
+    another has its own defaults and keeps what was set and both parts have."""
+    kept = {path: value for path, value in base.items() if not _is_removed(path, layer)}
+    new = flatten(_marked(merge({}, layer)))
+    for path in sorted(new, key=lambda path: not path.endswith(".name")):
+        renames = path.endswith(".name") and kept.get(path, new[path]) != new[path]
+        kept = with_part(kept, path, new[path]) if renames else kept
+        kept[path] = new[path]
     return kept
 
 
-def _taken_out(path: str, layer: Mapping[str, Any]) -> bool:
+def _is_removed(path: str, layer: Mapping[str, Any]) -> bool:
     at: Any = layer
     for key in path.split("."):
         if not isinstance(at, Mapping) or key not in at:
@@ -172,22 +172,22 @@ def _taken_out(path: str, layer: Mapping[str, Any]) -> bool:
 
 
 def with_part(given: Flat, path: str, name: Any) -> Flat:
-    """The settings with another part at `path`, "model.name"."""
+    """The settings with the part at `path` ("model.name") replaced by `name`."""
     section, leaves = path.removesuffix("name"), leaves_by_path(given)
     kept = {
         key: value
         for key, value in given.items()
         if not key.startswith(section) or value != leaves[key].default
     }
-    known = leaves_by_path({**kept, path: name})  # raises where there is no such part
+    known = leaves_by_path({**kept, path: name})  # raises if there is no such part
     return {key: kept.get(key, name) for key in [*kept, path] if key in known}
 
 
-# --- what there is --------------------------------------------------------------------
+# --- known settings -------------------------------------------------------------------
 
 
 def _makes(given: Flat) -> dict[str, Any]:
-    """section -> the callable that its `name` chooses."""
+    """section -> the callable chosen by its `name`."""
     chosen = {**CHOSEN, **(WEAK if any(p[:9] == "transfer." for p in given) else {})}
     found = {
         section: registry.find(what, given.get(f"{section}.name", default))
@@ -200,14 +200,14 @@ def _makes(given: Flat) -> dict[str, Any]:
 
 
 def _named(given: Flat) -> list[tuple[str, str]]:
-    """(section, key) of the parts that have names of their own, in their order."""
+    """(section, key) of the named parts in wrap, gradient and observe, in order."""
     pairs = (path.split(".")[:2] for path in given if path.count(".") > 1)
-    own = [(first, key) for first, key in pairs if first in NAMED]
-    return list(dict.fromkeys(own))
+    named = [(first, key) for first, key in pairs if first in NAMED]
+    return list(dict.fromkeys(named))
 
 
 def leaves_by_path(given: Flat) -> dict[str, Leaf]:
-    """Every setting of a configuration whose parts `given` names."""
+    """path -> leaf, for every setting of a configuration with the parts in `given`."""
     makes = _makes(given)
     defaults = {
         f"{section}.name": default for section, (_, default) in [*_chosen(makes)]
@@ -228,7 +228,7 @@ def _chosen(makes: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
 
 
 def _known(given: Flat) -> dict[str, Leaf]:
-    """The leaves of `given`; raises SettingError where it has others."""
+    """The leaves of `given`; raises SettingError for an unknown setting."""
     leaves = leaves_by_path(given)
     for path in given:
         if path not in leaves:
@@ -238,7 +238,7 @@ def _known(given: Flat) -> dict[str, Leaf]:
     return leaves
 
 
-# --- resolving ------------------------------------------------------------------------
+# --- resolution -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -251,41 +251,41 @@ class Resolved:
     engine: dict[str, Any]
     grok: Grok
     compared: dict[str, Any]
-    """Beside the plan, what can change a number."""
+    """The settings outside the plan that can change a number."""
 
     @property
     def stored(self) -> dict[str, Any]:
-        """What config.json holds and a second launch is compared with: of arms, what
-        they have in common and, under "arms", what each has by itself. How to run
-        (`engine`) may differ between launches.
+        """The contents of config.json, with which a second launch is compared. Of arms,
+        these are the common settings and, under "arms", those in which each differs.
+        How to run (the rest of `engine`) may differ between launches.
 
-        Raises: SettingError where a part has no name.
+        Raises: SettingError if a part has no name.
         """
         arms = self.plan.arms or {"": self.plan.experiment}
         each = {
-            name: named_settings(own, registry.name_of) for name, own in arms.items()
+            name: named_settings(arm, registry.name_of) for name, arm in arms.items()
         }
         first = next(iter(each.values()))
         common = {
             path: value
             for path, value in first.items()
-            if all(path in own and own[path] == value for own in each.values())
+            if all(path in flat and flat[path] == value for flat in each.values())
         }
-        apart = {
-            name: {path: v for path, v in own.items() if path not in common}
-            for name, own in each.items()
+        different = {
+            name: {path: v for path, v in flat.items() if path not in common}
+            for name, flat in each.items()
         }
         return {
             "name": self.name,
             "description": self.description,
             **common,
-            **({"arms": apart} if self.plan.arms else {}),
+            **({"arms": different} if self.plan.arms else {}),
             **self.compared,
         }
 
 
 def resolve(config: ConfigDict) -> Resolved:
-    """Checks every value, every axis and every arm.
+    """Validates a configuration: every value, every axis and every arm.
 
     Raises:
       SettingError: with one sentence, before anything is computed.
@@ -293,10 +293,10 @@ def resolve(config: ConfigDict) -> Resolved:
     nested = config.to_dict()
     sweep, zips, arms = split_off(nested)
     flat = flatten(_marked(nested))
-    checked = {name: _of_arm(flat, a, name) for name, a in arms.items()}
+    checked = {name: _of_arm(flat, arm, name) for name, arm in arms.items()}
     checked = checked or {"": _checked(flat)}
     values = next(iter(checked.values()))
-    experiments = {name: _experiment(own) for name, own in checked.items()}
+    experiments = {name: _experiment(settings) for name, settings in checked.items()}
     grid = _grid(experiments, flatten(sweep), zips)
     if arms:
         names = tuple((name,) for name in experiments)
@@ -321,22 +321,22 @@ def resolve(config: ConfigDict) -> Resolved:
 
 
 def _stored_axes(grid: Grid) -> dict[str, Any]:
-    """Axes by the full paths of what they set."""
+    """The values of each axis, by the full paths of the settings that it sets."""
     return {"+".join(axis.paths): axis.values for axis in grid.axes}
 
 
 def _of_arm(flat: Flat, layer: Mapping[str, Any], name: str) -> Flat:
-    own = flatten(merge({}, layer))
-    beside = {path.split(".")[0] for path in own} & {"engine", "grok", "description"}
-    if beside:
+    new = flatten(merge({}, layer))
+    shared = {path.split(".")[0] for path in new} & {"engine", "grok", "description"}
+    if shared:
         raise SettingError(
-            f"arms.{name} sets {', '.join(sorted(beside))}, which all runs share."
+            f"arms.{name} sets {', '.join(sorted(shared))}, which all runs share."
         )
     return _checked(arm_settings(flat, layer))
 
 
 def _checked(flat: Flat) -> Flat:
-    """Every value as its leaf holds it, none missing."""
+    """All settings with their defaults, each value checked by its leaf."""
     leaves = _known(flat)
     for path, leaf in leaves.items():
         if leaf.required and path not in flat:
@@ -354,33 +354,33 @@ def _experiment(values: Flat) -> Experiment:
 
 
 def _grid(arms: Mapping[str, Experiment], sweep: Flat, zips: Sequence[str]) -> Grid:
-    """The swept axes, whose values hold in every arm that has such a setting."""
-    known = {name: leaves_of(own) for name, own in arms.items()}
+    """The grid of the swept axes, checked in every arm that has such a setting."""
+    by_arm = {name: leaves_of(arm) for name, arm in arms.items()}
     leaves: dict[str, Leaf] = {}
-    for own in known.values():
-        leaves = {**own, **leaves}
+    for known in by_arm.values():
+        leaves = {**known, **leaves}
     grid = make_grid(leaves, sweep, zips)
     for axis in grid.axes:
-        for name, own in known.items():
-            if not any(path in own for path in axis.paths):
+        for name, known in by_arm.items():
+            if not any(path in known for path in axis.paths):
                 raise SettingError(
                     f"The axis {axis.name} sets nothing in arm {name}, where all its "
                     "runs would be the same."
                 )
             for i, path in enumerate(axis.paths):
-                for point in axis.values if path in own else ():
-                    own[path].check(f"sweep.{axis.name}", point[i])
+                for point in axis.values if path in known else ():
+                    known[path].check(f"sweep.{axis.name}", point[i])
     return grid
 
 
 def _section(values: Flat, section: str) -> dict[str, Any]:
-    """The settings of one section by their short names."""
+    """The settings of one section, by their short names."""
     prefix = f"{section}."
-    own = (path for path in values if path.startswith(prefix))
-    return {path.removeprefix(prefix): values[path] for path in own}
+    paths = (path for path in values if path.startswith(prefix))
+    return {path.removeprefix(prefix): values[path] for path in paths}
 
 
-# --- nested and flat ------------------------------------------------------------------
+# --- merging --------------------------------------------------------------------------
 
 
 def _as_tuple(values: Any) -> tuple[Any, ...]:
@@ -390,7 +390,7 @@ def _as_tuple(values: Any) -> tuple[Any, ...]:
 def merge(
     base: Mapping[str, Any], layer: Mapping[str, Any], keep_none: bool = False
 ) -> dict[str, Any]:
-    """`base` with `layer` on top, in which None takes out; or is kept, for later."""
+    """`base` with `layer` on top; None removes a setting, or is kept if `keep_none`."""
     out = dict(base)
     for key, value in layer.items():
         if value is None and not keep_none:
@@ -405,13 +405,13 @@ def merge(
 
 
 def _merge_layers(base: dict[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of whole configurations, in whose arms None is kept: it takes out what
+    """`merge` for whole configurations. In arms None is kept: it removes a setting that
     all runs have."""
     arms = dict(base.get("arms", {}))
-    for name, own in layer.get("arms", {}).items():
-        if own is None:
+    for name, arm in layer.get("arms", {}).items():
+        if arm is None:
             arms.pop(name, None)
         else:
-            arms[name] = merge(arms.get(name, {}), own, keep_none=True)
+            arms[name] = merge(arms.get(name, {}), arm, keep_none=True)
     rest = {key: value for key, value in layer.items() if key != "arms"}
     return {**merge(base, rest), "arms": arms}

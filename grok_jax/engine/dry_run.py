@@ -1,4 +1,4 @@
-"""What --dry_run prints: memory and time of a plan, here or for another machine."""
+"""Prints memory and time of a plan for --dry_run, here or for another machine."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,18 +15,18 @@ from grok_jax.settings import SettingError
 
 
 def target_of(options: Any) -> targets.Target | None:
-    """The machine that --target names; None without it. Nothing else then runs on this
-    process's own accelerators.
+    """The machine that --target names; None without it. With a target, this process no
+    longer uses its own accelerators.
 
     Raises:
-      SettingError: there is no such target, or no --dry_run.
+      SettingError: there is no such target, or --dry_run is missing.
     """
     if options.target is None:
         return None
     if not options.dry_run:
         raise SettingError("--target goes with --dry_run: nothing is run there.")
     jax.config.update("jax_platforms", "cpu")
-    # What is compiled for devices that are not here cannot be read back.
+    # Programs compiled for absent devices cannot be read back from the cache.
     jax.config.update("jax_enable_compilation_cache", False)
     return targets.parse(options.target)
 
@@ -37,7 +37,7 @@ def show(
     engine: planning.Engine,
     target: targets.Target | None,
 ) -> None:
-    """Prints what each compile group takes here, or on a `target`."""
+    """Prints what each compile group needs here, or on `target`."""
     if target is None:
         _here(console, plan, engine)
     else:
@@ -61,8 +61,8 @@ def _here(console: Console, plan: programs.Plan, engine: planning.Engine) -> Non
         )
     console.print(table)
     console.print(
-        f"At most {clock(total)} in all on {device_text(engine.devices)} (from a short "
-        "timed probe; runs that end early take less). Memory is that of a device."
+        f"At most {clock(total)} in total on {device_text(engine.devices)} (from a "
+        "short timed probe; runs that end early take less). Memory is per device."
     )
 
 
@@ -105,8 +105,8 @@ def _there(
         console.print(line)
     if doubles and target.devices[0].platform == "tpu":
         console.print(
-            "It works in float64, for which a TPU has no unit: its compiler makes each "
-            "number of two float32, with their range, and takes many times as long."
+            "It uses float64, for which a TPU has no unit: its compiler splits each "
+            "number into two float32, with their range, and takes many times as long."
         )
     console.print(f"Compiled for {target.name}, not run. {_about_time(totals)}")
 
@@ -118,11 +118,11 @@ def _or_dash(say: Callable[[float], str], value: float | None) -> str:
 def _about_time(totals: Sequence[float | None]) -> str:
     known = [total for total in totals if total is not None]
     if not known:
-        return "Its compiler tells nothing of time."
+        return "Its compiler gives no time estimate."
     return (
-        f"At least {clock(sum(known))} in all if no run ends early: the compiler's own "
-        "account, every operation at its best rate; beginning, measuring and saving "
-        "come on top."
+        f"At least {clock(sum(known))} in total if no run ends early: the compiler's "
+        "own estimate, every operation at its best rate; starting, measuring and "
+        "saving come on top."
     )
 
 

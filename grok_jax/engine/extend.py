@@ -1,10 +1,10 @@
-"""More of a finished sweep: other seeds, other values, more steps.
+"""Extends a finished sweep: more seeds, more values, more steps.
 
     find(workdir, resolved) -> what is new, or None
-    merged(old, new)        -> the results of all, the old ones bit by bit
+    merged(old, new)        -> all results, the old ones bit by bit
 
-Only what is new is run: the new points of the grid, or all runs on from where they
-ended (`states`).
+Only what is new is run: the new points of the grid, or all runs from where they ended
+(`states`).
 """
 
 import dataclasses
@@ -25,23 +25,23 @@ STEPS = "train.steps"
 
 
 class Extension(NamedTuple):
-    """A sweep that is there, and what of the one asked for it lacks."""
+    """A finished sweep, and the plan of what the requested sweep adds to it."""
 
     old: xr.Dataset
     plan: Plan
     name: str
-    """Of its own folder for checkpoints."""
+    """The folder of its checkpoints."""
 
     def merged(self, new: xr.Dataset) -> xr.Dataset:
-        """The results of all: what is old as it was, the rest from `new`."""
+        """All results: the old ones unchanged, the rest from `new`."""
         return merged(self.old, new, self.plan.grid, of_runs=not self.plan.after)
 
 
 def find(workdir: workdirs.Workdir, resolved: Resolved) -> Extension | None:
-    """What is to be run beyond the finished sweep in a folder; None where there is none
-    or where it is another one.
+    """The extension of the finished sweep in a workdir to the requested one; None if
+    there is no finished sweep or the requested one does not extend it.
 
-    Raises: SettingError where values and steps are extended at once.
+    Raises: SettingError if values and steps are extended at once.
     """
     try:
         if not (workdir.config.exists() and workdir.results.exists()):
@@ -51,7 +51,7 @@ def find(workdir: workdirs.Workdir, resolved: Resolved) -> Extension | None:
             return None
         old = workdirs.read_results(workdir.results)
     except (AttributeError, workdirs.WorkdirError, *remote.failures(workdir.path)):
-        return None  # which `workdir.check` says in a sentence
+        return None  # `workdir.check` reports it
     before = json.loads(old.attrs.get("config", "{}"))
     differ = {key for key in {*now, *before} if now.get(key) != before.get(key)}
     known = {"sweep", STEPS, "train.records"}
@@ -59,8 +59,8 @@ def find(workdir: workdirs.Workdir, resolved: Resolved) -> Extension | None:
         return None
     name = f"extension_{zlib.crc32(json.dumps(now, sort_keys=True).encode()):08x}"
     plan = resolved.plan
-    own = STEPS in before and not any(STEPS in axis for axis in now["sweep"])
-    longer = own and now[STEPS] > before[STEPS]  # for all runs alike
+    fixed = STEPS in before and not any(STEPS in axis for axis in now["sweep"])
+    longer = fixed and now[STEPS] > before[STEPS]  # for all runs alike
     if longer and "sweep" not in differ:
         return Extension(old, dataclasses.replace(plan, after=before[STEPS]), name)
     if differ == {"sweep"} and _grows(before["sweep"], now["sweep"]):
@@ -68,14 +68,14 @@ def find(workdir: workdirs.Workdir, resolved: Resolved) -> Extension | None:
         return Extension(old, dataclasses.replace(plan, only=only), name)
     if longer and _grows(before["sweep"], now["sweep"]):
         raise SettingError(
-            f"{workdir.path} holds fewer steps and fewer runs; extend the one and then "
+            f"{workdir.path} holds fewer steps and fewer runs; extend one first, then "
             "the other."
         )
     return None
 
 
 def _grows(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether the axes are the same ones and have what they had."""
+    """Whether the axes are the same and keep all their values."""
     return [*before] == [*now] and all(
         point in now[axis] for axis, points in before.items() for point in points
     )
@@ -95,20 +95,20 @@ def _new_runs(grid: Grid, before: dict[str, Any]) -> frozenset[int]:
 def merged(
     old: xr.Dataset, new: xr.Dataset, grid: Grid, *, of_runs: bool
 ) -> xr.Dataset:
-    """`new` with what `old` has, in its places, bit by bit.
+    """`new` with the values of `old` in their places, bit by bit.
 
     Args:
-      of_runs: whether numbers of a run, which have no steps, are old ones where the run
-        is; a run that has gone on has new ones.
+      of_runs: whether variables without a step axis are taken from `old` for old runs;
+        runs that have trained further have new ones.
     """
     steps = np.union1d(old.step, new.step)
     places: dict[Any, np.ndarray] = {"step": np.searchsorted(steps, old.step)}
     coordinates = grid.coordinates()
     for axis in grid.axes:
-        own = [name for name, (dim, _) in coordinates.items() if dim == axis.name]
-        values = [[_plain(v) for v in coordinates[name][1]] for name in own]
+        keys = [name for name, (dim, _) in coordinates.items() if dim == axis.name]
+        values = [[_plain(v) for v in coordinates[key][1]] for key in keys]
         points = [*zip(*values, strict=True)]
-        had = [[_plain(v) for v in np.atleast_1d(old[n].values).tolist()] for n in own]
+        had = [[_plain(v) for v in np.atleast_1d(old[k].values).tolist()] for k in keys]
         places[axis.name] = np.asarray(
             [points.index(point) for point in zip(*had, strict=True)]
         )
@@ -122,8 +122,8 @@ def merged(
         ]
         blank = _blank(sizes, variable.dtype)
         if target is not None:
-            own = target.transpose(*variable.dims).values
-            blank[tuple(map(slice, own.shape))] = own
+            given = target.transpose(*variable.dims).values
+            blank[tuple(map(slice, given.shape))] = given
         at = [
             places.get(dim, np.arange(length))
             for dim, length in zip(variable.dims, variable.shape, strict=True)

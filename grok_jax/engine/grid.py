@@ -1,7 +1,7 @@
-"""Swept axes -> runs -> groups that share a shape. Plain Python, no arrays of JAX.
+"""Turns swept axes into the runs of a grid, in plain Python without JAX arrays.
 
 Settings are flat here: {"model.epsilon": 0.25, ...}. An axis names a setting by its
-path or by any ending of it that is unique ("epsilon").
+path or by any unique ending of it ("epsilon").
 """
 
 import itertools
@@ -15,7 +15,7 @@ from grok_jax.settings import Leaf, SettingError, nearest
 
 @dataclass(frozen=True)
 class Axis:
-    """One dimension of the grid: settings that move together, and their values."""
+    """One dimension of the grid: settings that vary together, and their values."""
 
     name: str
     paths: tuple[str, ...]
@@ -24,7 +24,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Grid:
-    """The product of axes; runs are numbered row-major, the last axis fastest."""
+    """The product of axes; runs are numbered in row-major order, last axis fastest."""
 
     axes: tuple[Axis, ...]
 
@@ -40,7 +40,7 @@ class Grid:
         return math.prod(self.shape)
 
     def runs(self) -> list[dict[str, Any]]:
-        """For each run the settings that its place in the grid sets."""
+        """For each run, the settings given by its point in the grid."""
         points = itertools.product(*(axis.values for axis in self.axes))
         return [
             {
@@ -53,8 +53,8 @@ class Grid:
 
     def coordinates(self) -> dict[str, tuple[str, list[Any]]]:
         """name -> (dimension, values), for every swept setting."""
-        every = [short_name(path) for axis in self.axes for path in axis.paths]
-        doubled = {name for name in every if every.count(name) > 1}
+        names = [short_name(path) for axis in self.axes for path in axis.paths]
+        doubled = {name for name in names if names.count(name) > 1}
 
         def name(path: str) -> str:
             short = short_name(path)
@@ -76,7 +76,7 @@ def short_name(path: str) -> str:
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """path -> value of nested settings, in their order.
+    """Flattens nested settings to path -> value, in the same order.
 
     >>> flatten({"model": {"width": 3}, "seed": 1})
     {'model.width': 3, 'seed': 1}
@@ -91,23 +91,23 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The nested settings of path -> value; undoes `flatten`.
+    """Nests settings given as path -> value; the inverse of `flatten`.
 
     >>> nest({"model.width": 3, "seed": 1})
     {'model': {'width': 3}, 'seed': 1}
     """
     nested: dict[str, Any] = {}
     for path, value in flat.items():
-        *folders, key = path.split(".")
+        *sections, key = path.split(".")
         at = nested
-        for folder in folders:
-            at = at.setdefault(folder, {})
+        for section in sections:
+            at = at.setdefault(section, {})
         at[key] = value
     return nested
 
 
 def resolve(name: str, leaves: Mapping[str, Any], what: str = "setting") -> str:
-    """The full path of a setting named by its path or a unique ending of it."""
+    """The full path of a setting that is named by its path or a unique ending of it."""
     if name in leaves:
         return name
     found = [path for path in leaves if path.endswith(f".{name}")]
@@ -125,7 +125,7 @@ def make_grid(
     sweep: Mapping[str, Sequence[Any]],
     zips: Sequence[str] = (),
 ) -> Grid:
-    """The grid of `sweep` (axis -> values); `zips` names axes that move together.
+    """Makes the grid of `sweep` (axis -> values); `zips` names axes that vary together.
 
     Args:
       leaves: every setting that may be swept.
@@ -133,8 +133,8 @@ def make_grid(
       zips: strings such as "train_size+steps".
 
     Raises:
-      SettingError: unknown axis, empty axis, a value that its setting refuses, a value
-        given twice, zipped axes of different lengths.
+      SettingError: an unknown or empty axis, a value that its setting refuses, a
+        repeated value, or zipped axes of different lengths.
     """
     values: dict[str, tuple[Any, ...]] = {}
     for name, given in sweep.items():

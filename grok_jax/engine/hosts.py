@@ -1,14 +1,14 @@
-"""Several processes that run one sweep together (a TPU pod, SLURM, any cluster).
+"""Runs one sweep on several processes (a TPU pod, SLURM, any cluster).
 
     process 0 .. P-1, each with its own devices -> one mesh over all of them
-    inputs, data     made by every process alike; each places its own share
-    segments         no word between processes while they compute
+    inputs, data     made by every process; each places its own share
+    segments         no communication while the processes compute
     decisions        `agree`: how long the next segment is, stop, save, done
     records, states  `gather`: a ring that ends at process 0, the only one that writes
-    restore          process 0 reads, `broadcast` tells the others
+    restore          process 0 reads, `broadcast` sends to the others
 
-A process never holds more of another's states than one share of the ring. All calls
-here return at once where there is one process only.
+A process never holds more than one share of another process's states in the ring. With
+one process, all functions return at once.
 """
 
 import json
@@ -28,7 +28,7 @@ from grok_jax.settings import SettingError
 
 HEARTBEAT_SECONDS = 30
 SHUTDOWN_SECONDS = 3600
-"""So long the others wait for process 0 to test the claims and to draw."""
+"""How long the others wait for process 0 to test the claims and draw figures."""
 
 
 def initialize(
@@ -40,14 +40,14 @@ def initialize(
 ) -> None:
     """Joins this process to the others, before JAX looks for devices.
 
-    With `coordinator` ("host:port" of process 0) all three are needed. Without it the
-    cluster is asked (jax.distributed knows TPU pods, SLURM and Open MPI) if
-    `distributed` says so, the environment shows several tasks, or the machine has a
-    TPU; else there is one process and nothing happens. A process whose others do not
-    come within five minutes is ended by JAX (status 134).
+    With `coordinator` ("host:port" of process 0) all three are needed. Without it,
+    jax.distributed detects the cluster (TPU pods, SLURM and Open MPI) if `distributed`
+    is set, the environment shows several tasks, or the machine has a TPU; otherwise
+    there is one process and nothing happens. JAX ends a process (status 134) if the
+    others do not come within five minutes.
 
     Raises:
-      SettingError: a flag is missing or out of range, or there is no such cluster.
+      SettingError: a flag is missing or out of range, or no cluster is found.
     """
     guess = False
     wanted: dict[str, Any] = {}
@@ -71,32 +71,32 @@ def initialize(
             shutdown_timeout_seconds=SHUTDOWN_SECONDS,
         )
     except (RuntimeError, ValueError, OSError) as error:
-        if guess and not joined():  # `devices` refuses if there are others after all
+        if guess and not joined():  # `devices` raises if there are others after all
             return
         raise SettingError(
             "The processes of this run did not find each other: "
             f"{str(error).splitlines()[0]}"
         ) from error
-    if one_task_a_node(os.environ):  # where JAX takes the GPU of the task's number
+    if one_task_a_node(os.environ):  # JAX takes only the GPU of the task's number
         for kind in ("cuda", "rocm"):
             jax.config.update(f"jax_{kind}_visible_devices", "all")
 
 
 def is_one_of_several(environment: Mapping[str, str]) -> bool:
-    """Whether SLURM (srun) or a pod of GKE started this process as one of several."""
+    """Whether SLURM (srun) or a GKE pod started this process as one of several."""
     tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")
     pod = environment.get("TPU_WORKER_HOSTNAMES", "")
     return (tasks.isdigit() and int(tasks) > 1) or "," in pod
 
 
 def has_tpu(environment: Mapping[str, str]) -> bool:
-    """Whether JAX has found TPU chips here and said so to their runtime. Only the
-    metadata server knows whether such a machine is one of several."""
+    """Whether JAX has found TPU chips here and set TPU_ML_PLATFORM for their runtime.
+    Only the metadata server knows whether such a machine is one of several."""
     return "TPU_ML_PLATFORM" in environment
 
 
 def one_task_a_node(environment: Mapping[str, str]) -> bool:
-    """Whether SLURM gives each node one task, and nobody has chosen its GPUs."""
+    """Whether SLURM gives each node one task, with no choice of its GPUs."""
     tasks, nodes = (environment.get(f"SLURM_STEP_NUM_{n}") for n in ("TASKS", "NODES"))
     chosen = "JAX_LOCAL_DEVICE_IDS" in environment
     return tasks is not None and tasks == nodes and not chosen
@@ -121,13 +121,13 @@ def _check(
 
 
 def joined() -> bool:
-    """Whether `initialize` found a cluster, perhaps of this process alone. JAX is not
-    asked for its devices, whose number and platform may still be set."""
+    """Whether `initialize` found a cluster, perhaps of this process alone. Does not set
+    up JAX's devices, whose number and platform may still be chosen."""
     return jax.distributed.is_initialized()
 
 
 def several() -> bool:
-    """Whether there are other processes; asks JAX for its devices if `joined`."""
+    """Whether there are other processes; if `joined`, makes JAX set up its devices."""
     return joined() and jax.process_count() > 1
 
 
@@ -140,7 +140,7 @@ def devices(per_process: int) -> tuple[Any, ...]:
     """The first `per_process` devices of every process, process by process.
 
     Raises:
-      SettingError: a process has fewer, or does not know the others.
+      SettingError: a process has fewer, or has not joined the others.
     """
     if jax.process_count() > 1 and not joined():
         raise SettingError(
@@ -149,70 +149,70 @@ def devices(per_process: int) -> tuple[Any, ...]:
         )
     chosen = []
     for process in range(jax.process_count()):
-        own = [d for d in jax.devices() if d.process_index == process]
-        if len(own) < per_process:
+        local = [d for d in jax.devices() if d.process_index == process]
+        if len(local) < per_process:
             raise SettingError(
-                f"Process {process} has {len(own)} devices where {per_process} are "
+                f"Process {process} has {len(local)} devices where {per_process} are "
                 "used; every process needs as many (engine.devices)."
             )
-        chosen += sorted(own, key=lambda device: device.id)[:per_process]
+        chosen += sorted(local, key=lambda device: device.id)[:per_process]
     return tuple(chosen)
 
 
 def agree(*values: float) -> np.ndarray:
-    """The largest of each value over all processes [len(values)]."""
-    own = np.asarray(values, np.float32)
+    """The maximum of each value over all processes [len(values)]."""
+    local = np.asarray(values, np.float32)
     if not several():
-        return own
-    return np.asarray(multihost_utils.process_allgather(own)).max(axis=0)
+        return local
+    return np.asarray(multihost_utils.process_allgather(local)).max(axis=0)
 
 
 def broadcast(
     content: Any = None, arrays: Mapping[str, np.ndarray] | None = None
 ) -> tuple[Any, dict[str, np.ndarray]]:
-    """What process 0 has given (a JSON value and arrays by name), in all processes."""
-    own = dict(arrays or {})
+    """The arguments of process 0 (a JSON value, arrays by name), in all processes."""
+    sent = dict(arrays or {})
     if not several():
-        return content, own
-    kinds = {name: (a.shape, np.dtype(a.dtype).name) for name, a in own.items()}
+        return content, sent
+    kinds = {name: (a.shape, np.dtype(a.dtype).name) for name, a in sent.items()}
     text = json.dumps([content, kinds]).encode() if is_writer() else b""
     length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
     content, kinds = json.loads(_broadcast_bytes(np.frombuffer(text, np.uint8), length))
     for name, (shape, kind) in kinds.items():
         size = math.prod(shape) * np.dtype(kind).itemsize
-        whole = np.ascontiguousarray(own[name]) if is_writer() else np.zeros(0)
+        whole = np.ascontiguousarray(sent[name]) if is_writer() else np.zeros(0)
         flat = _broadcast_bytes(whole.reshape(-1).view(np.uint8), size)
-        own[name] = np.frombuffer(flat, np.dtype(kind)).reshape(shape)
-    return content, own
+        sent[name] = np.frombuffer(flat, np.dtype(kind)).reshape(shape)
+    return content, sent
 
 
-def _broadcast_bytes(own: np.ndarray, length: int) -> bytes:
-    """Sent as integers: what adds floats up on the way would lose the sign of -0.0."""
+def _broadcast_bytes(data: np.ndarray, length: int) -> bytes:
+    """Sends bytes as integers: a broadcast sums, which loses the sign of float -0.0."""
     words = np.zeros(-(-length // 4), np.int32)
-    words.view(np.uint8)[: len(own)] = own
+    words.view(np.uint8)[: len(data)] = data
     words = np.asarray(multihost_utils.broadcast_one_to_all(words), np.int32)
     return words.tobytes()[:length]
 
 
 @contextmanager
 def together() -> Iterator[None]:
-    """All processes get through this block, or none does.
+    """All processes complete this block, or none does.
 
     Raises:
-      SettingError: another process failed; it says why itself.
+      SettingError: another process failed; that process reports why.
     """
     failed = True
     try:
         yield
         failed = False
     finally:
-        others = agree(failed)[0] > 0
-        if others and not failed:
+        any_failed = agree(failed)[0] > 0
+        if any_failed and not failed:
             raise SettingError("Another process of this run could not start.")
 
 
 def everywhere(runs: Any) -> Any:
-    """Sharded arrays [n, ...] as numpy, in all processes (for small ones)."""
+    """Sharded arrays [n, ...] as numpy, in all processes (for small arrays)."""
     return jax.tree.map(
         lambda leaf: np.asarray(multihost_utils.process_allgather(leaf, tiled=True)),
         runs,
@@ -223,16 +223,16 @@ def gather(runs: Any, mesh: Mesh) -> Any:
     """Sharded arrays [n, ...] over the one axis of `mesh`, as numpy on process 0 and
     None on all others.
 
-    In each of P - 1 turns every process hands the share that it holds to the one
-    before it, so that all come by process 0 in order.
+    In each of P - 1 turns every process passes the share that it holds to the process
+    before it, so that process 0 receives all shares in order.
     """
     shares = []
     for turn in range(jax.process_count()):
         if turn:
             runs = _turn(mesh)(runs)
-        own = jax.tree.map(_own_share, runs)
+        share = jax.tree.map(_local_share, runs)
         if is_writer():
-            shares.append(own)
+            shares.append(share)
     if not is_writer():
         return None
     return jax.tree.map(lambda *parts: np.concatenate(parts), *shares)
@@ -253,6 +253,6 @@ def _turn(mesh: Mesh) -> Any:
     )
 
 
-def _own_share(leaf: jax.Array) -> np.ndarray:
+def _local_share(leaf: jax.Array) -> np.ndarray:
     shards = sorted(leaf.addressable_shards, key=lambda s: s.index[0].start or 0)
     return np.concatenate([np.asarray(shard.data) for shard in shards])

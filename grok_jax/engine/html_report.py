@@ -1,4 +1,4 @@
-"""A report's Markdown as one HTML page that needs nothing beside itself."""
+"""Renders a report's Markdown as one self-contained HTML page."""
 
 import base64
 import json
@@ -44,8 +44,8 @@ img{max-width:none;width:calc(.7*var(--wide))}h1{font-size:1.6rem}h2{font-size:1
 
 
 def page(top: str, sections: Mapping[str, str], details: Mapping[str, Any]) -> str:
-    """The page of a report's first lines, and of the sections below them by their
-    headings' ids. Figures must be `data:` addresses (see `embedded`).
+    """The HTML page of a report: its first lines (`top`), then the sections by the ids
+    of their headings. Figures must be `data:` addresses (see `embedded`).
 
     Args:
       details: for each section, what is shown on demand, as JSON.
@@ -66,13 +66,13 @@ def page(top: str, sections: Mapping[str, str], details: Mapping[str, Any]) -> s
 
 
 def embedded(png: bytes) -> str:
-    """The address of a figure that stands in the page itself."""
+    """The `data:` address of a figure that is part of the page."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _as_html(markdown: str) -> str:
     parser = MarkdownIt("commonmark", {"xhtmlOut": False}).enable("table")
-    parser.validateLink = lambda url: True  # figures in the page; no text has links
+    parser.validateLink = lambda url: True  # for embedded figures; text has no links
     tokens = parser.parse(markdown)
     _label(tokens)
     for token in tokens:
@@ -87,8 +87,8 @@ def _as_html(markdown: str) -> str:
 
 
 def _label(tokens: list[Token]) -> None:
-    """Each cell with the head of its column, since on a narrow screen a row is a card;
-    each table with a class: `overview` or `claims`."""
+    """Labels each cell with the head of its column, since on a narrow screen a row is a
+    card, and sets the class of each table: `overview` or `claims`."""
     heads: list[str] = []
     column, table = 0, None
     for token, inside in zip(tokens, [*tokens[1:], None], strict=True):
@@ -107,7 +107,7 @@ def _label(tokens: list[Token]) -> None:
 
 
 def _widen(image: Token) -> None:
-    """At 100 pixels an inch where there is room; a phone shows it at 70 and scrolls."""
+    """Sets an image's width: 100 pixels per inch, but on a phone 70, with scrolling."""
     head = base64.b64decode(str(image.attrGet("src")).partition(",")[2][:32])
-    wide = int.from_bytes(head[16:20], "big") * 2 // 3  # plot.save: 150 an inch
+    wide = int.from_bytes(head[16:20], "big") * 2 // 3  # plot.save: 150 per inch
     image.attrSet("style", f"--wide:{wide}px")

@@ -1,4 +1,4 @@
-"""JAX as `engine` settings ask for it, and the devices that there are."""
+"""Configures JAX from the `engine` settings and finds the available devices."""
 
 import contextlib
 import os
@@ -15,15 +15,15 @@ from grok_jax.settings import SettingError
 from grok_jax.types import Device
 
 CACHE = Path("~/.cache/grok_jax/programs").expanduser()
-"""Where compiled programs are kept, unless JAX was told of another place."""
+"""Where compiled programs are cached, unless JAX is configured otherwise."""
 
 
 def set_up_jax(engine: Mapping[str, Any]) -> Engine:
-    """Sets precision, platform and devices (on a CPU each core is a device), and says
-    what is there. With several processes (`hosts`) the devices are those of all.
+    """Sets precision, platform and devices (on a CPU each core is a device) and returns
+    the engine. With several processes (`hosts`), the devices are those of all of them.
 
     Raises:
-      SettingError: the platform asked for is not here, or has fewer devices.
+      SettingError: the platform is not available, or has fewer devices than asked for.
     """
     jax.config.update("jax_default_matmul_precision", engine["precision"])
     jax.config.update("jax_enable_x64", engine["x64"])
@@ -32,7 +32,7 @@ def set_up_jax(engine: Mapping[str, Any]) -> Engine:
         jax.config.update("jax_platforms", engine["platform"].replace("gpu", "cuda"))
     wanted = engine["devices"]
     cores = _cores()
-    with contextlib.suppress(RuntimeError):  # where this process has devices already
+    with contextlib.suppress(RuntimeError):  # if devices are initialised already
         jax.config.update("jax_num_cpu_devices", min(wanted or cores, cores))
     try:
         devices = jax.local_devices()
@@ -58,15 +58,15 @@ def set_up_jax(engine: Mapping[str, Any]) -> Engine:
 
 
 def _set_up_cache(wanted: bool) -> None:
-    """Programs that were compiled before are read back, from where JAX was told to keep
-    them (JAX_COMPILATION_CACHE_DIR) or else from ~/.cache/grok_jax/programs."""
+    """Sets up the persistent cache of compiled programs, in the folder that JAX was
+    given (JAX_COMPILATION_CACHE_DIR) or else in ~/.cache/grok_jax/programs."""
     folder = getattr(jax.config, "jax_compilation_cache_dir", None) or str(CACHE)
     jax.config.update("jax_compilation_cache_dir", folder if wanted else None)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def device_text(devices: Sequence[Device]) -> str:
-    """How many of which device: "2 x CPU (x86_64)"."""
+    """The number and kind of the devices: "2 x CPU (x86_64)"."""
     kind = devices[0].device_kind
     if devices[0].platform == "cpu":
         kind = f"CPU ({platform.machine()})"

@@ -1,5 +1,5 @@
-"""What a sweep has measured so far: an array for each variable of each group, filled
-in as segments return, kept in checkpoints, and one dataset over the grid in the end."""
+"""The measurements of a sweep so far: an array for each variable of each group, filled
+as segments return, stored in checkpoints, and finally one dataset over the grid."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ _first_step_reaching = jax.jit(measures.first_step_reaching)
 
 @dataclass(frozen=True)
 class Grok:
-    """When a run counts as memorised and as generalised."""
+    """The criteria by which a run counts as memorised and as generalised."""
 
-    kind: str = "loss"  # loss: shares of the start and the peak; accuracy: levels
+    kind: str = "loss"  # loss: fractions of first and peak loss; accuracy: levels
     train: float = 0.05
     test: float = 0.1
 
     def times(self, steps: np.ndarray, results: Any):
-        """(t_train, t_test) [...], NaN where never."""
+        """(t_train, t_test) [...]; NaN if never reached."""
         if self.kind == "loss":
             return _grokking_times(
                 steps,
@@ -41,7 +41,7 @@ class Grok:
         )
 
     def judged(self, results: xr.Dataset) -> xr.Dataset:
-        """The results with t_train, t_test and diverged of each run."""
+        """The results with t_train, t_test and diverged added for each run."""
         dims = results["diverged_at"].dims
         curves = results.transpose(*dims, "step", ...)
         t_train, t_test = self.times(results["step"].values, curves)
@@ -57,12 +57,12 @@ class Records(NamedTuple):
 
     runs: np.ndarray  # [n] run numbers of the grid
     steps: np.ndarray  # [S]
-    curves: dict[str, np.ndarray]  # [n, S]; what is more than a number is left out
+    curves: dict[str, np.ndarray]  # [n, S]; only variables with one number per record
 
 
 class Measured:
-    """Variables by group and name: [members, ...], or [members, S, ...] of those that
-    are measured along training; NaN where nothing has been measured yet."""
+    """Variables by group and name: [members, ...], or [members, S, ...] if measured
+    during training; NaN where nothing has been measured yet."""
 
     def __init__(self, groups: Sequence[Group]):
         self._groups = groups
@@ -70,11 +70,11 @@ class Measured:
         self._per_step: dict[int, set[str]] = {}
 
     def set(self, group: int, name: str, members: Any, values: Any) -> None:
-        """A number for each of some members, or one for all of them."""
+        """Sets a variable of some members: a number for each, or one for all."""
         self._array(group, name, (), np.dtype(float), False)[members] = values
 
     def set_curve(self, group: int, name: str, member: int, values: Any) -> None:
-        """A variable of one run: [S, ...], or one number."""
+        """Sets a variable of one run: [S, ...], or one number."""
         values = np.asarray(values)
         has_steps = values.ndim > 0
         array = self._array(group, name, values.shape, values.dtype, has_steps)
@@ -87,8 +87,8 @@ class Measured:
         indices: np.ndarray,
         new: Mapping[str, np.ndarray],
     ) -> None:
-        """What was measured of some members at some records, [members, records, ...]
-        for each name."""
+        """Adds the measurements of some members at some records: for each name
+        [members, records, ...]."""
         for name, values in new.items():
             shape = (len(self._groups[group].steps), *values.shape[2:])
             array = self._array(group, name, shape, values.dtype, True)
@@ -106,7 +106,7 @@ class Measured:
         return arrays[name]
 
     def of_groups(self) -> Iterable[tuple[Group, Mapping[str, np.ndarray]]]:
-        """Each group of which anything was measured, with its variables."""
+        """Each group that has measurements, with its variables."""
         for group, arrays in self._arrays.items():
             yield self._groups[group], arrays
 
@@ -116,27 +116,27 @@ class Measured:
         members: np.ndarray | None = None,
         indices: np.ndarray | None = None,
     ) -> Records:
-        """Curves of some members of a group at some records; by default of all."""
-        arrays, own = self._arrays[group], self._groups[group]
-        members = np.arange(len(own.members)) if members is None else members
-        indices = np.arange(len(own.steps)) if indices is None else indices
+        """Curves of some members of a group at some records (default: all)."""
+        arrays, runs = self._arrays[group], self._groups[group]
+        members = np.arange(len(runs.members)) if members is None else members
+        indices = np.arange(len(runs.steps)) if indices is None else indices
         cells = np.ix_(members, indices)
         measured = np.isfinite(arrays["train_loss"][cells])
         names = [n for n in sorted(self._per_step[group]) if arrays[n].ndim == 2]
         found = {
             name: np.where(measured, arrays[name][cells], np.nan) for name in names
         }
-        return Records(np.asarray(own.members)[members], own.steps[indices], found)
+        return Records(np.asarray(runs.members)[members], runs.steps[indices], found)
 
     def stored(self) -> tuple[dict[str, Any], dict[str, list[str]]]:
-        """(arrays, names of those with a step axis) by group, for a checkpoint."""
+        """(arrays, names with a step axis) by group, for a checkpoint."""
         arrays = {str(group): arrays for group, arrays in self._arrays.items()}
         return arrays, {str(g): sorted(names) for g, names in self._per_step.items()}
 
     def restore(
         self, arrays: Mapping[str, np.ndarray], per_step: Mapping[str, Sequence[str]]
     ) -> list[int]:
-        """Takes what `stored` gave, arrays by "GROUP.NAME"; returns their groups."""
+        """Restores what `stored` returned, by "GROUP.NAME"; returns the groups."""
         for path, array in arrays.items():
             group, name = path.split(".", 1)
             self._arrays.setdefault(int(group), {})[name] = array.copy()
@@ -144,7 +144,7 @@ class Measured:
         return list(self._arrays)
 
     def dataset(self, grid: Grid) -> xr.Dataset:
-        """All of it, with dimensions (axes..., step)."""
+        """All measurements, with dimensions (axes..., step)."""
         numbers = range(len(self._groups))
         return assemble(
             grid,
@@ -162,24 +162,24 @@ def assemble(
     records: Sequence[Mapping[str, np.ndarray]],
     per_step: Sequence[set[str]],
 ) -> xr.Dataset:
-    """The records of all groups as one dataset with dimensions (axes..., step).
+    """One dataset of the records of all groups, with dimensions (axes..., step).
 
     Args:
-      members: for each group its run numbers.
-      steps: for each group the steps of its records [S_g].
-      records: for each group name -> [members, S_g, ...] or [members, ...].
-      per_step: for each group the names that have a step axis.
+      members: run numbers of each group.
+      steps: steps of each group's records [S_g].
+      records: for each group, name -> [members, S_g, ...] or [members, ...].
+      per_step: for each group, the names that have a step axis.
 
-    Steps are the union over groups; what a group did not record is NaN, and so is what
-    an array lacks beside the largest of its name.
+    Steps are the union over groups. Values that a group did not record are NaN, and
+    arrays are padded with NaN to the largest of their name.
     """
     shapes = _largest_shapes(records, per_step)
     union = np.unique(np.concatenate(steps)) if len(steps) else np.zeros(0, int)
     variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
-    for numbers, own_steps, recorded, stepped in zip(
+    for numbers, group_steps, recorded, stepped in zip(
         members, steps, records, per_step, strict=True
     ):
-        columns = np.searchsorted(union, own_steps)
+        columns = np.searchsorted(union, group_steps)
         for name, values in recorded.items():
             has_steps = name in stepped
             rest = values.shape[2 if has_steps else 1 :]
@@ -209,7 +209,7 @@ def assemble(
 def _largest_shapes(
     records: Sequence[Mapping[str, np.ndarray]], per_step: Sequence[set[str]]
 ) -> dict[str, tuple[int, ...]]:
-    """name -> the longest of its axes beside runs and steps, over all groups."""
+    """name -> the largest axes beside runs and steps, over all groups."""
     shapes: dict[str, tuple[int, ...]] = {}
     for recorded, stepped in zip(records, per_step, strict=True):
         for name, values in recorded.items():

@@ -1,14 +1,14 @@
-"""How much memory a program takes on a device, before and after it is compiled.
+"""Predicts how much memory a program takes on a device, before or after compilation.
 
-    function and shapes -> its jaxpr, walked  -> what it takes at most; nothing compiled
-    compiled program    -> the compiler's plan, and what that leaves out
+    function and shapes -> its jaxpr          -> an upper estimate; nothing is compiled
+    compiled program    -> the compiler's plan, plus what the plan leaves out
 
-Arguments and results are known from their shapes. The compiler's plan
-(`memory_analysis`) has the temporaries too, except for those that a library works with
-inside one instruction: on a CPU a chain of matrix products is one call of YNNPACK,
-whose intermediate results are in no plan. From JAX 0.12 on whole functions become such
-calls, and their plan then says that they need nothing. What is inside is counted in
-the program's text and added.
+The sizes of arguments and results follow from their shapes. The compiler's plan
+(`memory_analysis`) also has the temporaries, except those inside a library call: on a
+CPU a chain of matrix products is one call of YNNPACK, whose intermediate results are
+not in the plan. From JAX 0.12 on, whole functions become such calls, and the plan then
+says that they need nothing. These temporaries are counted in the program's text and
+added.
 """
 
 import re
@@ -23,10 +23,10 @@ from grok_jax.engine import census
 
 
 class Bytes(NamedTuple):
-    """What a program takes on one device."""
+    """Bytes that a program takes on one device."""
 
     arguments: int
-    outputs: int  # those that do not take over an argument's memory
+    outputs: int  # without those that reuse an argument's memory
     temporaries: int
 
     @property
@@ -35,7 +35,7 @@ class Bytes(NamedTuple):
 
 
 def size_of(tree: Any) -> int:
-    """Bytes of arrays or shapes on one device: of sharded ones a device's part."""
+    """Bytes of arrays or shapes on one device; of a sharded array, those of a shard."""
 
     def one(leaf: Any) -> int:
         shape, sharding = np.shape(leaf), getattr(leaf, "sharding", None)
@@ -48,18 +48,18 @@ def size_of(tree: Any) -> int:
 
 
 def of_program(compiled: Any, arguments: Any = ()) -> Bytes:
-    """What a compiled program takes on one device.
+    """Bytes that a compiled program takes on one device.
 
     Args:
       compiled: what `jax.jit(...).lower(...).compile()` returns.
-      arguments: what it is called with (arrays or shapes). The compiler drops what it
-        does not read and a TPU pads the rest; the larger of both accounts counts.
+      arguments: what it is called with (arrays or shapes). The compiler drops unused
+        arguments and a TPU pads the others; the larger of the two sizes counts.
     """
     plan, text = compiled.memory_analysis(), compiled.as_text()
     known = size_of(arguments)
     program = census.read(text) if plan is None or _LIBRARY.search(text) else None
     inside = _in_libraries(program) if program else 0
-    if plan is None:  # not every platform has one
+    if plan is None:  # some platforms have none
         assert program is not None
         outputs, walked = size_of(compiled.out_info), _peak_of(program, program.entry)
         return Bytes(known, outputs, max(0, walked - outputs) + inside)
@@ -71,14 +71,14 @@ def of_program(compiled: Any, arguments: Any = ()) -> Bytes:
 
 
 def of_function(fn: Callable, *arguments: Any) -> Bytes:
-    """What `fn` takes at most on one device, from its traced program.
+    """Bytes that `fn` takes at most on one device, from its traced program.
 
-    Every array lives from the operation that makes it to its last reader, as if nothing
-    were fused, and no result takes over an argument's memory. A compiler does better by
-    up to 5 times, with segments of training by up to 2.3 in all. What is not foretold:
-    the work space of a GPU's libraries (32 MiB for cuBLAS), a TPU's padding, and
-    cumulative sums, which are made in more steps than one. For many runs trace the
-    batched function (`jax.vmap(fn)`).
+    Every array lives from the operation that makes it until its last use, as if nothing
+    were fused and no result reused an argument's memory. A compiler needs up to 5 times
+    less, and for training segments up to 2.3 times less in total. Not included are the
+    workspace of a GPU's libraries (32 MiB for cuBLAS), a TPU's padding, and cumulative
+    sums, which take more than one step. For many runs, trace the batched function
+    (`jax.vmap(fn)`).
 
     >>> double = of_function(lambda x: (2 * x).sum(), np.ones(1000, np.float32))
     >>> double.arguments, double.outputs, double.temporaries
@@ -91,8 +91,8 @@ def of_function(fn: Callable, *arguments: Any) -> Bytes:
 
 
 class _Step(NamedTuple):
-    """One operation: the arrays that it makes, those that it reads, and the bytes that
-    it works with meanwhile. As an `alias` it only gives what it reads other names."""
+    """One operation: the arrays it makes, the arrays it reads, and the bytes it needs
+    while it runs. An `alias` only gives new names to what it reads."""
 
     makes: Mapping[Any, int]  # name -> bytes
     reads: Sequence[Any]
@@ -101,31 +101,31 @@ class _Step(NamedTuple):
 
 
 def _peak(steps: Sequence[_Step], results: Sequence[Any]) -> int:
-    """The most bytes alive at once of what the steps make, one after the other; an
-    array dies with its last reader, and `results` live on."""
-    behind: dict[Any, set[Any]] = {}  # name -> the arrays that it stands for
+    """The peak of the bytes alive at once of the arrays that the steps make, in order;
+    an array is freed after its last use, and `results` are kept."""
+    arrays: dict[Any, set[Any]] = {}  # name -> the arrays that it refers to
     last: dict[Any, int] = {}
     for place, step in enumerate(steps):
-        read = set().union(*(behind.get(name, ()) for name in step.reads))
+        read = set().union(*(arrays.get(name, ()) for name in step.reads))
         for name in step.makes:
-            behind[name] = read if step.alias else {name}
+            arrays[name] = read if step.alias else {name}
         for array in (*read, *step.makes):
             last[array] = place
     for name in results:
-        last |= dict.fromkeys(behind.get(name, ()), len(steps))
+        last |= dict.fromkeys(arrays.get(name, ()), len(steps))
     alive: dict[Any, int] = {}
-    most = 0
+    peak = 0
     for place, step in enumerate(steps):
         if not step.alias:
             alive |= step.makes
-        most = max(most, sum(alive.values()) + step.inside)
+        peak = max(peak, sum(alive.values()) + step.inside)
         for array in [array for array in alive if last[array] == place]:
             del alive[array]
-    return most
+    return peak
 
 
 def _peak_of_jaxpr(jaxpr: Any) -> int:
-    """The most bytes alive at once beside the inputs of a jaxpr."""
+    """The peak of the bytes alive at once in a jaxpr, without its inputs."""
     steps = []
     for equation in jaxpr.eqns:
         makes = {v: _bytes(v.aval.shape, v.aval.dtype) for v in equation.outvars}
@@ -133,7 +133,7 @@ def _peak_of_jaxpr(jaxpr: Any) -> int:
         name = equation.primitive.name
         if name == "scan":
             inside += _slices(equation)
-        elif name != "while":  # the results of a call are those inside it
+        elif name != "while":  # a call's results are also counted inside it
             inside = max(0, inside - sum(makes.values()))
         reads = [v for v in equation.invars if not isinstance(v, core.Literal)]
         steps.append(_Step(makes, reads, inside, name in _VIEWS))
@@ -142,19 +142,19 @@ def _peak_of_jaxpr(jaxpr: Any) -> int:
 
 
 def _slices(scan: Any) -> int:
-    """What one turn of a scan reads of the arrays that it goes along."""
+    """Bytes of the slices that one iteration of a scan reads."""
     inner = scan.params["jaxpr"].in_avals
     return sum(
-        _bytes(own.shape, own.dtype)
-        for whole, own in zip(scan.invars, inner, strict=True)
-        if whole.aval.shape != own.shape
+        _bytes(part.shape, part.dtype)
+        for whole, part in zip(scan.invars, inner, strict=True)
+        if whole.aval.shape != part.shape
     )
 
 
 def _peak_of(program: census.Program, name: str) -> int:
-    """The most bytes alive at once beside the parameters of a computation whose
-    instructions run in the order of the text; a loop keeps its state where it is."""
-    own = program.computations[name]
+    """The peak of the bytes alive at once in a computation, without its parameters;
+    instructions run in the order of the text, and a loop updates its state in place."""
+    instructions = program.computations[name]
     steps = [
         _Step(
             {each.name: 0 if each.opcode in _NOTHING else _size(each)},
@@ -164,14 +164,14 @@ def _peak_of(program: census.Program, name: str) -> int:
             else 0,
             each.opcode in _ALIASES,
         )
-        for each in own
+        for each in instructions
     ]
-    return _peak(steps, [own[-1].name])
+    return _peak(steps, [instructions[-1].name])
 
 
 def _in_libraries(program: census.Program) -> int:
-    """The most bytes that one library's call works with beside what it is given and
-    what it returns; calls come one after the other."""
+    """The most bytes that one library call needs besides its inputs and results; calls
+    run one after the other."""
     most = 0
     for call in program.instructions(fused=False):
         if _LIBRARY.search(call.text):

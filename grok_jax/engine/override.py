@@ -1,4 +1,4 @@
-"""Settings from the command line on top of a configuration: "path=value"."""
+"""Applies settings from the command line, "path=value", to a configuration."""
 
 import ast
 import contextlib
@@ -23,13 +23,13 @@ from grok_jax.settings import SettingError, nearest
 
 
 def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
-    """`config` with "path=value" settings on top; the original is left alone.
+    """Returns `config` with "path=value" settings on top; `config` is not changed.
 
-    A path may be short where its ending is unique. `sweep.NAME=a,b,c` adds or replaces
-    an axis; `zip=a+b` zips axes; `model.name=...` brings the new part's defaults and
-    keeps what was set and both parts have; `observe.NAME.every=n` adds an observable.
-    A setting holds for every arm; `arms.NAME.path=value` sets it in one, and
-    `arms=NAME,...` leaves the others out.
+    A path may be shortened to a unique ending. `sweep.NAME=a,b,c` adds or replaces an
+    axis; `zip=a+b` zips axes; `model.name=...` uses the new part's defaults and keeps
+    what was set and both parts have; `observe.NAME.every=n` adds an observable. A
+    setting applies to every arm; `arms.NAME.path=value` sets it in one arm, and
+    `arms=NAME,...` keeps only these arms.
     """
     nested = config.to_dict()
     sweep, zips, arms = split_off(nested)
@@ -54,7 +54,7 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
 
 
 def _rank(path: str) -> tuple[bool, bool]:
-    """What is for all comes first, and names before what they bring."""
+    """Sort key: shared settings first, and names before the settings they bring."""
     return path.startswith("arms."), not path.endswith(".name")
 
 
@@ -66,7 +66,7 @@ def _layer_of(arms: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _with_axis(axes: Flat, axis: str, values: tuple[Any, ...]) -> Flat:
-    """The axes with one added, or another in the place of the same one."""
+    """The axes with one added, or with the same axis replaced."""
     same = [key for key in axes if _same_axis(key, axis)]
     replaced = {axis if key in same else key: value for key, value in axes.items()}
     return {**replaced, axis: values}
@@ -80,8 +80,8 @@ def _same_axis(one: str, other: str) -> bool:
 def _with_setting(
     given: Flat, arms: dict[str, Any], path: str, text: str
 ) -> tuple[Flat, dict[str, Any]]:
-    """The settings of all and of the arms with one more for all: where arms alone have
-    such a setting, for those."""
+    """(shared settings, arms) with one more setting for all runs or, if only some arms
+    have such a setting, for those."""
     try:
         setting, value = _read(given, path, text)
     except SettingError:
@@ -100,11 +100,11 @@ def _with_setting(
 
 
 def _read(given: Flat, path: str, text: str) -> tuple[str, Any]:
-    """(the full path, the value) of an override, among the settings that there are and
-    those that `path` brings with it."""
+    """(full path, value) of an override, for a known setting or one of a part that
+    `path` adds."""
     section = path.split(".")[0]
-    brings = section in NAMED or section == "transfer"
-    leaves = leaves_by_path({**given, path: text} if brings else given)
+    adds_part = section in NAMED or section == "transfer"
+    leaves = leaves_by_path({**given, path: text} if adds_part else given)
     if path not in leaves:
         endings = [known for known in leaves if known.endswith(f".{path}")]
         if not endings:
@@ -122,12 +122,12 @@ def _read(given: Flat, path: str, text: str) -> tuple[str, Any]:
 
 def _without(layer: Mapping[str, Any], path: str) -> dict[str, Any]:
     first, _, rest = path.partition(".")
-    own = dict(layer)
-    if rest and isinstance(own.get(first), Mapping):
-        own[first] = _without(own[first], rest)
+    kept = dict(layer)
+    if rest and isinstance(kept.get(first), Mapping):
+        kept[first] = _without(kept[first], rest)
     elif not rest:
-        own.pop(first, None)
-    return own
+        kept.pop(first, None)
+    return kept
 
 
 def _split(text: str) -> tuple[str, str]:

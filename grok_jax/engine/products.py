@@ -1,5 +1,5 @@
-"""The matrix products of a training step: how many operations they are, how long they
-take by themselves, and at which rate this machine multiplies at best.
+"""The matrix products of a training step: their operation count, the time they take
+alone, and the best rate at which this machine multiplies matrices.
 
 A step cannot be faster than its products at that rate: the GEMM bound.
 """
@@ -19,9 +19,9 @@ from grok_jax.engine.census import inner_jaxprs
 from grok_jax.types import Device
 
 GEMM_SIZES, ACCELERATOR_SIZES = (512, 1024, 2048), (2048, 4096, 8192)
-"""The square products of which the best rate counts as the machine's."""
+"""Sizes of the square products whose best rate counts as the machine's."""
 PRECISIONS = ("highest", "high", "default", "bfloat16")
-"""In which accelerators multiply at different rates, and a CPU at one."""
+"""Accelerators multiply at a different rate in each; a CPU at the same rate in all."""
 
 
 class Product(NamedTuple):
@@ -29,7 +29,7 @@ class Product(NamedTuple):
 
     left: tuple[int, ...]
     right: tuple[int, ...]
-    dimensions: Any  # as of `jax.lax.dot_general`
+    dimensions: Any  # as for `jax.lax.dot_general`
     times: int = 1
 
     @property
@@ -41,7 +41,7 @@ class Product(NamedTuple):
         return 2 * self.times * math.prod(self.left) * math.prod(free)
 
     def swapped(self) -> "Product":
-        """The transposed product, as XLA forms it where that is what is wanted."""
+        """The transposed product, which XLA computes where the transpose is needed."""
         contracted, batch = self.dimensions
         return Product(
             self.right, self.left, (contracted[::-1], batch[::-1]), self.times
@@ -49,23 +49,23 @@ class Product(NamedTuple):
 
 
 def products_of(function: Callable, *arguments: Any) -> list[Product]:
-    """The products that `function` executes, from its traced program: a scan as often
-    as it is long, a loop of unknown length once, of two branches the costlier one, and
-    of those for different platforms that of the present one.
+    """The products that `function` executes, from its traced program. A scan counts
+    once per iteration, a loop of unknown length once, a conditional as its costliest
+    branch, and of branches for different platforms only the present one.
 
-    Arguments may be arrays or their shapes. A convolution is none of them.
+    Arguments may be arrays or their shapes. Convolutions are not included.
     """
     traced = jax.make_jaxpr(function)(*arguments)
     return list(_products(traced.jaxpr, 1))
 
 
 def flops(products: Sequence[Product]) -> int:
-    """Floating-point operations of all of them."""
+    """Floating-point operations of all products."""
     return sum(product.flops for product in products)
 
 
 def _products(jaxpr: Any, times: int) -> Iterator[Product]:
-    turned = {  # what is only formed to be transposed
+    transposed = {  # products that are formed only to be transposed
         equation.invars[0]
         for equation in jaxpr.eqns
         if equation.primitive.name == "transpose"
@@ -74,8 +74,8 @@ def _products(jaxpr: Any, times: int) -> Iterator[Product]:
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
             left, right = (tuple(v.aval.shape) for v in equation.invars)
-            own = Product(left, right, equation.params["dimension_numbers"], times)
-            yield own.swapped() if equation.outvars[0] in turned else own
+            found = Product(left, right, equation.params["dimension_numbers"], times)
+            yield found.swapped() if equation.outvars[0] in transposed else found
         elif equation.primitive.name == "cond":
             yield from max(
                 (list(_products(branch, times)) for branch in _branches(equation)),
@@ -88,14 +88,14 @@ def _products(jaxpr: Any, times: int) -> Iterator[Product]:
 
 
 def _branches(conditional: Any) -> list[Any]:
-    """The branches that may be taken here: of `jax.lax.platform_dependent` one."""
+    """The branches that may be taken; of `jax.lax.platform_dependent`, only one."""
     branches = [branch.jaxpr for branch in conditional.params["branches"]]
     platforms = conditional.params.get("branches_platforms")
     if not platforms:
         return branches
-    here = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
+    backend = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
     by_name = [
-        b for b, own in zip(branches, platforms, strict=True) if own and here in own
+        b for b, on in zip(branches, platforms, strict=True) if on and backend in on
     ]
     return by_name or branches[-1:]
 
@@ -103,15 +103,15 @@ def _branches(conditional: Any) -> list[Any]:
 def on_every_device(
     body: Callable[[Any], Any], start: Any, devices: Sequence[Device]
 ) -> Callable[[int], Any]:
-    """n -> what `body` makes of `start`, applied n times one after the other, on each
-    device at once."""
+    """Returns n -> the result of applying `body` to `start` n times in sequence, on
+    each device at once."""
     mesh = Mesh(np.asarray(devices), ("device",))
     once, each = PartitionSpec(), PartitionSpec("device")
 
     def loop(count: Array, carry: Any) -> Any:
-        own = jax.tree.map(lambda leaf: leaf[0], carry)
-        own = jax.lax.fori_loop(0, count, lambda _, inner: body(inner), own)
-        return jax.tree.map(lambda leaf: leaf[None], own)
+        local = jax.tree.map(lambda leaf: leaf[0], carry)
+        local = jax.lax.fori_loop(0, count, lambda _, inner: body(inner), local)
+        return jax.tree.map(lambda leaf: leaf[None], local)
 
     program = jax.jit(
         jax.shard_map(
@@ -130,7 +130,7 @@ def on_every_device(
 def by_themselves(
     products: Sequence[Product], devices: Sequence[Device]
 ) -> Callable[[int], Any]:
-    """n -> these products in their own shapes, n times, on each device at once."""
+    """n -> runs these products in their own shapes n times, on all devices at once."""
     draw = np.random.default_rng(0)
 
     def small(shape: tuple[int, ...]) -> np.ndarray:  # nothing grows with n
@@ -150,7 +150,7 @@ def by_themselves(
         def once(_: Any, carry: tuple[Array, Array]) -> tuple[Array, Array]:
             left, _ = carry
             out = multiply(product, left, right)
-            # The next product waits for this one, or it would be taken out of the loop.
+            # Each product depends on the last, or XLA would move it out of the loop.
             return left.at[(0,) * left.ndim].set(out.ravel()[0]), out
 
         if product.times == 1:
@@ -172,12 +172,12 @@ def gemm_calls(
     sizes: Sequence[int] = (),
     precision: str = "highest",
 ) -> dict[str, tuple[Callable[[], Any], int]]:
-    """How this machine multiplies square matrices: name -> (a call, its floating-point
+    """Calls that multiply square matrices: name -> (a call, its floating-point
     operations). `sweep` multiplies one pair on each device at once, as a sweep does;
-    `threads` one pair on one device, with all threads that XLA gives it.
+    `threads` multiplies one pair on one device, with all of XLA's threads.
 
     Args:
-      sizes: of the squares, by default those that suit the devices.
+      sizes: of the matrices; by default those that suit the devices.
       precision: of float32 matrices, as in `jax.lax.Precision`; or `bfloat16`.
     """
     calls: dict[str, tuple[Callable[[], Any], int]] = {}
@@ -190,10 +190,10 @@ def gemm_calls(
         times = on_every_device(
             lambda a: jnp.matmul(a, a, precision=how) / a.shape[0], square, devices
         )
-        here = jax.device_put(square, devices[0])
+        on_first = jax.device_put(square, devices[0])
         one = jax.jit(lambda a: jnp.matmul(a, a, precision=how))
         work = 2 * size**3
-        calls[f"threads {size}"] = (lambda f=one, a=here: f(a), work)
+        calls[f"threads {size}"] = (lambda f=one, a=on_first: f(a), work)
         if len(devices) > 1:
             calls[f"sweep {size}"] = (lambda f=times: f(1), len(devices) * work)
     return calls

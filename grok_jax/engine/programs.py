@@ -1,9 +1,9 @@
-"""The compiled programs of the runs that share shapes, and what they work on.
+"""The compiled programs of runs that share shapes, and the arrays they work on.
 
     group of runs -> GroupProgram: init and segment, compiled for a number of slots
     some members  -> Chunk: their settings, data and states, laid out on the devices
 
-A data set is held once on each device whose runs use it.
+A data set is stored once on each device whose runs use it.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,45 +30,45 @@ from grok_jax.settings import SettingError
 from grok_jax.types import Dataset, Device
 
 PIECES = 32
-"""Records (or parts of the way to one) in a compiled segment."""
+"""Pieces in a compiled segment; each ends at a record or on the way to one."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that one compiled program serves: they differ in traced settings alone."""
+    """Runs that share one compiled program: they differ only in traced settings."""
 
     members: tuple[int, ...]  # run numbers
     runs: tuple[Experiment, ...]
-    after: int = 0  # the step that the runs have come to already
+    after: int = 0  # the step that the runs have already reached
 
     @property
     def experiment(self) -> Experiment:
-        """The first run's; what is static in it is that of all."""
+        """The experiment of the first run; all runs share its static settings."""
         return self.runs[0]
 
     @property
     def steps(self) -> np.ndarray:
-        """At which a run is measured."""
-        own = self.experiment.train
-        steps = train.record_steps(own["steps"], own["records"], own["spacing"])
+        """The steps at which a run is measured."""
+        how = self.experiment.train
+        steps = train.record_steps(how["steps"], how["records"], how["spacing"])
         return steps[steps > self.after] if self.after else steps
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to run: the points of a grid, whose first axis is "arm" where several
-    experiments are run side by side; `experiment` is the first of those."""
+    """The points of a grid to run. With several experiments side by side, the first
+    axis is "arm" and `experiment` is the first of them."""
 
     experiment: Experiment
     grid: Grid
     arms: Mapping[str, Experiment] = field(default_factory=dict)
     only: frozenset[int] | None = None
-    """The numbers of the runs to make; None: all"""
+    """Numbers of the runs to make; None: all"""
     after: int = 0
-    """The step from which they go on"""
+    """The step from which the runs continue"""
 
     def groups(self) -> list[Group]:
-        """The runs of the grid, together where their experiments have one structure."""
+        """The runs of the grid, grouped by the structure of their experiments."""
         return self._groups
 
     @cached_property
@@ -77,51 +77,51 @@ class Plan:
         for number, changes in enumerate(self.grid.runs()):
             if self.only is not None and number not in self.only:
                 continue
-            run = with_settings(self._of(changes), changes)
+            run = with_settings(self._experiment_of(changes), changes)
             groups.setdefault(jax.tree.structure(run), {})[number] = run
-        ordered = map(_side_by_side, groups.values())
-        return [Group(tuple(own), tuple(own.values()), self.after) for own in ordered]
+        ordered = map(_order_by_data, groups.values())
+        return [Group(tuple(r), tuple(r.values()), self.after) for r in ordered]
 
-    def _of(self, changes: Mapping[str, Any]) -> Experiment:
+    def _experiment_of(self, changes: Mapping[str, Any]) -> Experiment:
         return self.arms[changes["arm"]] if self.arms else self.experiment
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """path -> value, with the names of the parts; of arms, those of the first."""
+        """path -> value with the names of the parts; with arms, those of the first."""
         return named_settings(self.experiment)
 
     def settings_of_runs(self) -> list[dict[str, Any]]:
-        """For each run path -> value, with the names of the parts."""
-        arms = {name: named_settings(own) for name, own in self.arms.items()}
+        """For each run, path -> value with the names of the parts."""
+        arms = {name: named_settings(arm) for name, arm in self.arms.items()}
         runs = self.grid.runs()
         return [
             {**(arms[run["arm"]] if arms else self.settings), **run} for run in runs
         ]
 
 
-def _side_by_side(own: dict[int, Experiment]) -> dict[int, Experiment]:
-    """Runs in an order in which they use their data sets in turns or in rows, where
-    each is used as often: then none is copied for the runs that share it under vmap."""
+def _order_by_data(runs: dict[int, Experiment]) -> dict[int, Experiment]:
+    """Orders runs so that they use their data sets in turns or in rows, if all are used
+    equally often; vmap then copies no data set for the runs that share it."""
     users: dict[Any, list[int]] = {}
-    for number, run in own.items():
+    for number, run in runs.items():
         users.setdefault(experiment.data_identity(run), []).append(number)
     if len(set(map(len, users.values()))) > 1:
-        return own
+        return runs
     rows = [number for numbers in users.values() for number in numbers]
     turns = [n for numbers in zip(*users.values(), strict=True) for n in numbers]
-    return {number: own[number] for number in (rows if rows == [*own] else turns)}
+    return {number: runs[number] for number in (rows if rows == [*runs] else turns)}
 
 
 def named_settings(
     own: Experiment, name_of: Callable[[str, Any], str] = registry.label
 ) -> dict[str, Any]:
-    """path -> value, of every setting and with the names of the parts."""
+    """path -> value of every setting, with the names of the parts."""
     kinds = {section: what for section, (what, _) in [*CHOSEN.items(), *WEAK.items()]}
     names = {}
     for section, part in experiment.parts_of(own):
         first = section.partition(".")[0]
         if f"{section}.name" in names:
-            continue  # what stands around a part comes after it
+            continue  # what wraps a part comes after it
         if section in kinds:
             names[f"{section}.name"] = name_of(kinds[section], part.make)
         elif first in NAMED:
@@ -130,49 +130,49 @@ def named_settings(
 
 
 def check_data(plan: Plan) -> None:
-    """Reads what the tasks of a plan need and takes its shapes, before anything runs.
+    """Reads the files that a plan's tasks need and checks shapes, before anything runs.
 
-    Every group's data and parts are made; its functions are traced once for each set of
-    parts, with the settings of the first and the last run.
+    Makes the data (as shapes) and parts of every group; traces its functions once for
+    each set of parts, with the settings of the first and the last run.
 
-    Raises: SettingError or DataError where data are missing, damaged or too few, or
-    where parts do not go together.
+    Raises: SettingError or DataError if data are missing, damaged or too few, or if
+    parts do not fit together.
     """
     seen = set()
     for group in plan.groups():
-        own = group.experiment
-        make = partial(experiment.make_dataset, own)
-        data = jax.eval_shape(make, **experiment.load_files(own))
-        if own.reference["lazy"]:
-            reference.check(own, data)
-        experiment.make(own)
-        parts = tuple(part.make for _, part in experiment.parts_of(own))
-        for each in () if parts in seen else {0, len(group.runs) - 1}:
-            run = experiment.make(group.runs[each])
+        first = group.experiment
+        make = partial(experiment.make_dataset, first)
+        data = jax.eval_shape(make, **experiment.load_files(first))
+        if first.reference["lazy"]:
+            reference.check(first, data)
+        experiment.make(first)
+        parts = tuple(part.make for _, part in experiment.parts_of(first))
+        for i in () if parts in seen else {0, len(group.runs) - 1}:
+            run = experiment.make(group.runs[i])
             state = jax.eval_shape(run.init, data)
-            _check_loss(group.runs[each], state, data)
+            _check_loss(group.runs[i], state, data)
             jax.eval_shape(run.measure, state, data, 0, 0)
         seen.add(parts)
 
 
-def _check_loss(own: Experiment, state: train.RunState, data: Dataset) -> None:
-    """That the loss makes one number of each example."""
-    network, (x, y, _) = experiment.network_of(own), data.train
+def _check_loss(run: Experiment, state: train.RunState, data: Dataset) -> None:
+    """Raises SettingError unless the loss returns one number per example."""
+    network, (x, y, _) = experiment.network_of(run), data.train
     f = jax.eval_shape(lambda p, x: network.apply(p)(p, x), state.params, x)
     try:
-        shape = jax.eval_shape(own.loss().value, f, y).shape
+        shape = jax.eval_shape(run.loss().value, f, y).shape
     except (TypeError, ValueError):
         shape = None
     if shape != (len(x),):
         raise SettingError(
-            f"loss.name {registry.label('loss', own.loss.make)} does not make one "
-            f"number of an example's output of shape {f.shape[1:]} and target of shape "
-            f"{y.shape[1:]}."
+            f"loss.name {registry.label('loss', run.loss.make)} does not return one "
+            f"number for an example's output of shape {f.shape[1:]} and target of "
+            f"shape {y.shape[1:]}."
         )
 
 
 class GroupProgram:
-    """The compiled programs of one group, and the data sets of its runs."""
+    """The compiled programs of one group and the data sets of its runs."""
 
     def __init__(
         self,
@@ -184,34 +184,34 @@ class GroupProgram:
         self.group, self.devices, self.steps = group, devices, group.steps
         self.traced = experiment.stack(group.runs)
         members = range(len(group.members))
-        known = [self._identity(member) for member in members]
-        first = {identity: n for n, identity in reversed([*enumerate(known)])}
+        identities = [self._identity(member) for member in members]
+        first = {identity: n for n, identity in reversed([*enumerate(identities)])}
         self.owners, numbers = np.unique(
-            [first[identity] for identity in known], return_inverse=True
+            [first[identity] for identity in identities], return_inverse=True
         )
         self.data_of = numbers.astype(np.int32)
-        """For each member the number of its data set."""
+        """For each member, the number of its data set."""
         self._files = self._read()
         self._make = jax.jit(self._make_dataset)
-        self._held: dict[int, Dataset] = {}
+        self._cached: dict[int, Dataset] = {}
         self._compiled: dict[Any, Any] = {}
 
     @property
     def adaptive(self) -> bool:
-        """Whether the dynamics choose their own steps, so that a step has no cost."""
+        """Whether the dynamics choose their step sizes, so that steps vary in cost."""
         return experiment.network_of(self.group.experiment).model.adaptive
 
     def _read(self) -> Any:
         return experiment.load_files(self.group.experiment)
 
     def _identity(self, member: int) -> Any:
-        """Runs that agree in it have the same data."""
+        """A key that is equal for runs with the same data."""
         return experiment.data_identity(self.group.runs[member])
 
     def _make_dataset(self, own: Experiment, files: Any) -> Dataset:
         return experiment.make_dataset(own, **files)
 
-    def _own(self, member: Any) -> Experiment:
+    def _experiment_of(self, member: Any) -> Experiment:
         return jax.tree.map(lambda values: values[member], self.traced)
 
     def dataset(self, member: int) -> Dataset:
@@ -219,19 +219,18 @@ class GroupProgram:
         return self._dataset(int(self.data_of[member]))
 
     def datasets(self, numbers: np.ndarray) -> dict[int, Dataset]:
-        """number -> data set, on the host; all others are let go."""
-        self._held = {n: self._dataset(n) for n in np.unique(numbers).tolist()}
-        return self._held
+        """number -> data set, on the host; all others are released."""
+        self._cached = {n: self._dataset(n) for n in np.unique(numbers).tolist()}
+        return self._cached
 
     def _dataset(self, number: int) -> Dataset:
-        if number in self._held:
-            return self._held[number]
-        made = self._make(self._own(self.owners[number]), self._files)
+        if number in self._cached:
+            return self._cached[number]
+        made = self._make(self._experiment_of(self.owners[number]), self._files)
         return jax.tree.map(np.asarray, made)
 
     def room(self, place: sweep.Layout) -> int:
-        """The data sets that a device has room for: one for each slot, if there are so
-        many."""
+        """Room for data sets on a device: one per slot, but no more than there are."""
         return min(place.slots, len(self.owners))
 
     def _run_of(self, run: Mapping[str, Any]) -> train.Run:
@@ -247,7 +246,7 @@ class GroupProgram:
 
     def _shapes(self, place: sweep.Layout) -> tuple[Any, Any, Any]:
         """(data, runs, counts) of a layout, as shapes."""
-        runs = {"experiment": self._own(slice(None)), "data": self.data_of}
+        runs = {"experiment": self._experiment_of(slice(None)), "data": self.data_of}
         return (
             place.local_shapes(self.data_shapes(), self.room(place)),
             place.placed_shapes(runs),
@@ -255,14 +254,14 @@ class GroupProgram:
         )
 
     def data_shapes(self) -> Any:
-        """A data set, as shapes."""
-        return jax.eval_shape(self._make, self._own(0), self._files)
+        """The shapes of a data set."""
+        return jax.eval_shape(self._make, self._experiment_of(0), self._files)
 
     def order(
         self, mode: str, place: sweep.Layout, members: np.ndarray | None = None
     ) -> sweep.Order:
-        """In which order the members of a chunk (default: the first ones) use their
-        data; it matters under vmap alone."""
+        """The order in which the members of a chunk (default: the first ones) use their
+        data sets; it matters only under vmap."""
         if mode == "map":
             return "any"
         members = np.arange(place.count) if members is None else members
@@ -271,13 +270,13 @@ class GroupProgram:
         return place.order_of(places, room)
 
     def compile(self, mode: str, place: sweep.Layout) -> tuple[Any, Any]:
-        """(`initial`, `compiled`) of a layout, compiled side by side."""
-        with ThreadPoolExecutor(1) as beside:
-            segment = beside.submit(self.compiled, mode, place)
+        """(`initial`, `compiled`) of a layout, compiled concurrently."""
+        with ThreadPoolExecutor(1) as pool:
+            segment = pool.submit(self.compiled, mode, place)
             return self.initial(mode, place), segment.result()
 
     def bytes(self, mode: str, place: sweep.Layout) -> tuple[memory.Bytes, ...]:
-        """What the two programs of a layout take on each device."""
+        """Memory that the two programs of a layout need on each device."""
         key = ("bytes", mode, place.slots)
         if key not in self._compiled:
             both = self.compile(mode, place)
@@ -287,7 +286,7 @@ class GroupProgram:
     def initial(
         self, mode: str, place: sweep.Layout, order: sweep.Order | None = None
     ) -> Any:
-        """((data, ()), runs, (), counts) -> ((), states at step 0), compiled once."""
+        """((data, ()), runs, (), counts) -> ((), states at step 0); compiled once."""
         order = order or self.order(mode, place)
         key = ("init", mode, place.slots, order)
         return self._once(key, lambda: self.lowered_initial(mode, order, place)[0])
@@ -296,18 +295,18 @@ class GroupProgram:
         self, mode: str, place: sweep.Layout, order: sweep.Order | None = None
     ) -> Any:
         """((data, pieces), runs, states, counts) -> (states, records): the segment
-        program for this many slots, compiled once."""
+        program for this number of slots; compiled once."""
         order = order or self.order(mode, place)
         key = (mode, place.slots, order)
         return self._once(key, lambda: self.lowered_segment(mode, order, place)[0])
 
-    # What follows lowers for devices that need not be here: nothing is made. Each
-    # returns what is lowered and the arguments that it takes, as shapes.
+    # The methods below lower for devices that need not be present; no array is made.
+    # Each returns the lowered program and its arguments, as shapes.
 
     def lowered_initial(
         self, mode: str, order: sweep.Order, place: sweep.Layout
     ) -> tuple[Any, Any]:
-        """See `initial`."""
+        """Lowers `initial`."""
         data, runs, counts = self._shapes(place)
         program = self._batched(self._init, mode, order)
         return program.lower((data, ()), runs, (), counts), (data, runs)
@@ -315,14 +314,14 @@ class GroupProgram:
     def lowered_segment(
         self, mode: str, order: sweep.Order, place: sweep.Layout
     ) -> tuple[Any, Any]:
-        """See `compiled`."""
+        """Lowers `compiled`."""
         pieces = place.shared_shapes(make_pieces(self.steps, 0, 0, 0))
         return self._lower_on_states(self._segment, pieces, mode, order, place)
 
     def lowered_step(
         self, mode: str, order: sweep.Order, place: sweep.Layout
     ) -> tuple[Any, Any]:
-        """One step of all runs."""
+        """Lowers one training step of all runs."""
 
         def step(data: Dataset, at: Any, run: Mapping[str, Any], state: Any) -> Any:
             return self._run_of(run).advance(state, data, at, 1), ()
@@ -345,8 +344,8 @@ class GroupProgram:
         return lowered, (data, runs, states)
 
     def batched_conditionals(self) -> int:
-        """How many conditionals of a segment ask for a run's own state."""
-        one = {"experiment": self._own(0), "data": self.data_of[0]}
+        """The number of conditionals in a segment that depend on a run's own state."""
+        one = {"experiment": self._experiment_of(0), "data": self.data_of[0]}
         runs = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), one)
         arguments = (
             self.data_shapes(),
@@ -364,8 +363,8 @@ class GroupProgram:
         def one(shared: Any, run: Mapping[str, Any], carry: Any) -> Any:
             data, common = shared
             only = len(jax.tree.leaves(data)[0]) == 1  # stays unbatched under vmap
-            own = jax.tree.map(lambda leaf: leaf[0 if only else run["data"]], data)
-            return function(own, common, run, carry)
+            dataset = jax.tree.map(lambda leaf: leaf[0 if only else run["data"]], data)
+            return function(dataset, common, run, carry)
 
         return sweep.batch(
             one,
@@ -393,31 +392,31 @@ class GroupProgram:
 
     @cached_property
     def _state_shape(self) -> Any:
-        """The state of one run, as shapes; traced once, weak networks and all."""
-        run = {"experiment": self._own(0)}
+        """The state of one run, as shapes; traced once, with any weak network."""
+        run = {"experiment": self._experiment_of(0)}
         return jax.eval_shape(self._init, self.data_shapes(), (), run, ())[1]
 
     def operations(self) -> dict[str, float]:
-        """Floating-point operations of the matrix products of a step of one run, and of
-        a step of its weak network where it has one."""
-        own = self.group.experiment
-        runs = {"flops_per_step": own}
-        if own.transfer is not None:
-            runs["weak_flops_per_step"] = experiment.weak_experiment(own)
+        """Floating-point operations of the matrix products in one step of a run and, if
+        it has a weak network, in one step of that."""
+        first = self.group.experiment
+        runs = {"flops_per_step": first}
+        if first.transfer is not None:
+            runs["weak_flops_per_step"] = experiment.weak_experiment(first)
         data = self.data_shapes()
         number = jax.ShapeDtypeStruct((), np.int32)
 
-        def of(own: Experiment) -> float:
-            run = experiment.make(own)
+        def flops(settings: Experiment) -> float:
+            run = experiment.make(settings)
             state = jax.eval_shape(run.init, data)
             step = products.products_of(run.advance, state, data, number, number)
             return float(products.flops(step))
 
-        return {name: of(own) for name, own in runs.items()}
+        return {name: flops(settings) for name, settings in runs.items()}
 
     def inputs(self, members: Any, local: np.ndarray) -> dict[str, Any]:
-        """What tells runs apart; `local` says where on its device each has its data."""
-        return {"experiment": self._own(members), "data": local}
+        """The settings of runs and the places, `local`, of their data on a device."""
+        return {"experiment": self._experiment_of(members), "data": local}
 
 
 class Chunk:
@@ -431,16 +430,16 @@ class Chunk:
         mode: str,
         state: Callable[[Any], Any] | None = None,
     ):
-        """`capacity` runs have room; `state` makes the host states from their shapes
-        (default: the states at step 0, made as `mode` says)."""
+        """Makes room for `capacity` runs; `state` makes the host states from their
+        shapes (default: the states at step 0, initialised in `mode`)."""
         self.members = members
         self.place = sweep.layout(len(members), program.devices, capacity)
         self._counts = self.place.counts()
         which = program.data_of[members]
         numbers, local = self.place.deal(which, program.room(self.place))
         self.order: sweep.Order = program.order(mode, self.place, members)
-        held = program.datasets(numbers)
-        self._data = self.place.local([[held[n] for n in own] for own in numbers])
+        datasets = program.datasets(numbers)
+        self._data = self.place.local([[datasets[n] for n in row] for row in numbers])
         self._runs = self.place.place(program.inputs(members, local))
         if state is None:
             start = ((self._data, ()), self._runs, (), self._counts)
@@ -450,13 +449,13 @@ class Chunk:
             self.state = self.place.place(state(shapes))
 
     def balanced(self, alive: np.ndarray) -> bool:
-        """Whether no device would have less to do, were the living dealt again."""
+        """Whether redistributing the active runs would relieve no device."""
         devices = len(self.place.devices)
         most = max(int(alive[d::devices].sum()) for d in range(devices))
         return most <= -(-int(alive.sum()) // devices)
 
     def arguments(self, pieces: train.Pieces) -> tuple:
-        """What the segment program takes; it takes the states away."""
+        """The arguments of the segment program; calling it donates the states."""
         shared = (self._data, self.place.share(pieces))
         return shared, self._runs, self.state, self._counts
 
@@ -464,8 +463,8 @@ class Chunk:
 def make_pieces(
     steps: np.ndarray, at: int, index: int, budget: int, until: int | None = None
 ) -> train.Pieces:
-    """The next segment from step `at`, whose next record is `index`, of at most
-    `budget` steps and PIECES pieces; it does not go beyond record `until`."""
+    """The next segment, from step `at` with next record `index`: at most `budget` steps
+    and PIECES pieces, and not beyond record `until`."""
     lengths, indices = [], []
     start, last = at, len(steps) if until is None else min(until + 1, len(steps))
     while index < last and len(lengths) < PIECES and budget >= 0:

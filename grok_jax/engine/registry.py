@@ -1,5 +1,5 @@
-"""The parts that ship, by the names that the command line and `config.json` give them,
-and the names of all others: "module:name", or "file.py:name"."""
+"""The built-in parts by their names on the command line and in `config.json`; other
+parts are named "module:name" or "file.py:name"."""
 
 import importlib
 import importlib.util
@@ -111,9 +111,9 @@ REGISTRIES: dict[str, dict[str, Any]] = {
 
 
 def find(what: str, name: Any) -> Callable:
-    """The part of a name; a part itself is what it is.
+    """The part with this name; anything callable is returned as it is.
 
-    Raises: SettingError where there is no such part.
+    Raises: SettingError if there is no such part.
     """
     if not isinstance(name, str):
         if not callable(name):
@@ -132,8 +132,8 @@ def find(what: str, name: Any) -> Callable:
 
 
 def module_at(place: str) -> ModuleType:
-    """A module by its name, or by its file: one that is here, or else a page of that
-    name that is loaded already."""
+    """A module by its name or by its file; if there is no such file, a loaded page of
+    that name."""
     if not place.endswith(".py"):
         return importlib.import_module(place)
     path = Path(place)
@@ -146,8 +146,8 @@ def module_at(place: str) -> ModuleType:
 
 
 def load_file(path: Path) -> ModuleType:
-    """The module of a Python file, run anew; its name is its path, by which its parts
-    know where they are from."""
+    """Runs a Python file as a new module. The module's name is its path, which tells
+    where its parts are from."""
     name = str(path.resolve())
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
@@ -163,7 +163,7 @@ def load_file(path: Path) -> ModuleType:
 def name_of(what: str, part: Any) -> str:
     """The name by which `find` finds a part.
 
-    Raises: SettingError where it has none, as a lambda or what a function made.
+    Raises: SettingError if it has none, like a lambda or a function inside another.
     """
     for name, known in REGISTRIES[what].items():
         if known is part:
@@ -175,14 +175,14 @@ def name_of(what: str, part: Any) -> str:
         name = next((key for key, value in known if value is part), "<task>")
     if "<" in name or module == "__main__":
         raise SettingError(
-            f"The {what} {make.__qualname__} has no name by which a later launch finds "
-            "it; define it at the top of a module, or run without a workdir."
+            f"The {what} {make.__qualname__} has no name by which a later launch could "
+            "find it; define it at module level, or run without a workdir."
         )
     return f"{Path(module).name if module.endswith('.py') else module}:{name}"
 
 
 def label(what: str, part: Any) -> str:
-    """The name of a part, or what its definition is called."""
+    """The name of a part, or else the name in its definition."""
     try:
         return name_of(what, part)
     except SettingError:

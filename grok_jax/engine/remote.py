@@ -1,8 +1,8 @@
-"""Run folders in an object store (gs://bucket/run): the only module that knows fsspec.
+"""Workdirs in an object store (gs://bucket/run): the only module that uses fsspec.
 
 A path with a scheme is a universal_pathlib UPath, which has the methods of pathlib.Path
-that are used here. An object appears whole or not at all, so that to write one is
-atomic; there are no folders to be made, and no locks but the one below.
+that are used here. Writing an object is atomic. There are no folders to make, and no
+locks except the one below.
 """
 
 import json
@@ -20,9 +20,9 @@ from grok_jax.settings import SettingError
 
 BEAT_SECONDS = 15.0
 PATIENCE_SECONDS = 45.0
-"""So long a lock must stay as it is before its launch counts as dead."""
+"""How long a lock must stay unchanged before its launch counts as dead."""
 SETTLE_SECONDS = 1.0
-"""Of two that take a lock at once the later write stays; both have read it by then."""
+"""If two launches take a lock at once, the later write stays; both then read it."""
 
 
 def is_remote(path: Any) -> bool:
@@ -35,17 +35,17 @@ def is_remote(path: Any) -> bool:
 
 
 def path(text: Any) -> Path:
-    """The path that a text names: with a scheme a UPath, else a pathlib.Path.
+    """The path that a text names: a UPath if it has a scheme, else a pathlib.Path.
 
     Raises:
-      SettingError: the library for such paths is not installed, or there is none.
+      SettingError: the scheme is unknown, its library is missing or its store refuses.
     """
     if not is_remote(text):
         return Path(text)
     scheme = str(text).partition("://")[0]
-    # without it gcsfs asks a second service about each bucket, for kinds we do not need
+    # else gcsfs asks a second service about each bucket, for kinds not needed here
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it logs it also raises
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it also raises what it logs
     try:
         from upath import UPath
 
@@ -61,18 +61,18 @@ def path(text: Any) -> Path:
             f"No file system is known for {scheme}://; write gs://BUCKET/FOLDER or a "
             "local folder."
         ) from error
-    except Exception as error:  # the credentials are no good; of many kinds
+    except Exception as error:  # bad credentials raise many kinds
         raise SettingError(f"{text} cannot be reached: {reason(error)}.") from error
     return cast(Path, found)
 
 
 def failures(where: Any) -> tuple[type[Exception], ...]:
-    """What reading and writing there may raise; a store has kinds of its own."""
+    """The exceptions of reading and writing there; a store may raise any."""
     return (Exception,) if is_remote(where) else (OSError,)
 
 
 def reason(error: BaseException) -> str:
-    """Why a store refused, in a few words."""
+    """The reason why a store refused, in a few words."""
     said = (str(error) or type(error).__name__).strip()
     kind, code = type(error).__name__, str(getattr(error, "code", ""))
     if isinstance(error, FileNotFoundError):
@@ -92,19 +92,19 @@ def reason(error: BaseException) -> str:
 
 
 def download(source: Path, target: Path) -> None:
-    """Copies an object, or all below a folder, into a local path."""
+    """Copies an object, or everything below a folder, to a local path."""
     store = cast(Any, source)
     store.fs.get(store.path, str(target), recursive=source.is_dir())
 
 
 def upload(source: Path, target: Path) -> None:
-    """Copies a local file into an object; it appears whole or not at all."""
+    """Copies a local file to an object, atomically."""
     store = cast(Any, target)
     store.fs.put_file(str(source), store.path)
 
 
 def remove(old: Path) -> None:
-    """Removes an object, or all below a folder."""
+    """Removes an object, or everything below a folder."""
     store = cast(Any, old)
     store.fs.rm(store.path, recursive=True)
 
@@ -114,16 +114,16 @@ class Held(Exception):
 
 
 class Lock:
-    """An object that says who uses the folder, written anew every `BEAT_SECONDS`.
+    """An object that names the process using the folder, renewed every `BEAT_SECONDS`.
 
-    A store has no locks that end with their process. Who finds one waits to see whether
-    it still changes, and takes it if not; no clocks are compared. Who finds that
-    its own was taken (its beats did not come through for long) has `lost` it.
+    A store has no locks that end with their process. A process that finds a lock waits
+    to see whether it still changes, and takes it if not; no clocks are compared. `lost`
+    becomes true when another process has taken it (renewals failed for too long).
     """
 
     def __init__(self, place: Path, say: Callable[[str], None]):
         self._place, self._say, self._end = place, say, threading.Event()
-        self._own = {
+        self._owner = {
             "token": uuid.uuid4().hex,
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -146,7 +146,7 @@ class Lock:
         self._write()
         time.sleep(SETTLE_SECONDS)
         now = self._read()
-        if now.get("token") != self._own["token"]:
+        if now.get("token") != self._owner["token"]:
             raise Held(f"process {now.get('pid')} on {now.get('host')}")
         self._thread.start()
         return self
@@ -155,24 +155,24 @@ class Lock:
         self._end.set()
         self._thread.join()
         try:
-            if self._read().get("token") == self._own["token"]:
+            if self._read().get("token") == self._owner["token"]:
                 self._place.unlink()
-        except Exception as error:  # the run is over; the next one waits a little
+        except Exception as error:  # the launch is over; the next one waits a little
             self._say(f"{self._place} could not be removed: {reason(error)}.")
 
     def _run(self) -> None:
         while not self._end.wait(BEAT_SECONDS):
             try:
                 found = self._read()
-                if found and found.get("token") != self._own["token"]:
+                if found and found.get("token") != self._owner["token"]:
                     self.lost = True
                     return
                 self._write()
-            except Exception as error:  # a network that is away for a while
-                logging.getLogger(__name__).info("no beat: %s", error)
+            except Exception as error:  # the network may be down for a while
+                logging.getLogger(__name__).info("lock not renewed: %s", error)
 
     def _write(self) -> None:
-        self._place.write_bytes(json.dumps({**self._own, "at": time.time()}).encode())
+        self._place.write_bytes(json.dumps({**self._owner, "at": time.time()}).encode())
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -183,7 +183,7 @@ class Lock:
 
 
 def _is_dead(found: dict[str, Any]) -> bool:
-    """Whether the lock's process was one of this machine and is gone."""
+    """Whether the lock's process ran on this machine and has ended."""
     if found.get("host") != socket.gethostname():
         return False
     try:

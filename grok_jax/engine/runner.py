@@ -1,11 +1,11 @@
-"""A grid of settings -> results: groups, chunks, segments, checkpoints.
+"""Runs a grid of settings and returns results: groups, chunks, segments, checkpoints.
 
     for group (one shape, compiled once):
       for chunk (what fits memory):
         init -> [ segment -> records -> progress -> checkpoint if due ] ...
 
-Only the settings decide the numbers: where a run is cut into segments or chunks, on
-how many devices it lies and how often it was resumed leave no trace in them.
+The results depend only on the settings, not on how a sweep is cut into chunks and
+segments, on how many devices it runs or how often it was resumed.
 """
 
 import time
@@ -30,27 +30,27 @@ from grok_jax.settings import SettingError
 from grok_jax.types import Device
 
 COMPACTION = 16
-"""Under vmap, ended runs leave at every so many records, wherever segments are cut:
-the shapes of a batch decide its rounding, so only the runs may decide the shapes."""
+"""Under vmap, ended runs are removed only at multiples of this record number, wherever
+segments are cut: batch shapes affect rounding, so only the runs may determine them."""
 
 
 BY_CLOCK = {"start_seconds": 0, "step_seconds": 2}
-"""The variables of the results that the clock decides, and no two runs share -> their
-place in `Position.spent`."""
+"""Variables of the results that are measured by the clock, so no two launches agree ->
+their index in `Position.spent`."""
 
 
 class Interrupted(Exception):
-    """The run was asked to stop; everything is saved."""
+    """The sweep was asked to stop; everything is saved."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a sweep stands."""
+    """The progress of a sweep."""
 
     seconds: float
     run_steps: int  # done, over all runs; a run that ended early counts as done
     run_steps_total: int
-    rate: float  # run-steps per second, lately
+    rate: float  # run-steps per second, in the last segment
     runs: int
     memorised: int
     generalised: int
@@ -63,36 +63,36 @@ class Progress:
 
 
 class HostCopy(NamedTuple):
-    """The states of a chunk on the host, and where they are."""
+    """The states of a chunk on the host, and how far they are."""
 
-    at: int
-    index: int
+    at: int  # step
+    index: int  # next record
     members: list[int]
     leaves: dict[str, np.ndarray]  # by name, [member, ...]
 
 
 @dataclass
 class Position:
-    """How far a sweep has come; with the records this is all that a resume needs."""
+    """How far a sweep has come; stored in checkpoints beside states and records."""
 
     group: int = 0
     start: int = 0  # first member of the chunk
-    until: int = 0  # first member after it
+    until: int = 0  # first member after the chunk
     at: int = 0  # step
     index: int = 0  # next record
-    living: list[int] = field(default_factory=list)  # members that the states are of
+    living: list[int] = field(default_factory=list)  # members of the states
     modes: dict[str, str] = field(default_factory=dict)  # group -> mode
     chunks: dict[str, int] = field(default_factory=dict)  # group -> runs per chunk
-    slots: dict[str, int] = field(default_factory=dict)  # group -> those on a device
-    room: int = 0  # runs that the chunk has room for, after ended runs have left
+    slots: dict[str, int] = field(default_factory=dict)  # group -> slots per device
+    room: int = 0  # capacity of the chunk, after ended runs were removed
     seconds: float = 0.0
     spent: dict[str, list[float]] = field(default_factory=dict)
-    """group -> seconds and runs of starting; seconds and run-steps of training"""
+    """group -> seconds and runs of starting, seconds and run-steps of training"""
     saves: int = 0
 
 
 class Sweeper:
-    """Runs a plan to its end, saving as it goes."""
+    """Runs a plan to its end, saving checkpoints on the way."""
 
     def __init__(
         self,
@@ -107,9 +107,9 @@ class Sweeper:
         seen: Callable[[Records], None] | None = None,
         states: States | None = None,
     ):
-        """`seen` gets the records of each segment, after a resume those before it;
-        `states` keeps those of runs that have ended, and has those that a plan which
-        goes on from a step begins with."""
+        """`seen` gets the records of each segment and, after a resume, earlier ones;
+        `states` stores the states of ended runs, and has those from which a plan with
+        `after` continues."""
         self.states = states
         self.plan, self.engine, self.folder = plan, engine, folder
         self.grok, self.say, self.progress = grok or Grok(), say, progress
@@ -126,8 +126,8 @@ class Sweeper:
         self._rate = 0.0
 
     def run(self) -> xr.Dataset:
-        """Results over the whole grid; of several processes (`hosts`) the first alone
-        has them, and the others an empty dataset.
+        """Returns results over the whole grid; with several processes (`hosts`) all but
+        the first return an empty dataset.
 
         Raises:
           Interrupted: `stop_requested` became true; a checkpoint was saved.
@@ -148,12 +148,12 @@ class Sweeper:
         if key not in self.position.modes:
             (mode, chunk), _ = hosts.broadcast(choose(program, self.engine))
             self.position.modes[key] = mode
-            self._hold(key, chunk)
+            self._set_chunk(key, chunk)
         elif self._slots(self.position.chunks[key]) > self.position.slots[key]:
             mode, chunk = self.position.modes[key], self.position.chunks[key]
             wanted = replace(self.engine, mode=mode, runs_per_chunk=chunk)
             (_, chunk), _ = hosts.broadcast(choose(program, wanted))
-            self._hold(key, chunk)
+            self._set_chunk(key, chunk)
         if group.experiment.train["count_flops"]:
             for name, value in program.operations().items():
                 self.measured.set(self.position.group, name, slice(None), value)
@@ -161,45 +161,45 @@ class Sweeper:
             try:
                 self._run_chunk(program, self.position.chunks[key])
             except jax.errors.JaxRuntimeError as error:
-                self._take_fewer(key, error)
+                self._halve_chunk(key, error)
                 continue
             self._state = self._host_copy = None
             self.position.start = self.position.until
             self.position.index = self.position.room = 0
             self.position.living = []
 
-    def _take_fewer(self, key: str, error: Exception) -> None:
-        """After a device has run out of memory: half as many runs at once, from the
-        newest states on the host. The others begin anew afterwards."""
-        here, chunk = self.position, self.position.chunks[key]
+    def _halve_chunk(self, key: str, error: Exception) -> None:
+        """Halves the runs at once after a device has run out of memory, continuing from
+        the newest states on the host; the other runs start anew afterwards."""
+        position, chunk = self.position, self.position.chunks[key]
         if not sweep.is_out_of_memory(error) or hosts.several():
             raise error
         if self._slots(chunk) == 1:
             raise SettingError(
-                "The device ran out of memory with one run; give it a smaller model or "
-                "fewer data."
+                "The device ran out of memory with one run; use a smaller model or "
+                "less data."
             ) from error
-        self._hold(key, sweep.halved(chunk, self.devices))
-        here.until = min(here.until, here.start + here.chunks[key])
+        self._set_chunk(key, sweep.halved(chunk, self.devices))
+        position.until = min(position.until, position.start + position.chunks[key])
         copy = self._host_copy
-        here.at = here.index = here.room = 0
-        here.living = []
-        if copy and min(copy.members) < here.until:
-            kept = np.asarray(copy.members) < here.until
-            here.at, here.index = copy.at, copy.index
-            here.living = np.asarray(copy.members)[kept].tolist()
+        position.at = position.index = position.room = 0
+        position.living = []
+        if copy and min(copy.members) < position.until:
+            kept = np.asarray(copy.members) < position.until
+            position.at, position.index = copy.at, copy.index
+            position.living = np.asarray(copy.members)[kept].tolist()
             self._resumed = {name: leaf[kept] for name, leaf in copy.leaves.items()}
         self._state = None
         self.say(
             f"The device ran out of memory with {chunk} runs at once; going on with "
-            f"{here.chunks[key]} from step {here.at:,}."
+            f"{position.chunks[key]} from step {position.at:,}."
         )
 
     def _slots(self, runs: int) -> int:
         return sweep.layout(runs, self.devices).slots
 
-    def _hold(self, key: str, chunk: int) -> None:
-        """So many runs of a group go on at once from now on."""
+    def _set_chunk(self, key: str, chunk: int) -> None:
+        """Sets how many runs of a group run at once from now on."""
         self.position.chunks[key] = chunk
         self.position.slots[key] = self._slots(chunk)
 
@@ -215,25 +215,25 @@ class Sweeper:
             new = chunk.place.collect(new)  # waits
             spent = float(hosts.agree(time.perf_counter() - started)[0])
             if hosts.is_writer():
-                self._keep(chunk.members, pieces, new)
+                self._add(chunk.members, pieces, new)
             advanced = int(pieces.steps.sum())
             self.position.at += advanced
             self.position.index += int((pieces.index >= 0).sum())
             if advanced:
                 self._note_seconds(2, spent, working * advanced)
                 least = min(least, spent)
-                beside = 0.8 * least  # at most what a segment takes beside its steps
-                wanted = int(self.engine.segment_seconds * advanced / (spent - beside))
+                fixed = 0.8 * least  # a segment's time outside its steps, at most
+                wanted = int(self.engine.segment_seconds * advanced / (spent - fixed))
                 budget = max(1, min(wanted, 4 * budget))
             ends = chunk.place.collect(_ends(chunk.state), everywhere=True)
             alive = ends.pop("alive")
-            self._keep_ends(chunk.members, ends)
+            self._set_ends(chunk.members, ends)
             if not alive.any():
                 self.position.index = len(program.steps)
             elif not hosts.several():
                 chunk = self._without_ended(program, chunk, alive, mode)
             self.position.living, working = chunk.members.tolist(), int(alive.sum())
-            self._tell(working, advanced, spent)
+            self._report_progress(working, advanced, spent)
             self._state = partial(chunk.place.collect, chunk.state)
             self._save_if_due()
         if self.states is not None:
@@ -242,7 +242,7 @@ class Sweeper:
     def _keep_states(
         self, program: GroupProgram, members: np.ndarray, states: Any
     ) -> None:
-        """Of runs that have ended, for whoever wants their weights or to go on."""
+        """Stores the states of ended runs, for their weights and for extensions."""
         if self.states is None or not (hosts.is_writer() and len(members)):
             return
         numbers = np.asarray(program.group.members)[members]
@@ -257,10 +257,10 @@ class Sweeper:
     def _without_ended(
         self, program: GroupProgram, chunk: Chunk, alive: np.ndarray, mode: str
     ) -> Chunk:
-        """The chunk without the runs that have ended, where that saves time: in `map`
-        mode as soon as a device has less to do than another; under `vmap` at every
-        `COMPACTION`th record when a quarter of the room is enough, since another room
-        is another program."""
+        """The chunk without its ended runs, where that saves time: in `map` mode when
+        redistributing the active runs relieves a device; under `vmap` at every
+        `COMPACTION`-th record if a quarter of the capacity is enough, since another
+        capacity needs another program."""
         room, size = self.position.room, len(self.devices)
         if mode == "map":
             if chunk.balanced(alive):
@@ -284,24 +284,26 @@ class Sweeper:
         return Chunk(program, chunk.members[alive], room, mode, lambda _: living)
 
     def _first_chunk(self, program: GroupProgram, capacity: int, mode: str) -> Chunk:
-        """The runs of a chunk at step 0, or where a checkpoint left them."""
-        here = self.position
+        """A chunk at its first step, or as a checkpoint left it."""
+        position = self.position
         if self._resumed:
-            if len(here.living) > capacity:
+            if len(position.living) > capacity:
                 raise SettingError(
-                    f"The checkpoint holds {len(here.living)} runs at once, and here "
-                    f"is room for {capacity}; resume it on as many devices."
+                    f"The checkpoint holds {len(position.living)} runs at once, but "
+                    f"only {capacity} fit here; resume it on as many devices."
                 )
-            here.room = min(here.room or capacity, capacity)
-            living = np.asarray(here.living)
+            position.room = min(position.room or capacity, capacity)
+            living = np.asarray(position.living)
             resumed, self._resumed = self._resumed, {}
             if keeps_host_copies(self.devices):
-                self._host_copy = HostCopy(here.at, here.index, here.living, resumed)
+                self._host_copy = HostCopy(
+                    position.at, position.index, position.living, resumed
+                )
             fitted = partial(checkpoint.fit, resumed)
-            return Chunk(program, living, here.room, mode, fitted)
-        here.until = min(here.start + capacity, len(program.group.members))
-        here.room, here.at = capacity, self.plan.after
-        members = np.arange(here.start, here.until)
+            return Chunk(program, living, position.room, mode, fitted)
+        position.until = min(position.start + capacity, len(program.group.members))
+        position.room, position.at = capacity, self.plan.after
+        members = np.arange(position.start, position.until)
         state = None
         if self.plan.after:
             assert self.states is not None
@@ -310,7 +312,7 @@ class Sweeper:
             state = partial(checkpoint.fit, self.states.read(points, self.plan.after))
         else:
             program.initial(mode, sweep.layout(len(members), program.devices, capacity))
-        started = time.perf_counter()  # compiled already
+        started = time.perf_counter()  # it is compiled already
         chunk = Chunk(program, members, capacity, mode, state)
         jax.block_until_ready(chunk.state)
         self._note_seconds(0, time.perf_counter() - started, len(members))
@@ -320,10 +322,10 @@ class Sweeper:
                 self._reference(program, members, anchors)
         return chunk
 
-    def _note_seconds(self, place: int, seconds: float, amount: float) -> None:
+    def _note_seconds(self, index: int, seconds: float, amount: float) -> None:
         spent = self.position.spent.setdefault(str(self.position.group), [0.0] * 4)
-        spent[place] += seconds
-        spent[place + 1] += amount
+        spent[index] += seconds
+        spent[index + 1] += amount
 
     def _reference(
         self, program: GroupProgram, members: np.ndarray, anchors: Any
@@ -338,7 +340,7 @@ class Sweeper:
             for name, values in reference.items():
                 self.measured.set_curve(self.position.group, name, member, values)
 
-    def _keep(self, members: np.ndarray, pieces: train.Pieces, new: Any) -> None:
+    def _add(self, members: np.ndarray, pieces: train.Pieces, new: Any) -> None:
         at = np.flatnonzero(pieces.index >= 0)
         group, indices = self.position.group, pieces.index[at]
         new = {name: values[:, at] for name, values in new.items()}
@@ -346,12 +348,12 @@ class Sweeper:
         if self.seen and len(indices):
             self.seen(self.measured.curves(group, members, indices))
 
-    def _keep_ends(self, members: np.ndarray, ends: Mapping[str, np.ndarray]) -> None:
+    def _set_ends(self, members: np.ndarray, ends: Mapping[str, np.ndarray]) -> None:
         for name, values in ends.items():
             reached = np.where(values < 0, np.nan, values)
             self.measured.set(self.position.group, name, members, reached)
 
-    def _tell(self, living: int, advanced: int, spent: float) -> None:
+    def _report_progress(self, living: int, advanced: int, spent: float) -> None:
         if not hosts.is_writer():
             return
         if advanced:
@@ -399,8 +401,8 @@ class Sweeper:
         self._clock = self._saved_at = time.perf_counter()
         state = self._state() if self._state is not None else {}
         if state and keeps:
-            here, leaves = self.position, tree.flat_names(state)
-            self._host_copy = HostCopy(here.at, here.index, here.living, leaves)
+            where, leaves = self.position, tree.flat_names(state)
+            self._host_copy = HostCopy(where.at, where.index, where.living, leaves)
         if self.folder is None:
             return
         self.position.saves += 1
@@ -440,8 +442,8 @@ class Sweeper:
 
     def _results(self) -> xr.Dataset:
         results = self.measured.dataset(self.plan.grid)
-        for name, place in BY_CLOCK.items():
-            results[name] = self._per_run(place)
+        for name, index in BY_CLOCK.items():
+            results[name] = self._per_run(index)
         results = self.grok.judged(results)
         results.attrs = {
             "seconds": self._seconds(),
@@ -450,19 +452,19 @@ class Sweeper:
         }
         return results
 
-    def _per_run(self, place: int) -> tuple[tuple[str, ...], np.ndarray]:
-        """For each run of the grid its share of the wall time: of starting (0; data,
-        initial values, weak networks), or of a step with its records (2)."""
+    def _per_run(self, index: int) -> tuple[tuple[str, ...], np.ndarray]:
+        """For each run of the grid, its share of the wall time: for starting (0; data,
+        initial values, weak networks) or for a step with its records (2)."""
         shares = np.full(len(self.plan.grid), np.nan)
         for number, group in enumerate(self.groups):
-            seconds, amount = self.position.spent[str(number)][place : place + 2]
+            seconds, amount = self.position.spent[str(number)][index : index + 2]
             shares[list(group.members)] = seconds / amount if amount else np.nan
         return self.plan.grid.dims, shares.reshape(self.plan.grid.shape)
 
 
 def keeps_host_copies(devices: Sequence[Device]) -> bool:
-    """Whether saved states stay on the host, where a device whose memory has run out
-    can take them again. A CPU's memory is the host's."""
+    """Whether saved states also stay on the host, from which a device that ran out of
+    memory can reload them. A CPU's memory is the host's."""
     return devices[0].platform != "cpu"
 
 

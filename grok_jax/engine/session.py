@@ -1,7 +1,7 @@
-"""A sweep from Python: what a notebook calls, and what the launcher is made of.
+"""Runs a sweep from Python: for notebooks and for the launcher.
 
 results = grok_jax.run(config)                 in memory
-results = grok_jax.run(config, "runs/mine")    saved as it goes; again: goes on
+results = grok_jax.run(config, "runs/mine")    saved on the way; called again, resumes
 """
 
 import contextlib
@@ -42,23 +42,23 @@ def run(
 ) -> xr.Dataset:
     """Runs a whole sweep; its results have the swept axes and `step` as dimensions.
 
-    The same engine as the launcher's. With a `workdir` the results, the configuration
-    and checkpoints are kept there: the same call goes on where the last one ended, or
-    only reads what is complete, and one with more values of an axis or more steps makes
-    what is new (`extend`); the launcher and `report` take the folder too. Claims
-    and figures belong to a page and are left to it. JAX's settings of precision are
-    those of `config.engine` meanwhile and what they were afterwards.
+    It uses the launcher's engine. With a `workdir`, results, configuration and
+    checkpoints are stored there: the same call resumes where the last one ended, or
+    only reads complete results; a call with more values of an axis or more steps runs
+    only what is new (`extend`). The launcher and `report` accept the folder too. Claims
+    and figures belong to pages and are not made here. JAX's precision settings are
+    those of `config.engine` during the call and are restored afterwards.
 
     Args:
       config: what `config.make_config` returns, the nested settings that it takes, or a
         page, "FILE.py[:PRESET]".
-      say: called with a line of progress every 15 seconds. By default, a progress bar
-        in a terminal or notebook, and lines printed elsewhere.
+      say: called with a progress line every 15 seconds; by default, a progress bar in a
+        terminal or notebook, and printed lines elsewhere.
 
     Raises:
-      SettingError: a setting that is unknown, out of range or does not go with another;
-        with a workdir also a part that has no name by which it is found again.
-      WorkdirError: a folder that holds another run, or cannot be written.
+      SettingError: a setting is unknown, out of range or conflicts with another; with a
+        workdir, also a part without a name by which it can be found again.
+      WorkdirError: the folder holds another sweep or cannot be written.
 
     >>> settings = dict(train=dict(steps=4, records=2), sweep=dict(seed=(0, 1)))
     >>> results = run(settings, say=lambda line: None)
@@ -66,7 +66,7 @@ def run(
     {'seed': 2, 'step': 3}
     """
     resolved = config_lib.resolve(_as_config(config))
-    with _flags_kept():
+    with _restoring_flags():
         engine = machine.set_up_jax(resolved.engine)
         if workdir is None:
             programs.check_data(resolved.plan)
@@ -96,10 +96,10 @@ def _watch(
 def prepare(
     workdir: workdirs.Workdir, resolved: config_lib.Resolved
 ) -> extend.Extension | None:
-    """What is to be run beyond the finished sweep that a folder holds, if it holds one
-    that this one extends.
+    """The extension to run if the workdir holds a finished sweep that this one extends,
+    else None.
 
-    Raises: workdirs.WorkdirError where it holds anything else but this very sweep.
+    Raises: workdirs.WorkdirError if it holds anything else but this sweep.
     """
     more = extend.find(workdir, resolved)
     if more is None:
@@ -116,10 +116,10 @@ def sweep(
     stop_requested: Callable[[], bool] = lambda: False,
     more: extend.Extension | None = None,
 ) -> xr.Dataset:
-    """Runs or resumes a sweep in a workdir, which is held, and writes the results; of
-    several processes the first alone has them. `more` is what a finished one lacks.
+    """Runs or resumes a sweep in a locked workdir, writes and returns the results; with
+    several processes, only in the first. `more` is the extension to run, if any.
 
-    Raises: runner.Interrupted, after saving, once `stop_requested`.
+    Raises: runner.Interrupted, after saving, once `stop_requested` returns true.
     """
     if hosts.is_writer() and not workdir.config.exists():
         workdirs.write_json(workdir.config, about)
@@ -139,21 +139,21 @@ def sweep(
         watch.close()
     if not hosts.is_writer():
         return results
-    held = workdirs.read_json(workdir.config)
+    stored = workdirs.read_json(workdir.config)
     if more:
         results = resolved.grok.judged(more.merged(results))
-        held = {**held, "config": about["config"]}
+        stored = {**stored, "config": about["config"]}
     results.attrs |= {
         "name": resolved.name,
         "complete": 1,
-        "config": json.dumps(held["config"]),
-        "command": held["command"],
-        "device": held["device"],
-        "grok_jax": held["versions"]["grok_jax"],
+        "config": json.dumps(stored["config"]),
+        "command": stored["command"],
+        "device": stored["device"],
+        "grok_jax": stored["versions"]["grok_jax"],
     }
     workdirs.write_results(workdir.results, results)
     if more:
-        workdirs.write_json(workdir.config, held)
+        workdirs.write_json(workdir.config, stored)
     return results
 
 
@@ -178,13 +178,13 @@ def _sweeper(
 def complete(
     workdir: workdirs.Workdir, say: Callable[[str], None]
 ) -> xr.Dataset | None:
-    """The results of a complete run; None where there is something left to do."""
+    """The results of a complete sweep; None if something is left to do."""
     if not workdir.results.exists():
         return None
     try:
         results = workdirs.read_results(workdir.results)
     except workdirs.WorkdirError as error:
-        say(f"{error} It is made again from the newest checkpoint.")
+        say(f"{error} It is rebuilt from the newest checkpoint.")
         return None
     return results if results.attrs.get("complete") else None
 
@@ -195,7 +195,7 @@ def about_run(
     command: str,
     preset: str = "",
 ) -> dict[str, Any]:
-    """What config.json says of a run."""
+    """The content of config.json."""
     packages = ("jax", "jaxlib", "optax", "orbax-checkpoint", "numpy")
     versions = {name: importlib.metadata.version(name) for name in packages}
     return {
@@ -217,9 +217,9 @@ def about_run(
 
 
 def load_page(spec: str) -> tuple[ModuleType, str | None]:
-    """The module of a page and the preset, from "FILE.py[:PRESET]".
+    """(module, preset or None) of a page, from "FILE.py[:PRESET]".
 
-    Raises: SettingError where there is no such file or it cannot be loaded.
+    Raises: SettingError if there is no such file or it cannot be loaded.
     """
     name, found, preset = spec.partition(".py:")
     path = Path(f"{name}.py" if found else spec)
@@ -235,7 +235,7 @@ def load_page(spec: str) -> tuple[ModuleType, str | None]:
 
 
 def get_config(page: ModuleType, preset: str | None) -> Any:
-    """The configuration that a page has for a preset (None: its default)."""
+    """The configuration of a page for a preset (None: its default)."""
     return page.get_config(preset) if preset else page.get_config()
 
 
@@ -260,8 +260,8 @@ _FLAGS = (
 
 
 @contextlib.contextmanager
-def _flags_kept() -> Iterator[None]:
-    """What a run sets of JAX is afterwards as it was."""
+def _restoring_flags() -> Iterator[None]:
+    """Restores the JAX settings that a sweep changes."""
     before = {name: getattr(jax.config, name) for name in _FLAGS}
     try:
         yield

@@ -1,7 +1,7 @@
-"""The states in which runs have ended: their weights, and what they would go on from.
+"""The final states of runs: their weights, and what an extension continues from.
 
-One file for each set of runs that ended together, states/NAME.npz: the states by the
-names of their leaves, [run, ...], the settings that tell the runs apart, and the step.
+There is one file for each set of runs that ended together, states/NAME.npz: the states
+by leaf name, [run, ...], the settings that distinguish the runs, and the step.
 """
 
 import io
@@ -20,11 +20,11 @@ from grok_jax.engine.grid import nest, resolve, short_name
 from grok_jax.settings import SettingError
 
 Point = Mapping[str, Any]
-"""path -> value of the settings in which a run differs from others of its sweep"""
+"""path -> value of the settings that distinguish a run within its sweep"""
 
 
 class Place(NamedTuple):
-    """Where the state of a run at a step is: a file, and the row in it."""
+    """The location of the state of a run at a step: a file and a row in it."""
 
     point: Point
     step: int
@@ -33,8 +33,8 @@ class Place(NamedTuple):
 
 
 class States:
-    """The ended states of a sweep in a folder, as long as they take at most `most`
-    bytes in all."""
+    """The final states of a sweep's runs in a folder, of at most `most` bytes in
+    total."""
 
     def __init__(self, folder: Path, most: float = float("inf")):
         self.folder, self.most = folder, most
@@ -46,27 +46,27 @@ class States:
         states: Any,
         say: Callable[[str], None] = print,
     ) -> None:
-        """Writes the states [run, ...] of the runs at these points; says so once there
-        is no room for them.
+        """Writes the states [run, ...] of the runs at these points, or says that they
+        exceed the limit.
 
-        Raises: workdirs.WorkdirError where they cannot be written.
+        Raises: workdirs.WorkdirError if they cannot be written.
         """
         leaves = tree.flat_names(states)
-        told = json.dumps([dict(point) for point in points], default=str)
-        path = self.folder / f"{zlib.crc32(told.encode()):08x}_{step}.npz"
+        text = json.dumps([dict(point) for point in points], default=str)
+        path = self.folder / f"{zlib.crc32(text.encode()):08x}_{step}.npz"
         size = sum(leaf.nbytes for leaf in leaves.values())
         with workdirs.reachable(self.folder):
-            held = sum(
-                each.stat().st_size for each in self._files() if each.name != path.name
+            stored = sum(
+                file.stat().st_size for file in self._files() if file.name != path.name
             )
-        if held + size > self.most:
+        if stored + size > self.most:
             say(
-                f"The last states of {len(points)} runs are not kept: with them all "
-                f"would take more than engine.keep_gb, {self.most / 1e9:g} GB."
+                f"The final states of {len(points)} runs are not kept: the total would "
+                f"exceed engine.keep_gb, {self.most / 1e9:g} GB."
             )
             return
         content = io.BytesIO()
-        about = json.dumps({"points": json.loads(told), "step": step}).encode()
+        about = json.dumps({"points": json.loads(text), "step": step}).encode()
         np.savez(
             content,
             about=np.frombuffer(about, np.uint8),
@@ -80,27 +80,27 @@ class States:
         return sorted(self.folder.glob("*.npz")) if self.folder.is_dir() else []
 
     def places(self) -> list[Place]:
-        """Of every run that is kept, each step at which it is."""
+        """The places of all stored states."""
         found = []
         with workdirs.reachable(self.folder):
             for path in self._files():
                 about = json.loads(bytes(_load(path, ["about"])["about"]))
-                own = enumerate(about["points"])
-                found += [Place(point, about["step"], path, i) for i, point in own]
+                rows = enumerate(about["points"])
+                found += [Place(point, about["step"], path, i) for i, point in rows]
         return found
 
     def read(self, points: Sequence[Point], step: int) -> dict[str, np.ndarray]:
-        """The states [run, ...] that the runs at these points have ended with after
-        `step` steps, by the names of their leaves.
+        """The final states [run, ...], after `step` steps, of the runs at these points,
+        by leaf name.
 
-        Raises: SettingError where one of them is not kept.
+        Raises: SettingError if one of them is not stored.
         """
-        known = {_key(own.point): own for own in self.places() if own.step == step}
+        known = {_key(p.point): p for p in self.places() if p.step == step}
         missing = [point for point in points if _key(point) not in known]
         if missing:
             said = ", ".join(f"{short_name(k)} {v}" for k, v in missing[0].items())
             raise SettingError(
-                f"The last state of {len(missing)} of {len(points)} runs is not kept "
+                f"The final state of {len(missing)} of {len(points)} runs is not kept "
                 f"in {self.folder} ({said or 'the only run'})."
             )
         return _states([known[_key(point)] for point in points])
@@ -111,12 +111,12 @@ def _key(point: Point) -> str:
 
 
 def _states(places: Sequence[Place]) -> dict[str, np.ndarray]:
-    """The states [run, ...] that lie there, each file read once."""
-    whole = {path: _load(path) for path in dict.fromkeys(own.path for own in places)}
-    names = [name for name in whole[places[0].path] if name.startswith("state.")]
+    """The states [run, ...] at these places; each file is read once."""
+    files = {path: _load(path) for path in dict.fromkeys(p.path for p in places)}
+    names = [name for name in files[places[0].path] if name.startswith("state.")]
     return {
         name.removeprefix("state."): np.stack(
-            [whole[own.path][name][own.row] for own in places]
+            [files[place.path][name][place.row] for place in places]
         )
         for name in names
     }
@@ -125,41 +125,40 @@ def _states(places: Sequence[Place]) -> dict[str, np.ndarray]:
 def _load(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     try:
         source = io.BytesIO(path.read_bytes()) if remote.is_remote(path) else path
-        with np.load(source) as held:
-            return {name: held[name] for name in names or held.files}
+        with np.load(source) as file:
+            return {name: file[name] for name in names or file.files}
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise workdirs.WorkdirError(f"{path} is damaged: {error}.") from error
 
 
 def params(workdir: str | Path, **where: Any) -> dict[str, Any]:
-    """The parameters of one run at its end, as nested dicts of arrays [...].
+    """The final parameters of one run, as nested dicts of arrays [...].
 
     >>> weights = params("runs/k3", seed=0, output_scale=1.0)  # doctest: +SKIP
 
     Args:
-      workdir: a run folder, finished or not; an extension counts when it is finished.
-      where: settings that tell the run from the others, by path or a unique ending.
+      workdir: a run folder, finished or not; an extension counts once it is finished.
+      where: settings that distinguish the run, by path or by a unique ending.
 
     Raises:
-      SettingError: no run or several are there; the sentence says what tells them
-        apart.
-      workdirs.WorkdirError: a damaged file.
+      SettingError: no run or several runs match; the message says how they differ.
+      workdirs.WorkdirError: a file is damaged.
     """
     place = workdirs.Workdir(workdir)
     last = float("inf")
     if place.results.exists():
         last = workdirs.read_results(place.results).step.values[-1]
-    kept = [own for own in States(place.states).places() if own.step <= last]
-    newest = {_key(own.point): own for own in sorted(kept, key=lambda own: own.step)}
+    kept = [p for p in States(place.states).places() if p.step <= last]
+    newest = {_key(p.point): p for p in sorted(kept, key=lambda p: p.step)}
     if not newest:
         raise SettingError(f"No states of ended runs are in {place.states}.")
-    names = dict.fromkeys(path for own in newest.values() for path in own.point)
+    names = dict.fromkeys(path for p in newest.values() for path in p.point)
     what = "setting that tells these runs apart,"
     wanted = {resolve(name, names, what): value for name, value in where.items()}
     found = [
-        own
-        for own in newest.values()
-        if all(n in own.point and _same(own.point[n], v) for n, v in wanted.items())
+        p
+        for p in newest.values()
+        if all(n in p.point and _same(p.point[n], v) for n, v in wanted.items())
     ]
     if len(found) != 1:
         raise SettingError(_which(found or [*newest.values()], wanted, bool(found)))
@@ -171,16 +170,16 @@ def params(workdir: str | Path, **where: Any) -> dict[str, Any]:
     return nest(leaves)
 
 
-def _same(held: Any, wanted: Any) -> bool:
-    both = isinstance(held, (int, float)) and isinstance(
+def _same(value: Any, wanted: Any) -> bool:
+    both = isinstance(value, (int, float)) and isinstance(
         wanted, (int, float, np.number)
     )
-    return bool(np.isclose(held, wanted, rtol=1e-9)) if both else held == str(wanted)
+    return bool(np.isclose(value, wanted, rtol=1e-9)) if both else value == str(wanted)
 
 
 def _which(places: Sequence[Place], wanted: Mapping[str, Any], some: bool) -> str:
-    """Why a choice is none, in a sentence."""
-    points = [own.point for own in places]
+    """The message for a choice that matches no run or several."""
+    points = [place.point for place in places]
     apart = {
         name: sorted({str(point.get(name)) for point in points})
         for name in dict.fromkeys(name for point in points for name in point)

@@ -1,12 +1,12 @@
-"""Compiling for a machine that is not here, by its own compiler.
+"""Compiles for machines that are not present, with their own compilers.
 
     "tpu:v5e:2x4", "gpu:h100", "gpu:h100:8" -> Target: devices to compile for
     any swept function, or a group of a page -> Report: whether it compiles, how long
-    that took, bytes on each device, how many runs fit at once, what stands in it
+    that takes, bytes on each device, how many runs fit at once, the compiled program
 
 The compilers come with `pip install 'grok_jax[tpu]'` and `'grok_jax[cuda12]'` and work
-on any Linux machine; nothing is run. A TPU's compiler tells how long a program takes at
-best; a GPU's does not.
+on any Linux machine; nothing is run. A TPU's compiler estimates how long a program
+takes at best; a GPU's does not.
 """
 
 import importlib.util
@@ -29,22 +29,22 @@ from grok_jax.types import Device
 
 GIB = 2**30
 ROOM = 0.9
-"""The share of the memory that is planned with, as on devices that are here."""
+"""The fraction of memory that programs may use, as on devices that are present."""
 
 
 class Gpu(NamedTuple):
-    """What a GPU's compiler has to know of a card."""
+    """What a GPU's compiler has to know about a card."""
 
     name: str
     capability: int  # the major CUDA compute capability
     cores: int  # streaming multiprocessors
-    lanes: int  # float32 units of each
+    lanes: int  # float32 units per core
     clock_ghz: float
     bandwidth: int  # bytes per second
     l2: int  # bytes
     memory: int  # bytes
-    shared: int  # bytes of shared memory of each core
-    shared_block: int  # of which one block may have
+    shared: int  # bytes of shared memory per core
+    shared_block: int  # bytes of it that one block may use
 
 
 GPUS: Mapping[str, Gpu] = {
@@ -65,18 +65,18 @@ GPUS: Mapping[str, Gpu] = {
         *(132_644_864, 191_514_411_008, 233_472, 232_448),
     ),
 }
-"""What the driver tells of each, as in XLA's own descriptions of them
+"""What the driver reports for each card, from XLA's descriptions
 (github.com/openxla/xla, xla/backends/gpu/target_config/specs)."""
 
 GPU_SHARE = 0.75
-"""What JAX takes of a card's memory at the start (XLA_PYTHON_CLIENT_MEM_FRACTION)."""
+"""The fraction of a card's memory that JAX takes (XLA_PYTHON_CLIENT_MEM_FRACTION)."""
 
 
 class Tpu(NamedTuple):
     """A generation of TPUs."""
 
-    accelerator: str  # a TPU_ACCELERATOR_TYPE of it
-    memory_gib: float  # of each chip, of which the compiler says that it is available
+    accelerator: str  # one of its TPU_ACCELERATOR_TYPEs
+    memory_gib: float  # available on each chip, according to the compiler
 
 
 TPUS: Mapping[str, Tpu] = {
@@ -114,19 +114,19 @@ device_description_str: "{name}"
 
 
 class Target(NamedTuple):
-    """Devices that are not here, and what compiling for them needs."""
+    """Devices to compile for, which need not be present, and their memory."""
 
     name: str
     devices: tuple[Device, ...]
-    memory: int  # bytes that programs may have on each device
+    memory: int  # bytes available to programs on each device
 
 
 def parse(text: str) -> Target:
-    """The machine that `tpu:CHIP:TOPOLOGY` or `gpu:CHIP[:COUNT]` names.
+    """The machine named by `tpu:CHIP:TOPOLOGY` or `gpu:CHIP[:COUNT]`.
 
     Raises:
       SettingError: an unknown chip, a compiler that is not installed, or a topology
-        that it refuses.
+        that the compiler refuses.
     """
     platform, _, rest = text.partition(":")
     chip, _, shape = rest.partition(":")
@@ -137,7 +137,7 @@ def parse(text: str) -> Target:
         )
     if chip not in chips:
         raise SettingError(
-            f"--target={text} names no chip that is known; {platform} has "
+            f"--target={text} does not name a known chip; {platform} has "
             f"{', '.join(chips)}."
         )
     return _tpu(text, chip, shape) if platform == "tpu" else _gpu(text, chip, shape)
@@ -151,7 +151,7 @@ def _tpu(text: str, chip: str, topology: str) -> Target:
         )
     if importlib.util.find_spec("libtpu") is None:
         raise _missing(text, "TPUs", "tpu")
-    os.environ.update(  # libtpu reads them when it is loaded; there is no TPU to ask
+    os.environ.update(  # read by libtpu when it is loaded; there is no TPU to query
         TPU_SKIP_MDS_QUERY="1",
         TPU_ACCELERATOR_TYPE=TPUS[chip].accelerator,
         TPU_WORKER_HOSTNAMES="localhost",
@@ -162,7 +162,7 @@ def _tpu(text: str, chip: str, topology: str) -> Target:
 
 def _gpu(text: str, chip: str, count: str) -> Target:
     if not re.fullmatch(r"[1-9]\d*", count or "1"):
-        raise SettingError(f"--target={text}: {count!r} is no number of GPUs.")
+        raise SettingError(f"--target={text}: {count!r} is not a number of GPUs.")
     plugins = ("jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13")
     if not any(map(_is_installed, plugins)):
         raise _missing(text, "CUDA", "cuda12")
@@ -178,7 +178,7 @@ def _gpu(text: str, chip: str, count: str) -> Target:
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # its parent
+    except ModuleNotFoundError:  # the parent package
         return False
 
 
@@ -192,7 +192,7 @@ def _missing(text: str, what: str, extra: str) -> SettingError:
 def _devices(text: str, **about: Any) -> tuple[Device, ...]:
     logger = logging.getLogger("jax._src.xla_bridge")
     before = logger.level
-    logger.setLevel(logging.CRITICAL)  # which tells that there is no such device
+    logger.setLevel(logging.CRITICAL)  # it warns that there is no such device
     try:
         return tuple(topologies.get_topology_desc(**about).devices)
     except (jax.errors.JaxRuntimeError, RuntimeError, NotImplementedError) as error:
@@ -203,16 +203,16 @@ def _devices(text: str, **about: Any) -> tuple[Device, ...]:
 
 
 class Report(NamedTuple):
-    """What compiling a batch of runs for a target has told."""
+    """The result of compiling a batch of runs for a target."""
 
-    runs: int  # that were asked for
-    slots: int  # on each device at once
-    at_once: int  # over all devices
-    seconds: float  # that compiling took
+    runs: int  # requested
+    slots: int  # runs at once on each device
+    at_once: int  # runs at once on all devices
+    seconds: float  # to compile
     bytes: Bytes  # on each device
-    at_best: float | None  # seconds for a call, as the compiler reckons; or None
+    at_best: float | None  # seconds per call, if the compiler estimates it
     program: census.Program
-    doubles: int  # types float64 or complex128 in the program before it is compiled
+    doubles: int  # float64 or complex128 types in the program before compilation
 
 
 Lowered = Any  # what `jax.jit(...).lower(...)` returns
@@ -226,17 +226,17 @@ def of_function(
     *,
     memory_budget: int | None = None,
 ) -> Report:
-    """Compiles `fn` over the leading axis of `inputs` in `vmap` for a target, as
+    """Compiles `fn`, vmapped over the leading axis of `inputs`, for a target, as
     `sweep.run_batched` would; nothing is computed.
 
     Args:
       fn: maps one tree of scalars, arrays or keys to a tree of arrays; pure.
       inputs: the same tree, arrays or shapes, with a leading run axis [n, ...].
-      memory_budget: bytes for programs on each device (default: nine tenths of what
-        the target has).
+      memory_budget: bytes for programs on each device (default: nine tenths of the
+        target's memory).
 
     Raises:
-      SettingError: one run alone needs more memory than there is.
+      SettingError: a single run needs more memory than that.
       jax.errors.JaxRuntimeError: the compiler refuses the program.
     """
     batched = sweep.batch(
@@ -252,7 +252,7 @@ def of_function(
 
 
 def _report(lower: Lower, runs: int, target: Target, budget: int | None) -> Report:
-    """Compiles for all runs at once or, where they do not fit, for as many as do."""
+    """Compiles for all runs at once or, if they do not fit, for as many as do."""
     budget = budget or int(ROOM * target.memory)
     slots = -(-runs // len(target.devices))
     while True:
@@ -288,8 +288,8 @@ def _gib(size: int | None) -> str:
 
 
 def _compile(lower: Lower, place: sweep.Layout, target: Target) -> Any:
-    """(seconds, program, its arguments, float64 types in it); None where the compiler
-    finds that it does not fit."""
+    """(seconds, program, arguments, number of float64 types); None if the compiler says
+    that the program does not fit."""
     lowered, arguments = lower(place)
     started = time.perf_counter()
     try:
@@ -304,33 +304,33 @@ def _compile(lower: Lower, place: sweep.Layout, target: Target) -> Any:
 
 
 class GroupReport(NamedTuple):
-    """What compiling a group of a page has told."""
+    """The result of compiling a group of a page."""
 
-    initial: Report  # making the states
-    segment: Report  # training and measuring
-    step: Report | None  # one step alone, where the compiler reckons with time
+    initial: Report  # makes the states
+    segment: Report  # trains and measures
+    step: Report | None  # a single step, if the compiler estimates times
 
     @property
     def run_step(self) -> float | None:
-        """Seconds of a step of one run at best, on the whole machine."""
+        """Seconds per step of one run at best, on the whole machine."""
         if self.step is None or self.step.at_best is None:
             return None
         return self.step.at_best / self.step.at_once
 
     def steps_alone(self, runs: int, steps: int) -> float | None:
-        """Seconds of so many steps of so many runs at best, in chunks."""
+        """Seconds for `steps` steps of `runs` runs at best, in chunks."""
         if self.step is None or self.step.at_best is None:
             return None
         return -(-runs // self.step.at_once) * int(steps) * self.step.at_best
 
     @property
     def bytes(self) -> int:
-        """On each device, of the program that takes most."""
+        """Bytes on each device, of the program that takes most."""
         return max(self.initial.bytes.total, self.segment.bytes.total)
 
     @property
     def seconds(self) -> float:
-        """That compiling what would run took."""
+        """Seconds to compile the programs that would run."""
         return self.initial.seconds + self.segment.seconds
 
 
@@ -339,11 +339,11 @@ def of_group(
 ) -> GroupReport:
     """Compiles the programs of a group, whose devices are the target's, in `vmap`.
 
-    Where the compiler reckons with time, a step of all runs that fit is compiled by
-    itself: in the whole program every loop counts as one turn. What happens now and
-    then, as a shuffle, counts as if it did at every step. So does what does not last:
-    operations at their best rate, one after the other. Adaptive dynamics, which choose
-    their own steps, have no such time.
+    If the compiler estimates times, a step of all runs that fit is compiled separately,
+    because in the whole program every loop counts as one iteration. Work that is done
+    at some steps only, such as a shuffle, counts as if it were done at every step, and
+    operations count at their best rate, one after the other. Adaptive dynamics choose
+    their own steps and have no such time.
 
     Raises: as `of_function`.
     """
@@ -364,26 +364,26 @@ def of_group(
 
 
 class Findings(NamedTuple):
-    """What stands in the training loop of a segment, for each of its steps; all but
-    `kernels` and `products` is better 0."""
+    """Counts for one step of a segment's training loop; all but `loops`, `kernels` and
+    `products` should be 0."""
 
-    loops: int  # training loops that were found: 1
+    loops: int  # training loops found: 1
     kernels: int
     products: int
-    sorts: int  # that no conditional decides about
+    sorts: int  # outside conditionals
     scatters: int
-    gradient_scatters: int  # of which the gradient makes
+    gradient_scatters: int  # the scatters in the gradient
     collectives: int
-    host: int  # calls of the host
-    asks_of_runs: int  # whether the loop's end is asked of all runs
-    in_branch: int  # whether a conditional decides about the loop
-    batched_conditionals: int  # in the whole segment: on a run's own state
-    copies: int  # in the whole segment: of data that all runs share, for each run
+    host: int  # host calls
+    asks_of_runs: int  # whether the end of the loop depends on all runs
+    in_branch: int  # whether the loop is in a branch of a conditional
+    batched_conditionals: int  # on a run's own state; in the whole segment
+    copies: int  # of shared data, one per run; in the whole segment
     doubles: int  # in the whole segment
 
 
 def findings(program: GroupProgram, report: Report) -> Findings:
-    """What `report`, of the segment of a group, says of its training loop."""
+    """The findings about a group's training loop, from the report of its segment."""
     compiled = report.program
     loops = compiled.loops(train.TRAIN_STEPS)
     loop = loops[0] if loops else None
@@ -410,9 +410,9 @@ _HLO_TYPES = {"float32": "f32", "float64": "f64", "int32": "s32", "uint8": "u8"}
 
 
 def _copies(program: GroupProgram, report: Report) -> int:
-    """Copies of the shared data in a segment, one for each run. What is no larger than
-    a number for each example may be made anew for good reasons."""
-    if len(program.owners) >= report.slots:  # as many as runs
+    """Counts the instructions of a segment that copy shared data for every run. Arrays
+    with one number per example are ignored: making them again may be justified."""
+    if len(program.owners) >= report.slots:  # a data set for every run
         return 0
     found = 0
     for leaf in jax.tree.leaves(program.data_shapes()):

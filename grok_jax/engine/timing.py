@@ -1,8 +1,8 @@
-"""What the benchmark times, and how: some runs of some settings on some devices, and
-calls of several contenders in turns, so that what else a machine does meets all alike.
+"""What the benchmark times, and how: runs of given settings on given devices. Several
+contenders are called in turn, so that other load on the machine affects all alike.
 
-Nothing else of the benchmark touches the programs of a sweep: how runs are compiled and
-advanced is said here alone.
+This is the only module of the benchmark that touches the programs of a sweep: how runs
+are compiled and advanced is defined here.
 """
 
 import contextlib
@@ -24,19 +24,19 @@ from grok_jax.engine import machine, memory, programs, registry
 from grok_jax.types import Dataset, Device, Split
 
 Settings = Mapping[str, Any]
-"""What a page of configuration says, by sections."""
+"""The nested settings of a configuration."""
 
 
 class Row(NamedTuple):
-    """One measured number and what it should be at most (or at least)."""
+    """One measured number and its goal, an upper bound (or a lower one, `at_least`)."""
 
-    name: str  # benchmark/what; a place on an axis comes last: steps/mnist/map/64
-    measured: float | None  # None: it could not be measured; the note says why
+    name: str  # benchmark/what; a position on an axis comes last: steps/mnist/map/64
+    measured: float | None  # None: could not be measured; the note says why
     unit: str
     goal: float | None = None
     note: str = ""
     at_least: bool = False
-    numbers: Mapping[str, Any] | None = None  # what else was measured with it
+    numbers: Mapping[str, Any] | None = None  # other numbers measured with it
 
     @property
     def met(self) -> str:
@@ -50,16 +50,16 @@ class Row(NamedTuple):
 
 
 class Line(NamedTuple):
-    """Seconds over a count: each one more costs `slope`, and `start` comes first."""
+    """Seconds as a line over a count: `start` once and `slope` for each unit."""
 
     slope: float
     start: float
 
 
 def fit(times: Mapping[int, float]) -> Line:
-    """The line through count -> seconds: the slope by least squares, its start from
-    the smallest count. Where noise bends it down, or there is one count only, all the
-    seconds of the largest are taken for the slope.
+    """Fits a line to count -> seconds: the slope by least squares, the start from the
+    smallest count. If noise makes the slope negative, or if there is only one count,
+    the slope is the seconds of the largest count divided by it.
 
     >>> fit({1: 3.0, 2: 5.0, 5: 11.0})
     Line(slope=2.0, start=1.0)
@@ -75,8 +75,8 @@ def fit(times: Mapping[int, float]) -> Line:
 
 
 class Contender(NamedTuple):
-    """A call that does something `count` times and returns its seconds, and the
-    counts to time it at."""
+    """A call that does something `count` times and returns the seconds, and the counts
+    at which it is timed."""
 
     call: Callable[[int], float]
     counts: tuple[int, ...] = (1,)
@@ -85,8 +85,8 @@ class Contender(NamedTuple):
 def contender(
     call: Callable[[int], float], seconds: float, expected: float = 0.0
 ) -> Contender:
-    """A contender timed at one, at as many as take `seconds`, and between; warm
-    afterwards. Where one is `expected` to take as long, at one and two."""
+    """A contender timed at one, at as many as take `seconds`, and halfway, which also
+    warms it up; at one and two if a single one is `expected` to take that long."""
     if expected >= seconds:
         return Contender(call, (1, 2))
     call(1)
@@ -98,17 +98,17 @@ def contender(
 
 
 def lines(contenders: Mapping[str, Contender], repeats: int) -> dict[str, Line]:
-    """The line of each contender, through its median seconds at each of its counts;
-    all of them are called in turns, `repeats` times."""
+    """The line of each contender through its median seconds at each of its counts; all
+    of them are called in turn, `repeats` times."""
     times: dict[str, dict[int, list[float]]] = {
-        name: {count: [] for count in own.counts} for name, own in contenders.items()
+        name: {count: [] for count in each.counts} for name, each in contenders.items()
     }
     for _ in range(repeats):
-        for name, own in contenders.items():
-            for count in own.counts:
-                times[name][count].append(own.call(count))
+        for name, each in contenders.items():
+            for count in each.counts:
+                times[name][count].append(each.call(count))
     return {
-        name: fit({count: statistics.median(own) for count, own in at.items()})
+        name: fit({count: statistics.median(values) for count, values in at.items()})
         for name, at in times.items()
     }
 
@@ -116,23 +116,23 @@ def lines(contenders: Mapping[str, Contender], repeats: int) -> dict[str, Line]:
 def in_turns(
     calls: Mapping[str, Callable[[], float]], repeats: int
 ) -> dict[str, float]:
-    """The median of the seconds that each call returns, taken in turns, each warmed up
-    before."""
+    """The median of the seconds that each call returns; all are warmed up, then called
+    in turn, `repeats` times."""
     for call in calls.values():
         call()
-    own = {n: Contender(lambda _, call=call: call()) for n, call in calls.items()}
-    return {name: line.slope for name, line in lines(own, repeats).items()}
+    timed = {n: Contender(lambda _, call=call: call()) for n, call in calls.items()}
+    return {name: line.slope for name, line in lines(timed, repeats).items()}
 
 
 def seconds_of(call: Callable[[], Any]) -> float:
-    """Seconds until what a call returns is there."""
+    """Seconds until the result of a call is ready."""
     started = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - started
 
 
 def as_text(seconds: float) -> str:
-    """Seconds in a unit that suits them.
+    """Seconds as text in a suitable unit.
 
     >>> as_text(0.0123), as_text(4.5e-5), as_text(2)
     ('12.3 ms', '45 us', '2 s')
@@ -148,7 +148,7 @@ def as_text(seconds: float) -> str:
 
 @dataclass
 class TimedSweep:
-    """Some runs on the devices, and the step that they have reached."""
+    """Runs on the devices, and the step that they have reached."""
 
     program: programs.GroupProgram
     chunk: programs.Chunk
@@ -157,7 +157,7 @@ class TimedSweep:
 
 
 def plan(settings: Settings, runs: int) -> programs.Plan:
-    """`runs` seeds of these settings."""
+    """The plan of `runs` seeds of these settings."""
     sweeping = dict(train=dict(steps=10**6), sweep=dict(seed=tuple(range(runs))))
     return config_lib.resolve(config_lib.make_config(settings, sweeping)).plan
 
@@ -165,24 +165,24 @@ def plan(settings: Settings, runs: int) -> programs.Plan:
 def group_program(
     settings: Settings, runs: int, devices: Sequence[Device]
 ) -> programs.GroupProgram:
-    """The program of `runs` seeds of settings that change no shape."""
-    own = plan(settings, runs)
-    (group,) = own.groups()
+    """The program of `runs` seeds of these settings, which must form one group."""
+    seeds = plan(settings, runs)
+    (group,) = seeds.groups()
     return program_of(group, devices)
 
 
 def program_of(
     group: programs.Group, devices: Sequence[Device]
 ) -> programs.GroupProgram:
-    """The program of a group. A task that reads files has a stand-in of the same
-    shapes, so that nothing has to be fetched."""
+    """The program of a group. A task that reads files is replaced by a stand-in of the
+    same shapes, so that nothing is downloaded."""
     make = STAND_INS.get(group.experiment.task.make)
     kind = programs.GroupProgram if make is None else _OnStandIn
     return kind(group, tuple(devices))
 
 
 def compile_segment(program: programs.GroupProgram, mode: str) -> Any:
-    """The compiled segment of all runs of a program."""
+    """Compiles the segment of all runs of a program."""
     return program.compiled(mode, _place(program))
 
 
@@ -198,24 +198,24 @@ def timed_sweep(program: programs.GroupProgram, mode: str) -> TimedSweep:
     )
 
 
-def advance(own: TimedSweep, steps: int) -> float:
-    """Seconds in which all runs of a sweep take so many steps in one segment."""
-    compiled = own.program.compiled(own.mode, own.chunk.place, own.chunk.order)
+def advance(timed: TimedSweep, steps: int) -> float:
+    """Advances all runs of a sweep by `steps` in one segment; returns the seconds."""
+    compiled = timed.program.compiled(timed.mode, timed.chunk.place, timed.chunk.order)
     pieces = programs.make_pieces(np.asarray([steps]), 0, 0, steps)
     pieces = pieces._replace(index=np.full_like(pieces.index, -1))
-    arguments = own.chunk.arguments(pieces)
+    arguments = timed.chunk.arguments(pieces)
     started = time.perf_counter()
-    own.chunk.state, new = compiled(*arguments)
-    jax.block_until_ready((own.chunk.state, new))
-    own.at += steps
+    timed.chunk.state, new = compiled(*arguments)
+    jax.block_until_ready((timed.chunk.state, new))
+    timed.at += steps
     return time.perf_counter() - started
 
 
 def one_step(
     program: programs.GroupProgram, stacked: int = 0
 ) -> tuple[Callable[[Any, Any], Any], Any, Any]:
-    """(a step, its state, its data) of a run of a program, the latter two as shapes;
-    of so many runs `stacked`, which share their data where the program's do."""
+    """(a step, its state, its data) of one run of a program, the latter two as shapes;
+    or of `stacked` runs, which share their data if the program's runs do."""
     run = experiment.make(program.group.experiment)
     data = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, program.dataset(0)))
     state = jax.eval_shape(run.init, data)
@@ -235,27 +235,27 @@ def one_step(
     return jax.vmap(step), stack(state), stack(data)
 
 
-def states(own: TimedSweep) -> Any:
+def states(timed: TimedSweep) -> Any:
     """The states of all runs of a sweep, on the host."""
-    return own.chunk.place.collect(own.chunk.state)
+    return timed.chunk.place.collect(timed.chunk.state)
 
 
-def first_run(own: TimedSweep) -> tuple[dict[str, Any], Any, Any]:
-    """(settings, parameters, train examples) of a sweep's first run, on the host."""
-    params = jax.tree.map(lambda leaf: leaf[0], states(own).params)
-    settings = programs.named_settings(own.program.group.experiment)
-    return settings, params, own.program.dataset(0).train
+def first_run(timed: TimedSweep) -> tuple[dict[str, Any], Any, Any]:
+    """(settings, parameters, training examples) of a sweep's first run, on the host."""
+    params = jax.tree.map(lambda leaf: leaf[0], states(timed).params)
+    settings = programs.named_settings(timed.program.group.experiment)
+    return settings, params, timed.program.dataset(0).train
 
 
 def planned_bytes(compiled: Any) -> dict[str, int]:
-    """Bytes on a device as the compiler plans them: all, and temporaries among them."""
+    """Bytes that the compiler plans on a device: in total, and of temporaries."""
     needed = memory.of_program(compiled)
     return dict(planned_bytes=needed.total, temporary_bytes=needed.temporaries)
 
 
 def peak_bytes(devices: Sequence[Device]) -> int | None:
-    """The most bytes that a device says it has held in this process so far; None where
-    it does not tell, as a CPU."""
+    """The peak bytes in use on a device in this process so far; None if the device does
+    not report it, like a CPU."""
     return (devices[0].memory_stats() or {}).get("peak_bytes_in_use")
 
 
@@ -264,22 +264,22 @@ def peak_bytes(devices: Sequence[Device]) -> int | None:
 
 @dataclass
 class Setup:
-    """What is measured, where, and how long; its programs are compiled once."""
+    """What is measured, where, and for how long; programs are compiled once."""
 
     workloads: Mapping[str, Settings]
     runs: Sequence[int] = (1, 16, 128, 1024)
     mode: str = "auto"  # map, vmap, both; auto: map on a CPU, else vmap
-    seconds: float = 0.5  # of the longest segment that is timed
+    seconds: float = 0.5  # of the longest timed segment
     repeats: int = 5
     most: float = 60.0  # seconds that measuring one number of runs may take
     rates: dict[str, float] = field(default_factory=dict)
-    """Flop/s of matrix products in each precision, as far as measured."""
+    """Flop/s of matrix products in each precision measured so far."""
     _programs: dict[tuple[str, int], Any] = field(default_factory=dict)
     _compiled: dict[tuple[str, int, str], Any] = field(default_factory=dict)
 
     @cached_property
     def devices(self) -> tuple[Device, ...]:
-        """The devices there are; jax is set up when they are first asked for."""
+        """The available devices; JAX is set up when they are first used."""
         resolved = config_lib.resolve(config_lib.make_config())
         return machine.set_up_jax(resolved.engine).devices
 
@@ -289,11 +289,11 @@ class Setup:
 
     @property
     def modes(self) -> tuple[str, ...]:
-        own = "map" if self.platform == "cpu" else "vmap"
-        return {"auto": (own,), "both": ("map", "vmap")}.get(self.mode, (self.mode,))
+        auto = "map" if self.platform == "cpu" else "vmap"
+        return {"auto": (auto,), "both": ("map", "vmap")}.get(self.mode, (self.mode,))
 
     def program(self, name: str, runs: int) -> programs.GroupProgram:
-        """The program of so many runs of a workload."""
+        """The program of `runs` runs of a workload."""
         key = (name, runs)
         if key not in self._programs:
             self._programs[key] = group_program(
@@ -302,9 +302,9 @@ class Setup:
         return self._programs[key]
 
     def compiled(self, name: str, runs: int, mode: str) -> tuple[Any, float]:
-        """(its segment, the seconds that compiling it took).
+        """(compiled segment, seconds that compiling took).
 
-        Raises: what the compiler raises, each time again.
+        Raises: what the compiler raises, at every call.
         """
         key = (name, runs, mode)
         if key not in self._compiled:
@@ -322,7 +322,7 @@ class Setup:
     def compile_side_by_side(
         self, keys: Iterable[tuple[str, int, str]], workers: int
     ) -> None:
-        """Compiles all of these before anything is timed; what fails fails later."""
+        """Compiles programs in parallel; `compiled` then raises the errors of each."""
         keys = list(keys)
         for name, runs, _ in keys:
             self.program(name, runs)
@@ -335,7 +335,7 @@ class Setup:
             list(pool.map(one, keys))
 
     def too_much(self, compiled: Any, step_seconds: float) -> str:
-        """Why so large a program is not timed; "" where it is."""
+        """The reason why a program is too large to be timed; "" if it is not."""
         spent = 3 * self.repeats * step_seconds
         if spent > self.most:
             return f"timing it would take {as_text(spent)}"
@@ -346,7 +346,7 @@ class Setup:
 
 
 def failure(error: BaseException) -> str:
-    """The first line of what an error says, short."""
+    """The type of an error and the first line of its message, shortened."""
     words = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {words[0][:200]}"
 
@@ -355,7 +355,7 @@ def failure(error: BaseException) -> str:
 
 
 class _OnStandIn(programs.GroupProgram):
-    """A group whose runs all learn from one drawn data set."""
+    """A group whose runs all train on one random data set."""
 
     def _read(self) -> Any:
         return {}
@@ -392,7 +392,7 @@ def _words(task: Mapping[str, Any]) -> Dataset:
 
 
 def _molecules(task: Mapping[str, Any]) -> Dataset:
-    """Chains of 18 atoms of five kinds, as QM9's are on average, of single bonds."""
+    """Chains of 18 atoms, QM9's average, of five kinds, with single bonds."""
     draw, atoms = np.random.default_rng(0), task["atoms"]
     real = min(18, atoms)
 
@@ -422,4 +422,4 @@ STAND_INS: dict[Any, Callable[[Mapping[str, Any]], Dataset]] = {
     registry.TASKS["imdb"]: _words,
     registry.TASKS["qm9"]: _molecules,
 }
-"""Task that reads files -> (its settings) -> data of the shapes that it would have."""
+"""Task that reads files -> (its settings) -> random data of the same shapes."""

@@ -1,13 +1,13 @@
-"""Watching a run from outside: a progress line, progress.json, and, where --log asks
-for it, TensorBoard or Weights & Biases.
+"""Shows the progress of a sweep: a progress line, progress.json and, with --log,
+TensorBoard or Weights & Biases.
 
     segment -> records on the host -> Watch.records  -> a Log for each kind of --log
             -> progress            -> Watch.show     -> line, progress.json, the Logs
 
-Every run of the grid is a run of its own there, so that seeds stay apart and nothing
-is averaged; beside them lies one named `progress`, over the steps of all runs. Curves
-alone are shown (a number for each record); results.nc holds everything. None of this
-changes a number: a log that fails says so once and is left, and the run goes on.
+Each run of the grid is logged as a run of its own, so that seeds stay apart and nothing
+is averaged; one more, `progress`, is over the steps of all runs. Only curves are shown
+(one number per record); results.nc holds everything. Logging changes no result: a log
+that fails is reported once and turned off, and the sweep goes on.
 """
 
 import hashlib
@@ -31,44 +31,44 @@ from grok_jax.settings import SettingError, nearest
 
 
 class Shown(NamedTuple):
-    """One run as a log shows it."""
+    """One run as it appears in a log."""
 
-    name: str  # its place in the grid, fit for a folder's name
+    name: str  # its place in the grid, usable as a folder name
     settings: dict[str, Any]
 
 
 class Sink(Protocol):
-    """Where a log puts numbers."""
+    """The destination of a log."""
 
-    most: int  # runs that it can show
+    most: int  # number of runs that it can show
 
     def put(self, run: Shown, step: int, values: Mapping[str, float]) -> None:
-        """Adds the numbers of one record; steps of a run increase."""
+        """Adds the numbers of one record; the steps of a run increase."""
 
     def flush(self) -> None:
-        """Returns when what was put can be read."""
+        """Returns when all numbers put so far can be read."""
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes the destination."""
 
 
 class TensorBoard:
     """A folder of event files for each run, in WORKDIR/tensorboard."""
 
-    most = 256  # each holds a file open
+    most = 256  # each keeps a file open
 
     def __init__(self, folder: Path, told: Mapping[str, int]):
-        self._folder, self._told = folder, dict(told)
+        self._folder, self._logged = folder, dict(told)
         self._x = importlib.import_module("tensorboardX")
         self._proto = importlib.import_module("tensorboardX.proto.summary_pb2")
         self._writers: dict[str, Any] = {}
 
     def put(self, run: Shown, step: int, values: Mapping[str, float]) -> None:
-        """Writes one event with all the numbers: seven times as fast as one each."""
+        """Writes one event with all the numbers, seven times as fast as one each."""
         if run.name not in self._writers:
-            new = self._told.get(run.name, -1) + 1  # what was killed may have gone on
+            new = self._logged.get(run.name, -1) + 1  # a killed launch may have gone on
             path = str(self._folder / run.name)
-            # a restart within a second is a file of its own too, and sorts after
+            # a restart within the same second also gets its own file, sorted after
             self._writers[run.name] = self._x.SummaryWriter(
                 path, purge_step=new, filename_suffix=f".{new:012d}"
             )
@@ -88,30 +88,29 @@ class TensorBoard:
 
 
 class WandB:
-    """A run for each run, grouped by the workdir's name; its files in WORKDIR/wandb.
+    """A W&B run for each run, grouped by the workdir's name; files in WORKDIR/wandb.
 
-    The project, the entity and offline mode are what W&B's own environment variables
-    say. A run keeps its id when it is resumed; offline, `wandb sync --append` joins
-    its parts.
+    W&B's environment variables set the project, the entity and offline mode. A resumed
+    run keeps its id; offline, `wandb sync --append` joins its parts.
     """
 
-    most = 64  # opening one takes a tenth of a second and more
+    most = 64  # opening one takes a tenth of a second or more
 
     def __init__(self, folder: Path, told: Mapping[str, int]):
         del told
         self._folder, self._runs = folder, {}
         self._wandb = importlib.import_module("wandb")
-        about = workdirs.read_json(folder.parent / "config.json")  # and never changes
-        self._own = hashlib.sha256(json.dumps(about).encode())
+        about = workdirs.read_json(folder.parent / "config.json")  # a resume keeps it
+        self._hash = hashlib.sha256(json.dumps(about).encode())
 
     def put(self, run: Shown, step: int, values: Mapping[str, float]) -> None:
         if run.name not in self._runs:
-            own = self._own.copy()
-            own.update(run.name.encode())
+            digest = self._hash.copy()
+            digest.update(run.name.encode())
             self._runs[run.name] = self._wandb.init(
                 project=os.environ.get("WANDB_PROJECT", "grok_jax"),
                 group=self._folder.parent.name,
-                id=own.hexdigest()[:16],
+                id=digest.hexdigest()[:16],
                 name=run.name,
                 config=run.settings,
                 dir=str(self._folder.parent),
@@ -123,7 +122,7 @@ class WandB:
             self._runs[run.name].log(dict(values), step=step)
 
     def flush(self) -> None:
-        """W&B sends on its own, from a process of its own."""
+        """Does nothing: W&B sends from a process of its own."""
 
     def close(self) -> None:
         for run in self._runs.values():
@@ -131,7 +130,7 @@ class WandB:
 
 
 class Kind(NamedTuple):
-    """What --log can name: also the extra to install, and the folder in the workdir."""
+    """A kind of log; its name in `KINDS` is also that of the extra and the folder."""
 
     library: str
     sink: Callable[[Path, Mapping[str, int]], Sink]
@@ -144,10 +143,10 @@ KINDS = {
 
 
 def check(text: str, workdir: Path) -> list[str]:
-    """The kinds of log that --log names, all of them ready to be opened in `workdir`.
+    """The kinds of log that --log names, checked to be usable in `workdir`.
 
     Raises:
-      SettingError: an unknown kind, a library that is missing, or W&B without a key.
+      SettingError: an unknown kind, a missing library, or W&B without a key.
     """
     kinds = list(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
     if kinds and remote.is_remote(workdir):
@@ -168,12 +167,12 @@ def check(text: str, workdir: Path) -> list[str]:
 
 
 def _check_key(wandb: Any) -> None:
-    """Asks for a key now, where somebody sits at a terminal, rather than later."""
+    """Asks for a key now, while the user is at the terminal, rather than later."""
     try:
         known = wandb.setup().settings.mode != "online" or wandb.login()
     except wandb.errors.UsageError:
         known = False
-    except Exception as error:  # a variable of its environment that it refuses
+    except Exception as error:  # it rejects one of its environment variables
         raise SettingError(f"--log=wandb cannot start: {first_line(error)}.") from error
     if not known:
         raise SettingError(
@@ -182,13 +181,13 @@ def _check_key(wandb: Any) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
+    """The first line of an error message."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
 
 
 def shown(plan: programs.Plan) -> list[Shown]:
-    """The runs of a grid under names of their own, such as "epsilon=0.25,seed=1"."""
+    """The runs of a grid with unique names such as "epsilon=0.25,seed=1"."""
     runs = plan.grid.runs()
     names = [_name(run) for run in runs]
     if len(set(names)) < len(names) or max(map(len, names)) > 150:
@@ -203,10 +202,10 @@ def _name(run: Mapping[str, Any]) -> str:
 
 
 class Log:
-    """One kind of log of a workdir: what it was told, and until when.
+    """One kind of log of a workdir.
 
-    How far each run was told lies in `logged.json` beside it: a resume begins at an
-    older checkpoint, and tells nothing twice.
+    `logged.json` in its folder stores the last logged step of each run: a resume starts
+    from an older checkpoint and logs nothing twice.
     """
 
     def __init__(
@@ -214,7 +213,7 @@ class Log:
     ):
         self._kind, self._say = kind, say
         self._workdir, self._path = workdir, workdir.path / kind / "logged.json"
-        self._told: dict[str, int] = {}
+        self._logged: dict[str, int] = {}
         self._runs = shown(plan)
         self._sink: Sink | None = None
         self._safely(self._open)
@@ -227,30 +226,30 @@ class Log:
     def _open(self) -> None:
         self._workdir.make(self._kind)
         if self._path.exists():
-            self._told = workdirs.read_json(self._path)
-        self._sink = KINDS[self._kind].sink(self._path.parent, self._told)
+            self._logged = workdirs.read_json(self._path)
+        self._sink = KINDS[self._kind].sink(self._path.parent, self._logged)
 
     def _safely(self, call: Callable[..., None], *arguments: Any) -> None:
-        """Calls it; a log that fails is left."""
+        """Calls a function; if it fails, turns the log off."""
         try:
             call(*arguments)
-        except Exception as error:  # whatever a foreign library raises
+        except Exception as error:  # a foreign library may raise anything
             self._sink = None
             self._say(
-                f"--log={self._kind} failed and is left ({first_line(error)}); the run "
-                "goes on."
+                f"--log={self._kind} failed and is turned off ({first_line(error)}); "
+                "the sweep goes on."
             )
 
     def records(self, new: measured.Records) -> None:
-        """Shows what of these records is new."""
+        """Logs those records that are new."""
         self._safely(self._records, new)
 
     def progress(self, progress: runner.Progress) -> None:
-        """Shows how far the sweep is, over the steps of all its runs."""
+        """Logs the progress of the sweep, over the steps of all its runs."""
         self._safely(self._progress, progress)
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes the log."""
         if self._sink:
             self._safely(self._sink.close)
 
@@ -260,29 +259,29 @@ class Log:
         for row, number in enumerate(new.runs):
             if number >= self._sink.most:
                 continue
-            own = {name: values[row] for name, values in new.curves.items()}
+            curves = {name: values[row] for name, values in new.curves.items()}
             for column, step in enumerate(new.steps):
-                pairs = ((name, float(values[column])) for name, values in own.items())
+                pairs = ((name, float(curve[column])) for name, curve in curves.items())
                 self._put(self._runs[number], int(step), dict(pairs))
-        self._note()
+        self._save_logged()
 
     def _progress(self, progress: runner.Progress) -> None:
         names = ("rate", "memorised", "generalised", "diverged")
         values = {name: float(getattr(progress, name)) for name in names}
         self._put(Shown("progress", {}), progress.run_steps, values)
-        self._note()
+        self._save_logged()
 
     def _put(self, run: Shown, step: int, values: Mapping[str, float]) -> None:
         finite = {name: value for name, value in values.items() if np.isfinite(value)}
-        if self._sink and finite and step > self._told.get(run.name, -1):
+        if self._sink and finite and step > self._logged.get(run.name, -1):
             self._sink.put(run, step, finite)
-            self._told[run.name] = step
+            self._logged[run.name] = step
 
-    def _note(self) -> None:
-        """What can be read now will not be told again."""
+    def _save_logged(self) -> None:
+        """Flushes the log and stores how far it is."""
         if self._sink:
             self._sink.flush()
-            workdirs.write_json(self._path, self._told)
+            workdirs.write_json(self._path, self._logged)
 
 
 class Bar:
@@ -296,27 +295,27 @@ class Bar:
         self._bar.start()
 
     def update(self, share: float, text: str) -> None:
-        """Shows what share is done, and a text beside the bar."""
-        done = share or None  # until the first step, nobody knows
+        """Shows the share that is done, and a text beside the bar."""
+        done = share or None  # unknown until the first step
         self._bar.update(
             self._task, total=done and 1.0, completed=share, description=text
         )
 
     def stop(self) -> None:
-        """Leaves the terminal."""
+        """Removes the bar from the terminal."""
         self._bar.stop()
 
 
 def bar(console: Console) -> Bar | None:
-    """A bar where there is a terminal or a notebook with widgets to show it."""
+    """A bar if a terminal or a notebook with widgets can show it, else None."""
     if console.is_jupyter:
         return Bar(console) if importlib.util.find_spec("ipywidgets") else None
     return Bar(console) if console.is_terminal else None
 
 
 class Watch:
-    """Progress as a bar (as a line now and then where there is none), in progress.json
-    where there is a workdir, and to the logs."""
+    """Shows progress as a bar (or as a line now and then), in progress.json if there is
+    a workdir, and in the logs."""
 
     def __init__(
         self,
@@ -328,17 +327,17 @@ class Watch:
     ):
         self._workdir, self.say, self._bar = workdir, say, bar
         self.logs, self._seconds, self._last = logs, seconds, -1e9
-        # a store takes its time, and no more than one write a second of one object
-        far = workdir is not None and remote.is_remote(workdir.path)
-        self._pause, self._wrote = 10.0 if far else 0.0, -1e9
+        # a store is slow, and takes at most one write per second of an object
+        slow = workdir is not None and remote.is_remote(workdir.path)
+        self._pause, self._wrote = 10.0 if slow else 0.0, -1e9
 
     def records(self, new: measured.Records) -> None:
-        """Tells the logs."""
+        """Passes records to the logs."""
         for log in self.logs:
             log.records(new)
 
     def show(self, progress: runner.Progress) -> None:
-        """Tells everybody how far the sweep is."""
+        """Updates progress.json, the logs, and the bar or line."""
         if self._workdir is not None:
             self._workdir.check_lock()
         if self._workdir is not None and (
@@ -357,7 +356,7 @@ class Watch:
             self.say(text)
 
     def close(self) -> None:
-        """Leaves the terminal and ends the logs."""
+        """Removes the bar and closes the logs."""
         if self._bar:
             self._bar.stop()
         for log in self.logs:
@@ -365,7 +364,7 @@ class Watch:
 
 
 def progress_text(progress: runner.Progress) -> str:
-    """One line: how far, how fast, how long, and what the runs have reached."""
+    """One line: progress, time, speed, and what the runs have reached."""
     eta = clock(progress.eta) if progress.eta == progress.eta else "?"
     return (
         f"{_share(progress):4.0%}  {clock(progress.seconds)} gone, {eta} left at most  "
@@ -380,7 +379,8 @@ def _share(progress: runner.Progress) -> float:
 
 
 def clock(seconds: float) -> str:
-    """
+    """Seconds as [hours:]minutes:seconds.
+
     >>> clock(75.2), clock(7300)
     ('1:15', '2:01:40')
     """

@@ -1,6 +1,6 @@
-"""The run folder: config.json, results.nc, claims.json. Every file appears whole.
+"""The workdir: config.json, results.nc, claims.json. Files are written atomically.
 
-It lies on a disk or in an object store (gs://bucket/run, see remote).
+It is on a disk or in an object store (gs://bucket/run, see `remote`).
 """
 
 import errno
@@ -21,11 +21,11 @@ from grok_jax.engine import remote
 
 
 class WorkdirError(RuntimeError):
-    """The run folder cannot be read or written, or belongs to something else."""
+    """The workdir cannot be read or written, or holds something else."""
 
 
 class Workdir:
-    """One run's folder and the names in it."""
+    """The paths in one workdir, and its lock."""
 
     def __init__(self, path: str | Path):
         self.path = remote.path(path).absolute()
@@ -39,8 +39,8 @@ class Workdir:
         self._lock: remote.Lock | None = None
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """Raises WorkdirError unless this folder is new or holds this very config (or
-        its results do: an extension was killed between the two)."""
+        """Raises WorkdirError unless this folder is new or holds this config (or its
+        results do: an extension was killed before it wrote config.json)."""
         try:
             started = self.config.exists()
             is_folder = self.path.is_dir()
@@ -51,16 +51,16 @@ class Workdir:
             ) from error
         if started:
             about = read_json(self.config)
-            held = about.get("config") if isinstance(about, dict) else None
-            if not isinstance(held, dict):
+            stored = about.get("config") if isinstance(about, dict) else None
+            if not isinstance(stored, dict):
                 raise WorkdirError(
                     f"{self.config} is damaged: it does not say what ran. Give another "
                     "--workdir."
                 )
-            if held != _as_json(settings) and not self._is_of_results(settings):
-                keys = sorted(held.keys() | settings.keys())
-                mine = _as_json(settings)
-                differ = [key for key in keys if held.get(key) != mine.get(key)]
+            if stored != _as_json(settings) and not self._matches_results(settings):
+                keys = sorted(stored.keys() | settings.keys())
+                asked = _as_json(settings)
+                differ = [key for key in keys if stored.get(key) != asked.get(key)]
                 raise WorkdirError(
                     f"{self.path} holds another config (it differs in "
                     f"{', '.join(differ[:6])}{', ...' if len(differ) > 6 else ''}); "
@@ -74,20 +74,20 @@ class Workdir:
         elif self.path.exists() and not is_folder:
             raise WorkdirError(f"{self.path} is a file; give a folder as --workdir.")
 
-    def _is_of_results(self, settings: Mapping[str, Any]) -> bool:
+    def _matches_results(self, settings: Mapping[str, Any]) -> bool:
         try:
-            own = read_results(self.results).attrs.get("config", "{}")
+            config = read_results(self.results).attrs.get("config", "{}")
         except WorkdirError:
             return False
-        return json.loads(own) == _as_json(settings)
+        return json.loads(config) == _as_json(settings)
 
     def _is_foreign(self, path: Path) -> bool:
-        """Not hidden, and not left by a launch that was killed before its config."""
-        own = path in (self.figures, self.checkpoints) and path.is_dir()
-        return not (path.name.startswith(".") or (own and not any(path.iterdir())))
+        """Whether a path is neither hidden nor an empty folder that `create` made."""
+        made = path in (self.figures, self.checkpoints) and path.is_dir()
+        return not (path.name.startswith(".") or (made and not any(path.iterdir())))
 
     def create(self) -> None:
-        """Makes the folder; raises WorkdirError where that is not allowed."""
+        """Makes the folder; raises WorkdirError if it is not writable."""
         try:
             if not remote.is_remote(self.path):  # a store has no folders
                 self.figures.mkdir(parents=True, exist_ok=True)
@@ -101,19 +101,19 @@ class Workdir:
             ) from error
 
     def make(self, name: str) -> None:
-        """Makes a folder in it, unless it is there."""
+        """Makes a subfolder unless it exists."""
         (self.path / name).mkdir(exist_ok=True)
 
     @contextmanager
     def locked(self, say: Callable[[str], None] = print) -> Iterator[None]:
-        """Holds the folder for this process alone; a second one is refused."""
+        """Locks the workdir for this process; raises WorkdirError in a second one."""
         if remote.is_remote(self.path):
-            with self._locked_there(say):
+            with self._locked_remotely(say):
                 yield
             return
-        with ExitStack() as held:
+        with ExitStack() as stack:
             try:
-                lock = held.enter_context(open(self.path / ".lock", "w"))
+                lock = stack.enter_context(open(self.path / ".lock", "w"))
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise WorkdirError(
@@ -126,7 +126,7 @@ class Workdir:
             yield
 
     @contextmanager
-    def _locked_there(self, say: Callable[[str], None]) -> Iterator[None]:
+    def _locked_remotely(self, say: Callable[[str], None]) -> Iterator[None]:
         self._lock = lock = remote.Lock(self.path / ".lock", say)
         try:
             lock.__enter__()
@@ -135,7 +135,7 @@ class Workdir:
                 f"Another launch ({error}) is running in {self.path}; wait for it to "
                 "end."
             ) from error
-        except Exception as error:  # of the store
+        except Exception as error:  # raised by the store
             raise WorkdirError(
                 f"The workdir {self.path} cannot be locked: {remote.reason(error)}."
             ) from error
@@ -145,7 +145,7 @@ class Workdir:
             lock.__exit__()
 
     def check_lock(self) -> None:
-        """Raises WorkdirError where another launch has taken the folder meanwhile."""
+        """Raises WorkdirError if another launch has taken the workdir meanwhile."""
         if self._lock is not None and self._lock.lost:
             raise WorkdirError(f"Another launch has taken {self.path}; this one ends.")
 
@@ -164,7 +164,7 @@ _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether a failure to write comes from a disk that has no room left."""
+    """Whether a write failed because the disk is full."""
     while error is not None:
         code = re.search(r"os_error_code='(\d+)'", str(error))  # of tensorstore
         number = int(code[1]) if code else getattr(error, "errno", None)
@@ -175,8 +175,8 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def git_commit() -> str:
-    """The commit of the package's own checkout, "-dirty" if its code was changed since
-    (a gallery writes pages and figures of the checkout)."""
+    """The commit of the package's checkout, with "-dirty" if its code has changed since
+    (only code counts: a gallery writes pages and figures in the checkout)."""
     git = ["git", "-C", str(Path(__file__).parent)]
     code = (":/*.py", ":/pyproject.toml")
     try:
@@ -194,12 +194,12 @@ def git_commit() -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes `content` so that a reader finds the old file or the new one, whole."""
+    """Writes `content` as JSON, atomically (see `write_bytes`)."""
     write_bytes(path, json.dumps(content, indent=1, default=str).encode())
 
 
 def read_json(path: Path) -> Any:
-    """Raises WorkdirError where `path` is missing or not JSON."""
+    """Reads a JSON file; raises WorkdirError if it is missing or not JSON."""
     try:
         return json.loads(path.read_bytes())
     except (*remote.failures(path), ValueError) as error:
@@ -210,7 +210,7 @@ def read_json(path: Path) -> Any:
 def write_results(path: Path, results: xr.Dataset) -> None:
     """Writes results.nc (netCDF4).
 
-    Made in memory first: HDF5 ends the whole process where a disk is full.
+    It is built in memory first: HDF5 ends the whole process if the disk is full.
     """
     content: Any = results.to_netcdf(engine="h5netcdf")
     write_bytes(path, content)
@@ -228,36 +228,36 @@ def read_results(path: Path) -> xr.Dataset:
             return results.load()
     except FileNotFoundError as error:
         raise WorkdirError(f"{path} is missing.") from error
-    except Exception as error:  # h5netcdf raises many kinds for a damaged file
+    except Exception as error:  # damaged files raise many kinds
         raise WorkdirError(f"{path} is truncated or not a netCDF4 file.") from error
 
 
 def write_bytes(path: Path, content: Any) -> None:
-    """Writes a file so that a reader finds the old one or the new one, whole.
+    """Writes a file atomically: a reader finds the complete old or new file.
 
     Raises:
       WorkdirError: it cannot be written.
     """
-    whole = remote.is_remote(path)  # an object appears whole by itself
-    part = path if whole else path.with_name(f".{path.name}.part")
+    atomic = remote.is_remote(path)  # writing an object is atomic by itself
+    part = path if atomic else path.with_name(f".{path.name}.part")
     try:
         part.write_bytes(content)
-        if not whole:
+        if not atomic:
             with open(part, "rb") as written:
                 os.fsync(written.fileno())
             os.replace(part, path)
     except remote.failures(path) as error:
-        if not whole:
+        if not atomic:
             part.unlink(missing_ok=True)
         raise WorkdirError(
-            f"{path} could not be written: {_why(path, error)}; the file that was "
-            "there is whole."
+            f"{path} could not be written: {_why(path, error)}; the previous file is "
+            "intact."
         ) from error
 
 
 @contextmanager
 def reachable(path: Path) -> Iterator[None]:
-    """Says in a WorkdirError why an object store cannot be read in this block."""
+    """Raises a WorkdirError that says why an object store cannot be read here."""
     try:
         yield
     except remote.failures(path) as error:

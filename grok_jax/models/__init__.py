@@ -1,1 +1,1 @@
-"""What learns: pairs of pure functions init and apply, and wrappers around them."""
+"""Models: pairs of pure functions init and apply, and wrappers around them."""

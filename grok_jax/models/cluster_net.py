@@ -11,9 +11,9 @@ from grok_jax.settings import Count, NonNegative, Positive, SettingError
 from grok_jax.types import Model, Params, Scalar
 
 BLOCK = 4096
-"""So many columns of the signs are numbers of full width at a time."""
+"""Columns of the int8 signs that are converted to floats at a time."""
 FEW = 4
-"""Neurons that are multiplied one by one."""
+"""The most neurons that are multiplied one at a time."""
 
 
 def cluster_net(
@@ -25,15 +25,15 @@ def cluster_net(
     readout_scale: Positive = 0.01,
 ) -> Model:
     """f(x) [n] = sum_j a_j relu(w_j . x') with x' = (x_1, x_2, noise x_3, ..., noise
-    x_p) for signs x [n, p] int8, as `xor_clusters` has them.
+    x_p) for signs x [n, p] int8, as in the data of `xor_clusters`.
 
     params {"signal": [2, m], "noise": [p - 2, m], "readout": [m]}, w_j in two parts.
-    The signs become numbers in blocks of columns, forwards and backwards, so that no
-    float copy of x is ever held.
+    The forward and backward passes convert the signs to floats in blocks of columns, so
+    that a float copy of x never exists.
 
     Args:
-      noise: eps, how large the noise is beside the signal.
-      init: `pytorch` draws w from U(-k, k), k = 1 / sqrt(p), and a from the same with
+      noise: eps, the size of the noise relative to the signal.
+      init: `pytorch` draws w from U(-k, k), k = 1 / sqrt(p), and a from U(-k, k) with
         k = 1 / sqrt(m); `gaussian` from N(0, hidden_scale^2) and N(0, readout_scale^2)
         (Fig. 4b).
     """
@@ -43,10 +43,10 @@ def cluster_net(
         p = x.shape[1]
 
         def draw(name: str, shape: tuple[int, ...], fan_in: int, scale: Scalar):
-            own, bound = named_key(key, name), fan_in**-0.5
+            leaf_key, bound = named_key(key, name), fan_in**-0.5
             if init == "gaussian":
-                return scale * jax.random.normal(own, shape)
-            return jax.random.uniform(own, shape, minval=-bound, maxval=bound)
+                return scale * jax.random.normal(leaf_key, shape)
+            return jax.random.uniform(leaf_key, shape, minval=-bound, maxval=bound)
 
         return {
             "signal": draw("signal", (2, width), p, hidden_scale),
@@ -61,19 +61,19 @@ def cluster_net(
 
 
 def project(params: Params, x: Array, noise: Scalar, block: int = BLOCK) -> Array:
-    """w_j . x' of every neuron, [n, m], for signs x [n, p] int8."""
+    """The pre-activations w_j . x' of all neurons, [n, m], for signs x [n, p] int8."""
     _check(x)
     signal = x[:, :2].astype(params["signal"].dtype) @ params["signal"]
     return signal + noise * _product(x, params["noise"], block)
 
 
 def _product(x: Array, w: Array, block: int) -> Array:
-    """The last columns of x times w [p - 2, m], `block` columns at a time."""
+    """The last p - 2 columns of x times w [p - 2, m], `block` columns at a time."""
     first, block = x.shape[1] - len(w), min(block, len(w))
     blocks = len(w) // block
     cut = blocks * block
 
-    @jax.checkpoint  # else the blocks of x would be kept as floats for the gradient
+    @jax.checkpoint  # otherwise the float blocks of x are stored for the backward pass
     def add(total: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
         i, rows = part
         columns = jax.lax.dynamic_slice_in_dim(x, first + i * block, block, axis=1)
@@ -85,8 +85,8 @@ def _product(x: Array, w: Array, block: int) -> Array:
 
 
 def _times(x: Array, w: Array) -> Array:
-    """x [n, k] int8 times w [k, m]: for few neurons one after the other, of which XLA
-    makes sums over the signs as they are, five times as fast on a CPU at m = 3."""
+    """x [n, k] int8 times w [k, m]. A few neurons are multiplied one at a time: XLA
+    then sums over the int8 signs directly, five times as fast on a CPU at m = 3."""
     if w.shape[1] > FEW:
         return x.astype(w.dtype) @ w
     return jnp.stack([x.astype(w.dtype) @ column for column in w.T], axis=1)

@@ -27,11 +27,11 @@ def committee(
     Args:
       degree: k >= 2 for phi(h) = h + (epsilon / 2) He_k(h) (Sec. 15.2); 0 for the
         plain square.
-      readout: `fixed` to 1 (the committee machine), or `trained` from v_i ~ N(0, 1),
-        params {"v": [N]} too (Sec. 12).
-      aligned_share: this share of an exact solution of the quadratic task is added to
-        the initial weights: w_i +- beta / sqrt(epsilon) in turn, for which wbar = 0
-        and M = beta beta^T / epsilon (Fig. 10, at output scale 1).
+      readout: `fixed` at 1 (the committee machine), or `trained` from v_i ~ N(0, 1),
+        with params {"v": [N]} too (Sec. 12).
+      aligned_share: share of an exact solution of the quadratic task that is added to
+        the initial weights. The solution has rows +-beta / sqrt(epsilon), alternating,
+        so that wbar = 0 and M = beta beta^T / epsilon (Fig. 10, at output scale 1).
     """
 
     def init(key: Array, x: Array) -> Params:

@@ -21,17 +21,17 @@ def gcn(
     dense: Count = 32,
 ) -> Model:
     """Molecules x [n, A, F + 4A] -> f [n]: two graph convolutions, the sum over atoms,
-    a dense layer and a linear read-out, with ReLU between them all.
+    a dense layer and a linear read-out, with ReLU between them.
 
     A convolution (NNConv of PyTorch Geometric; Gilmer et al. 2017) is
-    h_i' = h_i W + b + sum_j h_j Theta(e_ij), Theta an edge network
+    h_i' = h_i W + b + sum_j h_j Theta(e_ij), where Theta is an edge network
     4 -> edge_hidden -> in * out with ReLU between. Row i of x holds the F features of
-    atom i, then for each of 4 bond types its row of the adjacency matrix [A]. A row of
-    zeros is no atom and adds nothing.
+    atom i, then its row of the adjacency matrix [A] of each of 4 bond types. A row of
+    zeros is padding and contributes nothing.
 
     params {"conv_0": {"edge_0": {"w", "b"}, "edge_1": {"w", "b"}, "root": [in, out],
     "bias": [out]}, "conv_1": ..., "dense": {"w", "b"}, "readout": {"w", "b"}}, drawn
-    from U(-k, k), k = 1 / sqrt(fan in), but for the convolutions' biases of zero.
+    from U(-k, k), k = 1 / sqrt(fan in); the biases of the convolutions are zero.
     """
 
     def init(key: Array, x: Array) -> Params:
@@ -41,11 +41,11 @@ def gcn(
             return linear_layer(named_key(key, name), *sizes)
 
         def conv(name: str, inputs: int, outputs: int) -> Params:
-            own = partial(linear, named_key(key, name))
+            layer = partial(linear, named_key(key, name))
             return {
-                "edge_0": own("edge_0", BOND_TYPES, edge_hidden),
-                "edge_1": own("edge_1", edge_hidden, inputs * outputs),
-                "root": own("root", inputs, outputs)["w"],
+                "edge_0": layer("edge_0", BOND_TYPES, edge_hidden),
+                "edge_1": layer("edge_1", edge_hidden, inputs * outputs),
+                "root": layer("root", inputs, outputs)["w"],
                 "bias": jnp.zeros(outputs),
             }
 
@@ -77,7 +77,7 @@ def _affine(layer: dict[str, Array], x: Array) -> Array:
 
 def _convolve(conv: Params, h: Array, bonds: Array) -> Array:
     """h [n, A, in], bonds [n, A, 4, A] -> [n, A, out]."""
-    # A bond is one of four: four answers of the edge network serve all of them.
+    # A bond has one of four types: evaluate the edge network once per type.
     kinds = jax.nn.relu(_affine(conv["edge_0"], jnp.eye(BOND_TYPES, dtype=h.dtype)))
     theta = _affine(conv["edge_1"], kinds).reshape(BOND_TYPES, *conv["root"].shape)
     messages = jnp.einsum("nibj,njk,bkc->nic", bonds, h, theta)

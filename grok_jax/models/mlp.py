@@ -1,4 +1,4 @@
-"""Fully connected networks, drawn as PyTorch does (Liu et al. 2023, Omnigrok)."""
+"""Fully connected networks, initialised as in PyTorch (Liu et al. 2023, Omnigrok)."""
 
 from functools import partial
 from typing import Literal
@@ -30,14 +30,14 @@ def mlp(
 ) -> Model:
     """x [n, D] -> f [n, C] through `layers` hidden layers of `width` units.
 
-    params {"layer_0": {"w": [in, out], "b": [out]}, ...}, the output layer last.
+    params {"layer_0": {"w": [in, out], "b": [out]}, ...}, with the output layer last.
 
     Args:
-      outputs: C; 0 for one output, f [n] (in an experiment: the data's).
-      activation: `leaky_relu` falls with slope 0.2 (the authors' toy addition).
+      outputs: C; 0 for one output, f [n] (in an experiment: taken from the data).
+      activation: `leaky_relu` has negative slope 0.2 (the authors' toy addition).
       init: `pytorch` draws weights and biases from U(-k, k), k = 1 / sqrt(fan in), as
-        nn.Linear does; `kaiming_normal` draws weights from N(0, 2 / fan in), with
-        biases of zero.
+        nn.Linear does; `kaiming_normal` draws weights from N(0, 2 / fan in), with zero
+        biases.
     """
     draw_layer = linear_layer if init == "pytorch" else _kaiming_layer
 

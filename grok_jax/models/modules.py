@@ -1,7 +1,7 @@
 """flax modules as models: linen and nnx classes, and functions that make a module.
 
-A model here is a function of its parameters and of x, and no more: a module that keeps
-anything beside parameters (BatchNorm's averages, dropout's random state) is refused.
+A model is a function of its parameters and x only: modules with other state
+(BatchNorm's running averages, dropout's random state) are refused.
 """
 
 from typing import Any
@@ -15,12 +15,11 @@ from grok_jax.types import Model, Params
 
 
 def as_model(own: Part) -> Model:
-    """The model of a part: what it makes, or what its flax module is.
+    """The model of a part, which makes a `Model` or a flax module.
 
     Raises: SettingError where it makes neither.
     """
-    kinds = _bases(own.make)
-    if "flax.nnx.module.Module" in kinds:
+    if "flax.nnx.module.Module" in _bases(own.make):
         return _nnx(own)
     made = own()
     if isinstance(made, Model):
@@ -35,8 +34,8 @@ def as_model(own: Part) -> Model:
 
 
 def _bases(make: Any) -> set[str]:
-    """The classes that a class is, by name, so that flax is imported by those alone who
-    have imported it."""
+    """The names of a class and its base classes; comparing names avoids importing flax
+    for users who have not imported it."""
     bases = getattr(make, "__mro__", ())
     return {f"{base.__module__}.{base.__qualname__}" for base in bases}
 
@@ -54,17 +53,17 @@ def _linen(module: Any) -> Model:
     return Model(init, apply)
 
 
-def _nnx(own: Part) -> Model:
+def _nnx(part: Part) -> Model:
     from flax import nnx
 
     def build(key: Array) -> Any:
-        return own(rngs=nnx.Rngs(key))
+        return part(rngs=nnx.Rngs(key))
 
     def init(key: Array, x: Array) -> Params:
         del x
         _, params, rest = nnx.split(build(key), nnx.Param, ...)
         kinds = {type(leaf).__name__ for leaf in nnx.to_flat_state(rest).leaves}
-        _refuse_state(own.make.__name__, sorted(kinds))
+        _refuse_state(part.make.__name__, sorted(kinds))
         return nnx.to_pure_dict(params)
 
     def apply(params: Params, x: Array) -> Array:
@@ -80,6 +79,6 @@ def _refuse_state(name: str, kinds: list[str]) -> None:
     if kinds:
         raise SettingError(
             f"{name} keeps state beside its parameters ({', '.join(kinds)}); a model "
-            "here is a function of its parameters and x alone: leave out dropout, and "
+            "must be a function of its parameters and x only: leave out dropout, and "
             "normalise without running averages (LayerNorm, RMSNorm, GroupNorm)."
         )

@@ -1,4 +1,4 @@
-"""Two dense layers, quadratic activation (Gromov 2023; Kumar et al. 2024, 8.3)."""
+"""Two dense layers with quadratic activation (Gromov 2023; Kumar et al. 2024, 8.3)."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from grok_jax.types import Model
 def quadratic(*, width: Count = 100, outputs: Natural = 0) -> Model:
     """f(x) [n, C] = (1 / N) V (W x)^2; params {"w": [N, D], "v": [C, N]} ~ N(0, 1).
 
-    C is `outputs`; in an experiment 0 is the data's.
+    C is `outputs`; 0 in an experiment: taken from the data.
     """
 
     def init(key: Array, x: Array) -> dict[str, Array]:

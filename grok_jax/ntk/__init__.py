@@ -1,15 +1,15 @@
-"""Empirical neural tangent kernels of any function, and what follows from them.
+"""Empirical neural tangent kernels of any function, and what is computed from them.
 
 The kernel is K(x, x') = <df(x)/dtheta, df(x')/dtheta> (Jacot et al. 2018). Dense
 layers and table look-ups are contracted layer by layer without per-sample Jacobians
-(`factors.py`); every other parameter keeps its explicit gradient; the two agree.
+(`factors.py`); all other parameters use explicit gradients; the two agree.
 
 Samples are independent: row i is `apply_fn(params, x[i:i+1])[0]` and its gradient,
 whatever apply_fn does with a batch (a BatchNorm in train mode sees batches of one).
-Matrix products run at the highest precision of the device inside the kernel.
+Inside the kernel, matrix products run at the highest precision of the device.
 
-Memory: a block of rows against a block of columns at a time, of any size; by default
-the largest that fits in `MEMORY_BUDGET` by the count of `predicted_bytes`.
+Memory: a kernel is computed one block of rows and columns at a time. The block size is
+free; by default it is the largest that fits in `MEMORY_BUDGET` (see `predicted_bytes`).
 """
 
 from grok_jax.ntk.empirical import (

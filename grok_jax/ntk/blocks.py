@@ -1,4 +1,4 @@
-"""A kernel from its factors: a block of rows against a block of columns at a time."""
+"""Computes a kernel from its factors, one block of rows and columns at a time."""
 
 import functools
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from grok_jax.ntk.inputs import Kind
 from grok_jax.ntk.jaxprs import Footprint
 
 _HALVINGS = 3  # of a symmetric block: 9/16 of the products remain
-_SMALLEST_HALF = 100  # rows; below, the products are too small to be fast
+_SMALLEST_HALF = 100  # rows; smaller products are not fast
 
 
 class Problem(NamedTuple):
-    """All that a kernel is made of."""
+    """Everything that a kernel is computed from."""
 
     factorization: Factorization
     places: tuple[int, ...]  # of the floating leaves among all leaves
@@ -28,15 +28,15 @@ class Problem(NamedTuple):
     x2: Array | None
     kind: Kind
     outputs: int  # C
-    sample: Footprint  # of forming the factors of one sample
-    factor_bytes: int  # of keeping them
+    sample: Footprint  # to form the factors of one sample
+    factor_bytes: int  # to keep them
 
 
 class Blocks(NamedTuple):
-    """How a kernel is cut, and what that takes."""
+    """How a kernel is cut into blocks, and the memory it takes."""
 
-    rows: int  # at a time
-    keep: bool  # the factors of all samples, or form them again for each block
+    rows: int  # per block
+    keep: bool  # whether all factors are kept, or formed again for each block
     total: int  # predicted bytes
 
 
@@ -52,7 +52,7 @@ def choose_blocks(
     entries = {"full": outputs**2, "diagonal": outputs}.get(problem.kind, 1)
     item, factorization = problem.factorization.dtype.itemsize, problem.factorization
     kernels = n1 * n2 * entries * item * (len(problem.leaves) if by_layer else 1)
-    # XLA forms the products of several layers before it adds the first two up.
+    # XLA forms the products of several layers before it adds the first two.
     pairs = sum(layer.positions**2 for layer in factorization.layers) * (1 + entries)
     pairs += (2 + len(factorization.jacobians)) * entries
     # Measured: twice what the footprint shows, for layouts and convolutions.
@@ -60,29 +60,29 @@ def choose_blocks(
     samples = n1 + (0 if problem.x2 is None else n2)
 
     def count(rows: int) -> tuple[Blocks, int]:
-        """The blocks, and their bytes beside the kernel."""
+        """The blocks, and their bytes without the kernel."""
         rows1, rows2 = min(rows, n1), min(rows, n2)
-        beside = problem.sample.shared + rows1 * rows2 * pairs * item
+        extra = problem.sample.shared + rows1 * rows2 * pairs * item
         if rows >= max(n1, n2):
-            beside += samples * forming
-            return Blocks(rows, True, beside + 2 * kernels), beside
-        beside += rows * forming
-        kept = beside + samples * problem.factor_bytes
+            extra += samples * forming
+            return Blocks(rows, True, extra + 2 * kernels), extra
+        extra += rows * forming
+        kept = extra + samples * problem.factor_bytes
         if kept <= memory_budget:
             return Blocks(rows, True, kept + 3 * kernels), kept
-        beside += (rows1 + rows2) * problem.factor_bytes
-        return Blocks(rows, False, beside + 3 * kernels), beside
+        extra += (rows1 + rows2) * problem.factor_bytes
+        return Blocks(rows, False, extra + 3 * kernels), extra
 
     rows = max(n1, n2) if block_size is None else min(block_size, max(n1, n2))
-    blocks, beside = count(rows)
-    while block_size is None and beside > memory_budget and rows > 1:
+    blocks, extra = count(rows)
+    while block_size is None and extra > memory_budget and rows > 1:
         rows = -(-rows // 2)
-        blocks, beside = count(rows)
+        blocks, extra = count(rows)
     return blocks
 
 
 def solve(problem: Problem, blocks: Blocks, leaves: int) -> list[Array]:
-    """The kernel; or, where `leaves` counts the leaves of params, that of each."""
+    """The kernel or, if `leaves` is the number of leaves of params, one for each."""
     factorization, kind, x1, x2 = (
         problem.factorization,
         problem.kind,
@@ -127,7 +127,7 @@ def _by_blocks(
     form: Callable[[Array], Any],
     pair: Callable[[Any, Any], dict[int, Array]],
 ) -> dict[int, Array]:
-    """Kernels from one pair of blocks at a time; the last block repeats a row."""
+    """Kernels from one pair of blocks at a time; the last block is padded."""
     rows = _cut(x1, blocks.rows)
     load = (lambda factors: factors) if blocks.keep else form
     stored = jax.lax.map(form, rows) if blocks.keep else rows
@@ -172,7 +172,7 @@ def _by_blocks(
 
 
 def _cut(x: Array, rows: int) -> Array:
-    """x as blocks [count, rows or fewer, ...] of one size, the last row repeated."""
+    """x as blocks [count, rows or fewer, ...] of equal size, its last row repeated."""
     count = -(-len(x) // rows)
     rows = -(-len(x) // count)
     place = np.minimum(np.arange(count * rows), len(x) - 1)
@@ -182,7 +182,7 @@ def _cut(x: Array, rows: int) -> Array:
 def _by_halves(
     factors: Any, pair: Callable[[Any, Any], dict[int, Array]]
 ) -> dict[int, Array]:
-    """pair(factors, factors), which is symmetric, from about half of its products."""
+    """Computes the symmetric pair(factors, factors) with about half of its products."""
     n = len(jax.tree.leaves(factors)[0])
     tiles = []  # (first row, first column, kernels), on and above the diagonal
 
@@ -212,7 +212,7 @@ def _by_halves(
 
 
 def _swap(k: Array) -> Array:
-    """The kernel with its arguments exchanged, and with them the outputs of `full`."""
+    """The kernel with its arguments swapped, and so the output axes of `full`."""
     return jnp.transpose(k, (1, 0, *range(2, k.ndim)[::-1]))
 
 

@@ -1,4 +1,4 @@
-"""The empirical kernel of any function, whole or leaf by leaf."""
+"""The empirical NTK of any function, whole or for each leaf."""
 
 import functools
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from grok_jax.ntk.layers import Layer
 from grok_jax.types import Apply, Params
 
 MEMORY_BUDGET = 2**30
-"""Bytes of work, beside inputs and kernel, above which a kernel is cut into blocks."""
+"""Bytes beyond inputs and kernel above which a kernel is computed in blocks."""
 
 
 def empirical_ntk(
@@ -39,7 +39,7 @@ def empirical_ntk(
     - `diagonal` [n1, n2, C]: J_c(x1) . J_c(x2), one kernel per output.
     - `trace` [n1, n2]: the mean of `diagonal` over outputs.
     - `pseudo` [n1, n2]: (sum_c J_c(x1)) . (sum_c J_c(x2)) / C, the gradient of the
-      summed outputs. C times cheaper, and a different kernel: say so where you show it.
+      summed outputs. C times cheaper, but a different kernel: say so when you show it.
 
     Args:
       apply_fn: maps (params, x [n, ...]) to [n, C] or [n] (then C = 1). Like a static
@@ -48,11 +48,11 @@ def empirical_ntk(
         `jax.jit` around the `vmap`).
       params: any tree; leaves that are not floating are constants.
       x1: [n1, ...].
-      x2: [n2, ...], or None for x1: half the work, and a symmetric result.
+      x2: [n2, ...], or None for x1: half the work and a symmetric result.
       kind: see above.
-      block_size: rows and columns at a time, 1 or more; None: as many as fit.
-      memory_budget: bytes of work, beside inputs and kernel, that automatic blocks
-        may take; above it, factors are formed again for each block instead of kept.
+      block_size: rows and columns of a block, 1 or more; None: as many as fit.
+      memory_budget: bytes beyond inputs and kernel that automatic blocks may take;
+        above it, factors are formed again for each block instead of kept.
 
     Returns:
       The kernel, in the dtype of the outputs or float32 if that is wider.
@@ -99,7 +99,7 @@ def flatten_kernel(k: ArrayLike) -> Array:
     """A `full` kernel [n1, n2, C, C] as the matrix [n1 C, n2 C] of all outputs.
 
     Raises:
-      ValueError: k has not four axes.
+      ValueError: k does not have four axes.
     """
     k = jnp.asarray(k)
     if k.ndim != 4:
@@ -118,11 +118,11 @@ def predicted_bytes(
     block_size: int | None = None,
     memory_budget: int = MEMORY_BUDGET,
 ) -> int:
-    """Bytes that `empirical_ntk` takes beside its inputs, counted before it runs.
+    """Bytes that `empirical_ntk` takes besides its inputs, predicted before it runs.
 
-    Only shapes are looked at (`jax.ShapeDtypeStruct` will do for params, x1 and x2).
-    The count is of the factors, the work to form them, one block with its temporaries,
-    and two or three copies of the kernel. Measured on networks with dense layers,
+    Only shapes are used (params, x1 and x2 may be `jax.ShapeDtypeStruct`s). The count
+    includes the factors, the work to form them, one block with its temporaries, and two
+    or three copies of the kernel. In measurements on networks with dense layers,
     attention and convolutions, XLA allocates between 1/5 and 5/4 of it.
     """
     found = []
@@ -151,7 +151,7 @@ def _run(
     arrays = jax.tree.leaves((params, x1, x2))
     if _hashable(apply_fn) and not any(isinstance(a, Tracer) for a in arrays):
         return _compiled_kernels(*static, params, x1, x2)
-    # Not kept: a cache would hold on to traced values that apply_fn closes over.
+    # Not cached: a cache would keep traced values that apply_fn closes over.
     return jax.jit(functools.partial(_kernels, *static))(params, x1, x2)
 
 
@@ -180,7 +180,7 @@ def _kernels(
     x1: ArrayLike,
     x2: ArrayLike | None,
 ) -> list[Array]:
-    """The kernel, or those of all leaves if `by_layer`."""
+    """The kernel, or one for each leaf if `by_layer`."""
     problem = make_problem(apply_fn, params, x1, x2, kind)
     blocks = choose_blocks(problem, block_size, memory_budget, by_layer)
     with jax.default_matmul_precision("highest"):
@@ -197,7 +197,7 @@ def make_problem(
     x2: ArrayLike | None,
     kind: Kind,
 ) -> Problem:
-    """What a kernel is made of, checked, with its layers found."""
+    """Checks the inputs of a kernel and finds its layers."""
     x1, x2 = check_inputs(x1, x2)
     outputs, leaves, places = per_sample(apply_fn, params)
     with jax.default_matmul_precision("highest"):

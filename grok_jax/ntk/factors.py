@@ -1,16 +1,16 @@
-"""Per-sample gradients as factors, multiplied in the place of Jacobians.
+"""Per-sample gradients as factors, which are multiplied instead of Jacobians.
 
-The gradient of a dense layer's weight is a sum of outer products, over the positions
-t of one sample, of the input a_t and the back-propagated signal g_t. Its inner
-product over two samples is sum_{t,t'} (a_t . a'_t') (g_t . g'_t'): two small Gram
-matrices, and no per-sample Jacobian. To find the factors in any function, its jaxpr
-for one sample is laid out flat (`jaxprs.py`), the parameter leaves are followed through
-reshapes, transposes and scalings into products, table look-ups and bias additions
-(`layers.py`), and the function is run again with a zero probe added to every product
-found: the gradient of the probe is the signal (`sample_factors`). A leaf that is used
-in any other way (a convolution, a loop, a product batched over heads, elementwise)
-keeps its explicit per-sample gradient, so the result is exact for every function and
-fast where there are dense layers.
+The gradient of a dense layer's weight is a sum, over the positions t of one sample, of
+outer products of the input a_t and the back-propagated signal g_t. Its inner product
+for two samples is sum_{t,t'} (a_t . a'_t') (g_t . g'_t'): two small Gram matrices and
+no per-sample Jacobian. To find the factors in any function, its jaxpr for one sample is
+flattened (`jaxprs.py`), the parameter leaves are followed through reshapes, transposes
+and scalings into products, table look-ups and bias additions (`layers.py`), and the
+function is run again with a zero probe added to every product found: the gradient of
+the probe is the signal (`sample_factors`). A leaf that is used in any other way (a
+convolution, a loop, a product batched over heads, elementwise) keeps its explicit
+per-sample gradient, so the result is exact for every function and fast where there are
+dense layers.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from grok_jax.ntk.layers import Layer, Product, find_layers
 
 
 class Factorization(NamedTuple):
-    """How the gradients of one function are factored."""
+    """How the gradients of a function are factored."""
 
     flat: FlatJaxpr
     layers: tuple[Layer, ...]
@@ -38,7 +38,7 @@ def factorize(
     leaves: int,
     prefer_factors: Callable[[Layer], bool],
 ) -> Factorization:
-    """The factorization of one sample's jaxpr (leaves..., x) -> f [C].
+    """Factorizes the jaxpr of one sample, (leaves..., x) -> f [C].
 
     `prefer_factors(layer)` says whether Gram matrices are cheaper than Jacobians.
     """
@@ -108,22 +108,22 @@ def sample_factors(
 
 
 def _zeros_like(aval: Any) -> jax.Array:
-    """Zeros typed as varying over the same mesh axes: no gradient is summed there."""
+    """Zeros that vary over the same mesh axes, so that no gradient is summed there."""
     return varying(jnp.zeros(aval.shape, aval.dtype), mesh_axes(aval))
 
 
 def mesh_axes(aval: Any) -> frozenset[Any]:
-    """The axes of an enclosing `shard_map` along which a value of this type differs."""
-    kind = getattr(aval, "manual_axis_type", None)  # jax >= 0.10; before, vma
+    """The axes of an enclosing `shard_map` over which a value of this type varies."""
+    kind = getattr(aval, "manual_axis_type", None)  # jax >= 0.10; vma before
     return getattr(kind, "varying", None) or getattr(aval, "vma", None) or frozenset()
 
 
 def varying(value: jax.Array, axes: frozenset[Any]) -> jax.Array:
-    """The value, typed as differing along the mesh axes."""
+    """The value, typed as varying over the mesh axes."""
     missing = tuple(axes - mesh_axes(jax.typeof(value)))
     if not missing:
         return value
-    lax: Any = jax.lax  # whose names depend on the version
+    lax: Any = jax.lax  # its names depend on the version
     if hasattr(lax, "pcast"):
         return lax.pcast(value, missing, to="varying")
     return lax.pvary(value, missing)  # jax 0.8

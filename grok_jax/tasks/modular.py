@@ -1,4 +1,4 @@
-"""Binary operations modulo p: all pairs as one table, as tokens, or embedded."""
+"""Binary operations modulo p on all pairs: as one-hot table, tokens or embeddings."""
 
 import itertools
 import math
@@ -39,8 +39,8 @@ OPERATIONS: dict[str, Callable[[Array, Array, int], Array]] = {
     "cubic": lambda a, b, p: (a * a % p * a + a * b) % p,
     "cubic_plus": lambda a, b, p: (a * a % p * a + b * b % p * a + b) % p,
 }
-"""(a, b, p) -> (a o b) mod p, integers [n] from 0 to p - 1; Power et al. 2022, arXiv
-2201.02177. No intermediate value is above 4 p^2, which int32 holds for p < 23,000."""
+"""(a, b, p) -> (a o b) mod p for integers [n] from 0 to p - 1; Power et al. 2022, arXiv
+2201.02177. Intermediate values are at most 4 p^2, which fits int32 for p < 23,000."""
 
 _SUFFIXES = (".npy", ".csv")
 _FORMS = f"a table of numbers ({', '.join(_SUFFIXES)})"
@@ -53,13 +53,13 @@ def modular(
     modulus: Count = 23,
     train_fraction: Fraction = 0.9,
 ) -> Dataset:
-    """(a o b) mod p for all p^2 pairs; x [p^2, 2p] holds the one-hot codes of a and b,
+    """(a o b) mod p for all p^2 pairs; x [p^2, 2p] is the one-hot code of a and b, and
     y [p^2, p] that of the answer.
 
-    Division is by b > 0 and modulo a prime, p (p - 1) pairs. The split is a weight:
-    train and test share the table, so that a train fraction and a split seed change no
-    shape. round(train_fraction p^2) pairs are for training; with a smaller fraction of
-    the same seed, a subset of them.
+    Division is by b > 0 and modulo a prime: p (p - 1) pairs. The split is a weight:
+    train and test share the table, so that the train fraction and the split seed do not
+    change shapes. round(train_fraction p^2) pairs are used for training; a smaller
+    fraction with the same seed uses a subset of them.
     """
     p = modulus
     table = _pairs(operation, p)
@@ -78,16 +78,16 @@ def modular_tokens(
     train_fraction: StaticFraction = 0.3,
     equals: bool = True,
 ) -> Dataset:
-    """The sentences "a b =" and (a o b) mod p: x [n, 3] int32 tokens, where "=" is
-    token p, and y [n] int32 (Nanda et al. 2023; Omnigrok, Fig. 7).
+    """Sequences "a b =" with the answer (a o b) mod p: x [n, 3] int32 tokens, where "="
+    is token p, and y [n] int32 (Nanda et al. 2023; Omnigrok, Fig. 7).
 
-    Train and test are arrays of their own, so that a step touches the train pairs
-    alone, and each fraction has its own shapes. They are the pairs that `modular`
-    chooses; with a smaller fraction of the same seed, a subset of them. extras hold a,
-    b and answer [p^2] of all pairs, as those of `modular`.
+    Train and test are separate arrays, so that a step processes only the train pairs;
+    shapes depend on the fraction. The pairs are those that `modular` chooses; a smaller
+    fraction with the same seed uses a subset of them. extras hold a, b and answer [p^2]
+    of all pairs, as in `modular`.
 
     Args:
-      equals: False for the sentences "a b", x [n, 2] of p tokens (Xu et al. 2025).
+      equals: False for sequences "a b", x [n, 2] of p tokens (Xu et al. 2025).
     """
     table = _pairs(operation, modulus)
     words = [table["a"], table["b"]]
@@ -111,15 +111,15 @@ def modular_embedded(
     """x [n, 2d] holds fixed embeddings of a and b, each of unit length, and y [n] int32
     is (a o b) mod p (Xu et al. 2025, Fig. 2).
 
-    The pairs are those of `modular_tokens` for the same seed and fraction, and so are
-    extras. A row of zeros stays zero: that of the integer 0 in binary digits.
+    The pairs and extras are those of `modular_tokens` for the same seed and fraction.
+    A row of zeros (the integer 0 in binary digits) stays zero.
 
     Args:
-      files: what `load_embedding` has read.
-      embedding: `one_hot`, d = p; `binary`, the digits, the highest first,
+      files: the result of `load_embedding`.
+      embedding: `one_hot`, d = p; `binary`, the digits, most significant first,
         d = floor(log2(p - 1)) + 1; `fourier`, cos and sin of 2 pi k a / p for the first
         `frequencies` primes k, d = 2 frequencies; `file`, the rows of a file.
-      folder: that file, or the folder that has it; "" for the usual places (see
+      folder: that file, or the folder that contains it; "" for the usual places (see
         `tasks.reading`).
     """
     del folder  # read by load_embedding
@@ -127,8 +127,8 @@ def modular_embedded(
         rows = jnp.asarray(files["embedding"], float)
     else:
         rows = _embedding(embedding, modulus, frequencies)
-    size = jnp.linalg.norm(rows, axis=1, keepdims=True)
-    rows = rows / jnp.where(size > 0, size, 1)
+    norm = jnp.linalg.norm(rows, axis=1, keepdims=True)
+    rows = rows / jnp.where(norm > 0, norm, 1)
     table = _pairs(operation, modulus)
     x = jnp.concatenate([rows[table["a"]], rows[table["b"]]], axis=1)
     return _choose(keys, x, table, train_fraction)
@@ -137,11 +137,11 @@ def modular_embedded(
 def _choose(
     keys: Keys, x: Array, table: dict[str, Array], train_fraction: float
 ) -> Dataset:
-    """The pairs that `modular` chooses, as arrays of their own."""
+    """The pairs that `modular` chooses, as separate arrays for train and test."""
     count = round(train_fraction * len(x))
     if count == 0:
         raise SettingError(
-            f"task.train_fraction {train_fraction} of {len(x)} pairs is not one pair."
+            f"task.train_fraction {train_fraction} of {len(x)} pairs rounds to no pair."
         )
     order = jnp.argsort(jax.random.permutation(keys.split, len(x)))
 
@@ -153,7 +153,7 @@ def _choose(
 
 
 def _pairs(operation: str, p: int) -> dict[str, Array]:
-    """a, b and answer [p^2] of every pair, in the order of a table."""
+    """a, b and answer [p^2] of every pair, in row-major order."""
     divides = operation == "division"
     if divides and not _is_prime(p):
         raise SettingError(
@@ -165,7 +165,7 @@ def _pairs(operation: str, p: int) -> dict[str, Array]:
 
 
 def _inverses(p: int) -> Array:
-    """b^-1 mod p [p] for a prime p; 0 for b = 0."""
+    """b^-1 mod p for b = 0 .. p - 1, [p], and a prime p; 0 for b = 0."""
     return jnp.array([0, *(pow(b, -1, p) for b in range(1, p))])
 
 
@@ -174,7 +174,7 @@ def _is_prime(n: int) -> bool:
 
 
 def _embedding(name: str, p: int, frequencies: int) -> Array:
-    """One row for each integer below p, [p, d]."""
+    """The embedding [p, d], one row for each integer below p."""
     numbers = jnp.arange(p)[:, None]
     if name == "one_hot":
         return jnp.eye(p)
@@ -205,19 +205,19 @@ def token_sizes(*, modulus: Count = 113, equals: bool = True) -> dict[str, int]:
 def load_embedding(
     *, embedding: str = "one_hot", modulus: Count = 113, folder: str = ""
 ) -> Files:
-    """`embedding` [modulus, d] float32, one row for each integer, for the embedding
-    "file"; nothing for the others, which need none.
+    """`embedding` [modulus, d] float32, one row for each integer, if `embedding` is
+    "file"; an empty dict for the other embeddings, which need no file.
 
-    An array that NumPy has saved, or numbers with commas between and no first line of
-    names. `folder` may be the file itself; the usual folders are named "embedding".
+    The file is a NumPy .npy array, or comma-separated numbers without a header.
+    `folder` may be the file itself; the usual folders are named "embedding".
     """
     if embedding != "file":
         return {}
-    own = Path(folder).expanduser()
-    if folder and not own.exists():
-        raise DataError(f"task.folder is {own}, which is not there.")
-    if folder and own.is_file():
-        return {"embedding": _vectors(own, modulus)}
+    path = Path(folder).expanduser()
+    if folder and not path.exists():
+        raise DataError(f"task.folder is {path}, which does not exist.")
+    if folder and path.is_file():
+        return {"embedding": _vectors(path, modulus)}
 
     def read(place: Path) -> Files | None:
         tables = reading.tables(place, *_SUFFIXES)
@@ -227,13 +227,13 @@ def load_embedding(
     if found is None:
         raise DataError(
             f"There is no embedding here: put {_FORMS} into "
-            f"{reading.cache('embedding')}, or name it as task.folder."
+            f"{reading.cache('embedding')}, or give its path as task.folder."
         )
     return found
 
 
 def _vectors(path: Path, modulus: int) -> np.ndarray:
-    """The numbers of a file, finite and one row for each integer."""
+    """The numbers in a file, checked to be finite and one row for each integer."""
     table = reading.numbers(path)
     if not np.issubdtype(table.dtype, np.number) or np.iscomplexobj(table):
         raise DataError(f"{path} has values of type {table.dtype}, not real numbers.")

@@ -15,11 +15,11 @@ def sparse_parity(
     train_size: Count = 1000,
     test_size: Count = 1000,
 ) -> Dataset:
-    """x [n, bits] of -1.0 and +1.0, even odds; y [n] is 1.0 where the product of the
-    first `support` of them is +1, else 0.0.
+    """x [n, bits] of -1.0 and +1.0 with equal probability; y [n] is 1.0 where the
+    product of the first `support` of them is +1, else 0.0.
 
-    A larger train set begins with the smaller one of the same seed, and so does a test
-    set.
+    For the same seed, a larger train set begins with the smaller one, and likewise a
+    test set.
     """
     if support > bits:
         raise SettingError(

@@ -21,9 +21,9 @@ def polynomial(
     """x ~ N(0, I / D), y(x) = sum_k (beta_k . x)^2 / 2 with beta_k ~ N(0, I_D).
 
     Shapes: x [n, D], y [n]; extras["beta"] [D] is the first direction and
-    extras["betas"] [K, D] all of them; extras["square"] [D] is beta where y is nothing
-    but its square. A larger train set begins with the smaller one
-    of the same seed, and so does a test set.
+    extras["betas"] [K, D] all of them; extras["square"] [D] is beta, present only if
+    y = (beta . x)^2 / 2. For the same seed, a larger train set begins with the smaller
+    one, and likewise a test set.
 
     Args:
       directions: K, for a multi-index target (Sec. 15.1).

@@ -36,21 +36,21 @@ def qm9(
     train_size: Count = 100,
     test_size: Natural = 0,
 ) -> Dataset:
-    """x [n, A, 11 + 4 A], A = `atoms`: one row per atom, hydrogens too, with its 11
-    features (one-hot of H, C, N, O, F; atomic number; aromatic; sp, sp2, sp3; number of
-    H) and its rows of the adjacency matrices of single, double, triple and aromatic
-    bonds; rows of padding are zero. y [n] is the isotropic polarizability in bohr^3,
-    not normalised, as in the paper's code.
+    """x [n, A, 11 + 4 A], A = `atoms`: one row per atom, including hydrogens, with its
+    11 features (one-hot of H, C, N, O, F; atomic number; aromatic; sp, sp2, sp3; number
+    of H) and its rows of the adjacency matrices of single, double, triple and aromatic
+    bonds; padding rows are zero. y [n] is the isotropic polarizability in bohr^3, not
+    normalised, as in the paper's code.
 
-    `files` is what `load_molecules` has read. The paper's code halves the first
-    molecules of the set: `molecules` = 2 `train_size`. A larger train set begins with
-    the smaller one of the same seed, and so does a test set.
+    `files` is the result of `load_molecules`. The paper's code splits the first
+    molecules of the set in half: `molecules` = 2 `train_size`. For the same seed, a
+    larger train set begins with the smaller one, and likewise a test set.
 
     Args:
       folder: where the files are; "" for the usual places (see `tasks.reading`).
-      molecules: the first so many are what train and test draw from.
-      atoms: at least those of the largest of them; 29 for all of QM9.
-      test_size: 0 for all molecules that are not for training.
+      molecules: train and test sets are drawn from the first `molecules` of QM9.
+      atoms: at least the atoms of the largest molecule drawn from; 29 for all of QM9.
+      test_size: 0 for all molecules that are not used for training.
     """
     del folder, molecules  # read by load_molecules
     files = jax.tree.map(jnp.asarray, files)
@@ -75,7 +75,7 @@ def qm9(
 
 
 def one_output() -> dict[str, int]:
-    """The sizes of `qm9`'s data (`types.Task`): one number for each molecule."""
+    """The sizes of the data of `qm9` (`types.Task`): empty for one output."""
     return {}
 
 
@@ -86,16 +86,16 @@ class _Molecule(NamedTuple):
 
 
 def load_molecules(*, folder: str = "", molecules: Count = 3000) -> Files:
-    """The first molecules of QM9 as graphs with all hydrogens, A the largest's atoms:
-    `nodes` [n, A, 11] uint8 (H, C, N, O, F; atomic number; aromatic; sp, sp2, sp3;
-    number of H), zero for padding; `bonds` [n, A, A] uint8, symmetric, 0 for none and
-    1 to 4 for single, double, triple, aromatic; `polarizability` [n], isotropic, in
-    bohr^3.
+    """The first molecules of QM9 as graphs with all hydrogens, where A is the number of
+    atoms of the largest: `nodes` [n, A, 11] uint8 (H, C, N, O, F; atomic number;
+    aromatic; sp, sp2, sp3; number of H), zero for padding; `bonds` [n, A, A] uint8,
+    symmetric, 0 for none and 1 to 4 for single, double, triple, aromatic;
+    `polarizability` [n], isotropic, in bohr^3.
 
-    Graphs are RDKit's of the GDB-17 SMILES. The paper's code takes them from
+    RDKit makes the graphs from the GDB-17 SMILES. The paper's code takes them from
     torch_geometric, which leaves aromatic and sp, sp2, sp3 at zero and bonds in Kekule
-    form (its issue 8370). Molecules that uncharacterized.txt lists are left out where
-    it lies beside the original archive, as there and in the package qm9pack.
+    form (its issue 8370). Molecules listed in uncharacterized.txt beside the original
+    archive are left out, as in torch_geometric and the package qm9pack.
     """
 
     def read(place: Path) -> Files | None:
@@ -127,11 +127,11 @@ def _table_molecules(paths: list[Path]) -> Iterator[_Molecule]:
 
 
 def _archive_molecules(path: Path) -> Iterator[_Molecule]:
-    """Line 2 of a file of n atoms has the properties (alpha the seventh word), line
-    n + 4 the SMILES of GDB-17."""
-    left_out = _uncharacterized(path.parent / "uncharacterized.txt")
+    """The molecules of the original archive: in a file with n atoms, line 2 has the
+    properties (alpha is the seventh word) and line n + 4 the SMILES of GDB-17."""
+    excluded = _uncharacterized(path.parent / "uncharacterized.txt")
     for index, where, text in _by_index(path):
-        if index in left_out:
+        if index in excluded:
             continue
         lines = text.splitlines()
         try:
@@ -139,28 +139,28 @@ def _archive_molecules(path: Path) -> Iterator[_Molecule]:
             smiles = lines[int(lines[0]) + 3].split()[0]
         except (IndexError, ValueError) as error:
             raise DataError(
-                f"{where} is not of the form of a QM9 .xyz file."
+                f"{where} does not have the format of a QM9 .xyz file."
             ) from error
         yield _Molecule(where, smiles, polarizability)
 
 
 def _by_index(path: Path) -> Iterator[tuple[int, str, str]]:
-    """(index, where, text) of each file by rising index, whatever their order in the
-    archive, which is read no further than asked for: a file waits until the ones
-    before it have come."""
-    waiting: dict[int, tuple[int, str, str]] = {}
-    due = 1
+    """Yields (index, where, text) of each file in order of index, whatever their order
+    in the archive, which is read only as far as needed: a file is kept until all files
+    before it have been read."""
+    pending: dict[int, tuple[int, str, str]] = {}
+    expected = 1
     for match, text in reading.members(path, r"(?:.*/)?dsgdb9nsd_(\d+)\.xyz"):
         index = int(match[1])
-        waiting[index] = (index, f"{path}, {match[0]}", text)
-        while due in waiting:
-            yield waiting.pop(due)
-            due += 1
-    yield from (waiting[index] for index in sorted(waiting))
+        pending[index] = (index, f"{path}, {match[0]}", text)
+        while expected in pending:
+            yield pending.pop(expected)
+            expected += 1
+    yield from (pending[index] for index in sorted(pending))
 
 
 def _uncharacterized(path: Path) -> set[int]:
-    """Indices of the molecules whose geometry is not that of their SMILES."""
+    """Indices of the molecules whose geometry does not match their SMILES."""
     if not path.is_file():
         return set()
     rows = [line.split() for line in reading.content(path).splitlines()]
@@ -176,7 +176,7 @@ def _graphs(molecules: Iterable[_Molecule], count: int, source: Path) -> Files:
             "QM9 needs the package rdkit: pip install 'grok_jax[qm9]'."
         ) from error
     graphs, targets = [], []
-    with rdBase.BlockLogs():  # what RDKit would print, DataError says
+    with rdBase.BlockLogs():  # RDKit's messages are replaced by DataErrors
         for where, smiles, polarizability in itertools.islice(molecules, count):
             graphs.append(_graph(Chem, smiles, where))
             targets.append(_number(polarizability, where))
@@ -200,10 +200,10 @@ def _graphs(molecules: Iterable[_Molecule], count: int, source: Path) -> Files:
 
 
 def _graph(chem: Any, smiles: str, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """nodes [a, 11] and bonds [a, a] of one molecule."""
+    """(nodes [a, 11], bonds [a, a]) of one molecule."""
     parsed = chem.MolFromSmiles(smiles)
     if parsed is None or not smiles:
-        raise DataError(f"{where} has the SMILES {smiles!r}, which is no molecule.")
+        raise DataError(f"{where} has the SMILES {smiles!r}, which is not a molecule.")
     molecule = chem.AddHs(parsed)
     size = molecule.GetNumAtoms()
     nodes = []
@@ -239,5 +239,5 @@ def _number(text: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise DataError(f"{where} has the polarizability {text!r}, which is no number.")
+        raise DataError(f"{where} has polarizability {text!r}, which is not a number.")
     return value

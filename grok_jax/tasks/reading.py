@@ -1,10 +1,10 @@
-"""What the tasks of real data have in common: where files are found and how they open.
+"""Finding, downloading and reading the files of real data sets.
 
-A data set is looked for in the folder that is named, else in $GROK_JAX_DATA/<name>,
-else in the cache (`fetch` downloads into it), else in a package that carries it. What
-its files mean is known beside its task (tasks/mnist.py and its like), which returns
-plain arrays, as compact as the data allow. Archives are read where they lie: nothing is
-unpacked, and nothing pickled is loaded.
+A data set is looked for in `task.folder` if given; else in $GROK_JAX_DATA/<name>, then
+in the cache (where `fetch` downloads it), then in a package that contains it. The
+module of the task (tasks/mnist.py, for example) interprets the files and returns plain
+arrays, as compact as the data allow. Archives are read in place: nothing is unpacked,
+and no pickled data are loaded.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ from grok_jax.settings import lookup
 
 
 class DataError(ValueError):
-    """Data that are missing, damaged or of another form, in one sentence."""
+    """Says in one sentence which data are missing, damaged or in the wrong format."""
 
 
 Files = dict[str, np.ndarray]
 
 
 class Download(NamedTuple):
-    """One file of a data set, and what it must hash to."""
+    """The address, known hash and name of one file of a data set."""
 
     url: str
     known_hash: str
@@ -89,9 +89,9 @@ def cache(name: str) -> Path:
 
 
 def fetch(name: str) -> Path:
-    """Downloads a data set (mnist, imdb, qm9) into its cache folder, which is returned.
+    """Downloads a data set (mnist, imdb, qm9) into its cache folder and returns that.
 
-    Every file is checked against its known hash, and one that is there is kept.
+    Every file is checked against its known hash; existing files are kept.
     """
     downloads = lookup(DOWNLOADS, name, "data set")
     try:
@@ -103,12 +103,12 @@ def fetch(name: str) -> Path:
     for url, known_hash, file_name in downloads:
         try:
             pooch.retrieve(url, known_hash, fname=file_name, path=cache(name))
-        except ValueError as error:  # how pooch says that the hash is another one
+        except ValueError as error:  # raised by pooch if the hash differs
             raise DataError(
-                f"{url} is not the file it should be (its {known_hash.split(':')[0]} "
-                "hash is another one), so nothing was kept of it."
+                f"{url} is not the expected file (its {known_hash.split(':')[0]} hash "
+                "differs), so it was not kept."
             ) from error
-        except OSError as error:  # requests' own errors are among them
+        except OSError as error:  # includes the errors of requests
             raise DataError(
                 f"{url} could not be downloaded ({_reason(error)})."
             ) from error
@@ -118,7 +118,7 @@ def fetch(name: str) -> Path:
 def find(
     name: str, folder: str, read: Callable[[Path], Files | None], forms: str
 ) -> Files | None:
-    """What `read` makes of the first place that has any of the data set's `forms`."""
+    """The result of `read` for the first place that has the data set, or None."""
     if folder:
         place = _folder("task.folder", folder)
         found = read(place)
@@ -141,7 +141,7 @@ def _folder(what: str, path: str) -> Path:
 
 
 def packaged(package: str, *paths: str) -> list[Path]:
-    """Data files of an installed package, without importing it; [] where they lack."""
+    """Paths of data files in a package, which is not imported; [] if any is missing."""
     spec = importlib.util.find_spec(package)
     roots = list(spec.submodule_search_locations or ()) if spec else []
     found = [Path(root, path) for root in roots[:1] for path in paths]
@@ -149,7 +149,7 @@ def packaged(package: str, *paths: str) -> list[Path]:
 
 
 def missing(name: str, what: str, forms: str, package: str = "") -> DataError:
-    """The sentence that says how to get a data set which is nowhere."""
+    """The error that says how to get a data set that was not found."""
     return DataError(
         f"There are no {what} here: put {forms} into {cache(name)} (or into a folder "
         f"that task.folder names), {package}or download them with "
@@ -158,18 +158,18 @@ def missing(name: str, what: str, forms: str, package: str = "") -> DataError:
 
 
 def tables(place: Path, *suffixes: str) -> list[Path]:
-    """The table of a folder, which has one of the suffixes; [] if there is none."""
+    """[path] of the only table with one of the suffixes in a folder; [] without one."""
     found = sorted(path for suffix in suffixes for path in place.glob(f"*{suffix}"))
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise DataError(f"{place} has several tables ({names}), where one must be.")
+        raise DataError(f"{place} has several tables ({names}); it must have only one.")
     return found
 
 
 def rows(
     paths: Iterable[Path], columns: Sequence[str]
 ) -> Iterator[tuple[str, list[str]]]:
-    """(where, values of `columns`) for every row of CSV tables, plain or gzipped."""
+    """Yields (where, values of `columns`) for each row of (gzipped) CSV tables."""
     for path in paths:
         with _open(path) as raw:
             table = csv.DictReader(io.TextIOWrapper(raw, "utf-8-sig", newline=""))
@@ -189,19 +189,19 @@ def rows(
 
 
 def numbers(path: Path, dtype: Any = float) -> np.ndarray:
-    """An array that NumPy has saved, or a table [n, d] of numbers with commas between
-    and no first line of names."""
+    """Reads a NumPy .npy array, or a table [n, d] of comma-separated numbers without a
+    header."""
     with _open(path) as file:
         if path.suffix == ".npy":
             return np.lib.format.read_array(file, allow_pickle=False)
         lines = [line for line in io.TextIOWrapper(file, "utf-8-sig") if line.strip()]
-        if not lines:  # of which NumPy would warn
+        if not lines:  # np.loadtxt would warn
             return np.zeros((0, 0), dtype)
         return np.loadtxt(lines, delimiter=",", dtype=dtype, ndmin=2)
 
 
 def members(path: Path, names: str) -> Iterator[tuple[re.Match[str], str]]:
-    """(match, text) of every file of a tar archive whose name matches, one by one."""
+    """Yields (match, text) of every file in a tar archive whose name matches."""
     with _in_one_sentence(path), tarfile.open(path) as archive:
         for member in archive:
             match = re.fullmatch(names, member.name)
@@ -211,7 +211,7 @@ def members(path: Path, names: str) -> Iterator[tuple[re.Match[str], str]]:
 
 
 def content(path: Path) -> bytes:
-    """All of a file, unpacked if it is gzipped."""
+    """The content of a file, decompressed if it is gzipped."""
     with _open(path) as file:
         return file.read()
 
@@ -227,7 +227,7 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def _in_one_sentence(path: Path) -> Iterator[None]:
-    """Says so of whatever a damaged file raises."""
+    """Turns any error that a damaged file raises into a DataError of one sentence."""
     try:
         yield
     except DataError:

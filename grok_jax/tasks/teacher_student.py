@@ -20,12 +20,12 @@ def teacher_student(
     train_size: Count = 100,
     test_size: Count = 100,
 ) -> Dataset:
-    """x ~ N(0, I_D); y is what a tanh network D-K-K-C answers, K the teacher's width,
-    its weights and biases drawn from U(-k, k), k = 1 / sqrt(fan in).
+    """x ~ N(0, I_D); y is the output of a tanh network D-K-K-C, where K is the
+    teacher's width, with weights and biases from U(-k, k), k = 1 / sqrt(fan in).
 
     Shapes: x [n, D], y [n, C]; extras hold the teacher, w_i [in, out] and b_i [out] for
-    layers i = 0, 1, 2. A larger train set begins with the smaller one of the same seed,
-    and so does a test set.
+    layers i = 0, 1, 2. For the same seed, a larger train set begins with the smaller
+    one, and likewise a test set.
     """
     teacher = _draw_teacher(
         named_key(keys.data, "teacher"),
@@ -34,7 +34,7 @@ def teacher_student(
 
     def split(name: str, size: int) -> Split:
         x = gaussian_rows(named_key(keys.data, name), size, input_dim)
-        return Split(x, _answers(teacher, x), jnp.ones(size))
+        return Split(x, _outputs(teacher, x), jnp.ones(size))
 
     return Dataset(split("train", train_size), split("test", test_size), teacher)
 
@@ -48,7 +48,7 @@ def _draw_teacher(key: Array, sizes: tuple[int, ...]) -> dict[str, Array]:
     return teacher
 
 
-def _answers(teacher: dict[str, Array], x: Array) -> Array:
+def _outputs(teacher: dict[str, Array], x: Array) -> Array:
     y = x
     for i in range(3):
         y = jnp.matmul(y, teacher[f"w_{i}"], precision="highest")

@@ -20,23 +20,23 @@ def toy_addition(
     target_dim: Count = 30,
     modular: bool = False,
 ) -> Dataset:
-    """x = R_i + R_j for all pairs i <= j of p symbols, y = the vector of i + j.
+    """x = R_i + R_j for all pairs i <= j of p symbols; y is the target vector of i + j.
 
     The representation R [p, d] is fixed, messiness R_random + (1 - messiness) R_linear:
-    R_random ~ U(-1, 1); R_linear has its first coordinate evenly from -1 to 1, the
-    others from U(-spread, spread) (as in the authors' code). One draw of each serves
-    every messiness. The vectors are N(0, I).
+    R_random ~ U(-1, 1); the first coordinate of R_linear is evenly spaced from -1 to 1,
+    the others are from U(-spread, spread) (as in the authors' code). The same draws are
+    used for every messiness. The target vectors are N(0, I).
 
     Shapes: x [p (p + 1) / 2, d], y [p (p + 1) / 2, target_dim]; extras["targets"] holds
     the vector of each answer, extras["representation"] is R. The split is a weight:
-    train and test share the table. A smaller train set of the same seed is a subset of
-    a larger one; one of all pairs leaves no test loss (NaN).
+    train and test share the table. A smaller train set with the same seed is a subset
+    of a larger one; training on all pairs makes the test loss NaN.
 
     Args:
-      train_size: pairs for training.
+      train_size: number of training pairs.
       spread: 0 for symbols on a straight line.
       modular: whether the answer is i + j modulo p (the authors' code) instead of the
-        plain sum (their text): p vectors instead of 2 p - 1.
+        plain sum (their text): p target vectors instead of 2 p - 1.
     """
     p = symbols
     a, b = (jnp.asarray(index) for index in np.triu_indices(p))

@@ -18,12 +18,11 @@ def xor_clusters(
     train_size: Count = 400,
     test_size: Count = 400,
 ) -> Dataset:
-    """x [n, dimension] int8 of -1 and +1, even odds; y [n] = x_1 x_2, -1.0 or 1.0.
+    """x [n, dimension] int8 of -1 and +1, equally likely; y [n] = x_1 x_2, -1.0 or 1.0.
 
-    The first two columns are the signal, all others noise, which in the paper is eps
-    times as large: `cluster_net` does that, so that an example takes a byte per column.
-    A larger train set begins with the smaller one of the same seed, and so does a test
-    set.
+    The first two columns are signal and all others noise. The paper scales the noise by
+    eps; here `cluster_net` does, so that an example takes one byte per column. For the
+    same seed, a larger train set begins with the smaller one, and likewise a test set.
     """
 
     def split(name: str, size: int) -> Split:

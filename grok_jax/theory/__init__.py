@@ -1,1 +1,1 @@
-"""Closed forms of the papers."""
+"""Closed-form results of the papers."""

@@ -4,8 +4,8 @@
          = alpha wbar . x + (alpha epsilon / 2) x^T M x
 
 with wbar = mean_i w_i and M = mean_i w_i w_i^T. Inputs are N(0, I / D) and the target
-is y(x) = (beta . x)^2 / 2. Test loss, NTK and the whole course of full-batch gradient
-descent are functions of (wbar, M) alone, so that a phase diagram needs no network.
+is y(x) = (beta . x)^2 / 2. The test loss, the NTK and the trajectory of full-batch
+gradient descent are functions of (wbar, M) alone: a phase diagram needs no network.
 """
 
 from typing import Any, NamedTuple
@@ -35,7 +35,7 @@ def summary_statistics(w: ArrayLike, readout: ArrayLike | None = None):
     """(wbar [D], M [D, D]) of hidden weights w [N, D].
 
     With trained read-outs v [N] the statistics are wbar = mean_i v_i w_i and
-    M = mean_i v_i w_i w_i^T (eq. 22); fixed read-outs are v = 1.
+    M = mean_i v_i w_i w_i^T (eq. 22); fixed read-outs have v = 1.
 
     >>> wbar, m = summary_statistics(jnp.array([[1.0, 0.0], [0.0, 3.0]]))
     >>> wbar.tolist(), m.tolist()
@@ -65,7 +65,7 @@ def population_risk(
     alpha: Scalar,
     epsilon: Scalar,
 ) -> Risk:
-    """The mean squared error over x ~ N(0, I / D) in its three terms (eq. 6).
+    """The mean squared error over x ~ N(0, I / D), as its three terms (eq. 6).
 
     variance_error     = (|beta|^2 / D - (alpha epsilon / D) Tr M)^2 / 4
     misalignment_error = |alpha epsilon M - beta beta^T|_F^2 / (2 D^2)
@@ -116,9 +116,9 @@ def ntk(
 def initial_spectrum(dim: int, epsilon: Scalar) -> dict[str, Array]:
     """Eigenvalues of the infinite-width NTK at initialisation under x ~ N(0, I / D).
 
-    Linear functions 1 / D; traceless quadratic functions 2 epsilon^2 / D^2; |x|^2
-    about epsilon^2 (1 / D) (1 + 2 / D). (The paper's text has 2 epsilon / D^2 in one
-    place; its derivation gives epsilon^2, and so does the kernel.)
+    Linear functions have 1 / D, traceless quadratic functions 2 epsilon^2 / D^2, and
+    |x|^2 about epsilon^2 (1 / D) (1 + 2 / D). (The paper's text has 2 epsilon / D^2 in
+    one place; its derivation gives epsilon^2, and so does the kernel.)
     """
     square = jnp.square(jnp.asarray(epsilon))
     return {
@@ -137,7 +137,7 @@ def gradient_step(
     epsilon: Scalar,
     eta0: Scalar,
 ) -> tuple[Array, Array]:
-    """(wbar, M) after one full-batch step at rate eta = eta0 N / alpha^2; exact.
+    """The exact (wbar, M) after one full-batch step at rate eta = eta0 N / alpha^2.
 
     With r = f - y over x [P, D], y [P], c = 2 eta alpha / (N P) = 2 eta0 / (alpha P),
     g = X^T r, G = X^T diag(r) X and A = I - c epsilon G, each weight moves to
@@ -146,7 +146,7 @@ def gradient_step(
         wbar' = A wbar - c g
         M'    = A M A - c (A wbar g^T + g (A wbar)^T) + c^2 g g^T
 
-    O(P D^2 + D^3) a step whatever the width; wbar = 0, M = I is infinite width.
+    A step takes O(P D^2 + D^3) at any width; wbar = 0, M = I is infinite width.
     """
     wbar, m, x = jnp.asarray(wbar), jnp.asarray(m), jnp.asarray(x)
     residual = predict(wbar, m, x, alpha, epsilon) - y
@@ -171,14 +171,14 @@ def velocity(
     epsilon: Scalar,
     eta0: Scalar,
 ) -> dict[str, Array]:
-    """What `gradient_step` adds to (wbar, F), where M = F F^T + wbar wbar^T; also
-    d params / dt of the gradient flow in which a step takes the time 1.
+    """The change of (wbar, F) in one `gradient_step`, where M = F F^T + wbar wbar^T;
+    also d params / dt of the gradient flow with one step per unit of time.
 
-    The covariance of the weights obeys C' = A C A, so that F' = A F: the same dynamics,
-    but M can no longer leave the cone of positive matrices by rounding, where descent
-    turns into ascent. In float32 (wbar, M) ends there once the train loss is so small
-    that C has eigenvalues below the rounding of M (some 10^5 steps). In the terms of
-    `gradient_step`, without forming G or A:
+    The covariance of the weights obeys C' = A C A, so F' = A F gives the same dynamics,
+    but rounding can no longer move M out of the cone of positive matrices, where
+    descent turns into ascent. In float32, (wbar, M) leaves it once the train loss is so
+    small that C has eigenvalues below the rounding of M (some 10^5 steps). In the terms
+    of `gradient_step`, without forming G or A:
 
         dwbar = -c X^T (r + epsilon r * X wbar)
         dF    = -c epsilon X^T (r * X F)        (r times each column)
@@ -212,7 +212,7 @@ def _of_projections(
 
 
 def statistics_of(params: dict[str, Array]) -> tuple[Array, Array]:
-    """(wbar, M) of a committee's parameters or of `exact_dynamics`' own."""
+    """(wbar, M) of the parameters of a committee or of `exact_dynamics`."""
     if "factor" in params:
         wbar, factor = params["wbar"], params["factor"]
         covariance = jnp.matmul(factor, factor.T, precision="highest")
@@ -221,8 +221,8 @@ def statistics_of(params: dict[str, Array]) -> tuple[Array, Array]:
 
 
 def factored(wbar: ArrayLike, m: ArrayLike) -> dict[str, Array]:
-    """The parameters {"wbar": [D], "factor": [D, D]} of `exact_dynamics` that have
-    these statistics; `statistics_of` is its inverse."""
+    """The parameters {"wbar": [D], "factor": [D, D]} of `exact_dynamics` with these
+    statistics; the inverse of `statistics_of`."""
     wbar = jnp.asarray(wbar)
     values, vectors = jnp.linalg.eigh(jnp.asarray(m) - jnp.outer(wbar, wbar))
     root = jnp.sqrt(jnp.maximum(values, 0))
@@ -230,12 +230,12 @@ def factored(wbar: ArrayLike, m: ArrayLike) -> dict[str, Array]:
 
 
 def exact_dynamics(*, width: Natural = 0, epsilon: NonNegative = 0.25) -> Model:
-    """A model whose parameters are the statistics and whose descent is exact.
+    """A model whose parameters are the statistics and whose gradient descent is exact.
 
-    Drop it into a sweep in the place of `models.committee`: same predictions, same
-    test loss, no network. width = 0 is infinite width (wbar = 0, M = I); otherwise
-    the statistics of the very weights that a committee of that width draws. M is
-    carried as F F^T + wbar wbar^T (`velocity`).
+    It replaces `models.committee` in a sweep, with the same predictions and test loss
+    but without a network. width = 0 is infinite width (wbar = 0, M = I); other widths
+    start from the statistics of the weights that a committee of that width draws with
+    the same key. M is stored as F F^T + wbar wbar^T (`velocity`).
     """
 
     def init(key: Array, x: Array) -> dict[str, Array]:
@@ -273,16 +273,16 @@ def exact_flow(
     rtol: Positive = 1e-3,
     atol: Positive = 1e-4,
 ) -> Model:
-    """`exact_dynamics` as the gradient flow that its descent discretises.
+    """`exact_dynamics` as the gradient flow that its gradient descent discretises.
 
-    The same parameters, predictions, records and unit of time (a step of descent), so
-    that both have the same step axis; rates and cost are those of the flow: it has no
-    largest stable learning rate, and takes as many evaluations of `velocity` as its
-    tolerances ask for, not `steps` (`flow.flow`).
+    Parameters, predictions, records and the unit of time (a step of descent) are the
+    same, so that both have the same step axis. The flow has no largest stable learning
+    rate, and the number of evaluations of `velocity` depends on the tolerances, not on
+    `steps` (`flow.flow`).
 
     Args:
-      rtol, atol: the error that a step of the integration may make in an entry of the
-        parameters is atol + rtol |entry|, in the root mean square over the entries.
+      rtol, atol: tolerances of one integration step: the error of a parameter entry may
+        be atol + rtol |entry|, in the root mean square over the entries.
     """
 
     def dynamics(

@@ -2,8 +2,8 @@
 
 A landscape is a table of reduced losses l(w, m): the loss at the minimum of the train
 loss over all directions of weights of norm w (eq. 1), at representation messiness m
-(eqs. 4, 5). On it the weights are two numbers, and so is their training (eq. 6).
-All on the host in float64.
+(eqs. 4, 5). The reduced dynamics (eq. 6) move only these two numbers. Everything runs
+on the host in float64.
 """
 
 from collections.abc import Callable
@@ -15,17 +15,17 @@ from scipy.integrate import solve_ivp
 from scipy.interpolate import RectBivariateSpline
 
 EDGE = 1e-6
-"""Within this distance of an edge (in log w and in m) a path that heads for it slows
-down to a stop."""
+"""Distance from an edge (in log w and in m) within which a path that moves towards it
+slows down to a stop."""
 
 
 def norm_decay(
     w0: ArrayLike, gamma: ArrayLike, learning_rate: ArrayLike, steps: ArrayLike
 ) -> np.ndarray:
-    """The norm that weight decay alone leaves, w0 exp(-gamma learning_rate steps).
+    """The norm under weight decay alone, w0 exp(-gamma learning_rate steps).
 
-    Sec. 2; it holds once the train loss no longer pulls. AdamW's (1 - gamma lr)^steps
-    is the same up to gamma lr / 2 of the exponent.
+    Sec. 2; valid once the gradient of the train loss is negligible. The exponent of
+    AdamW's (1 - gamma lr)^steps differs by a relative gamma lr / 2.
     """
     rate = np.asarray(gamma) * np.asarray(learning_rate)
     return np.asarray(w0) * np.exp(-rate * np.asarray(steps))
@@ -34,27 +34,27 @@ def norm_decay(
 def time_to_goldilocks(
     w0: ArrayLike, wc: ArrayLike, gamma: ArrayLike, learning_rate: ArrayLike
 ) -> np.ndarray:
-    """Steps until decay has brought the norm from w0 to wc, ln(w0 / wc) / (gamma lr)
-    (Sec. 2): 0 for a start at or below wc, inf without decay.
+    """Steps until weight decay reduces the norm from w0 to wc, ln(w0 / wc) / (gamma lr)
+    (Sec. 2): 0 if w0 <= wc, inf without decay.
 
     >>> round(float(time_to_goldilocks(20.0, 10.0, gamma=0.03, learning_rate=3e-4)))
     77016
     """
-    way = np.maximum(np.log(np.asarray(w0) / np.asarray(wc)), 0)
+    distance = np.maximum(np.log(np.asarray(w0) / np.asarray(wc)), 0)
     rate = np.asarray(gamma) * np.asarray(learning_rate)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(way > 0, way / rate, 0.0)
+        return np.where(distance > 0, distance / rate, 0.0)
 
 
 class Surface(NamedTuple):
-    """A loss over norm w and messiness m."""
+    """A loss as a function of norm w and messiness m."""
 
     value: Callable[[ArrayLike, ArrayLike], np.ndarray]
     """(w, m) -> l."""
     slopes: Callable[[ArrayLike, ArrayLike], tuple[np.ndarray, np.ndarray]]
     """(w, m) -> (dl/dw, dl/dm)."""
     norms: tuple[float, float]
-    """The least and the largest norm at which it is known."""
+    """The smallest and largest norm at which the loss is known."""
     messiness: tuple[float, float]
 
 
@@ -62,11 +62,11 @@ def interpolate(
     norms: ArrayLike, messiness: ArrayLike, losses: ArrayLike, floor: float = 1e-12
 ) -> Surface:
     """The surface through measured losses [W, M]: a bicubic spline of log l over
-    (log w, m), so that it stays positive over many decades.
+    (log w, m), which is positive over many decades.
 
-    Losses below `floor` count as `floor`: what is fitted has no depth.
+    Losses below `floor` are set to `floor`: below it, a loss counts as fitted.
 
-    Args: norms [W] > 0 and messiness [M], both rising, four or more of each.
+    Args: norms [W] > 0 and messiness [M], both increasing, at least four of each.
     Raises: ValueError where that does not hold or a loss is not finite.
     """
     w, m = np.asarray(norms, float), np.asarray(messiness, float)
@@ -96,7 +96,7 @@ def interpolate(
 
 
 class Path(NamedTuple):
-    """The reduced dynamics at `time`; [T] each."""
+    """A path of the reduced dynamics; [T] each."""
 
     time: np.ndarray
     norm: np.ndarray
@@ -122,12 +122,12 @@ def reduced_path(
         dw/dt = -eta_D (dl/dw + gamma w),    dm/dt = -eta_R dl/dm,
 
     from (w0, m0), with the rates eta_D of the decoder and eta_R of the representation.
-    A path that comes to the edge of the train surface moves along it: beyond, nothing
-    is known, and m stays between 0 and 1. How often the test loss falls on the way
-    (multiple descent, Fig. 6c) is `measures.descents`.
+    A path that reaches the edge of the train surface moves along it, since the loss is
+    unknown beyond and m stays between 0 and 1. `measures.descents` counts how often the
+    test loss falls along a path (multiple descent, Fig. 6c).
 
-    Args: time [T], rising; the path starts at time[0].
-    Raises: ValueError for a start outside the train surface; RuntimeError where the
+    Args: time [T], increasing; the path starts at time[0].
+    Raises: ValueError for a start outside the train surface; RuntimeError if the
       integration fails.
     """
     time = np.asarray(time, float)
@@ -146,7 +146,7 @@ def reduced_path(
         speed = -np.array(
             [decoder_rate * (by_w / np.exp(log_w) + gamma), representation_rate * by_m]
         )
-        # A speed that stopped at once at an edge would stall the solver there.
+        # A speed that dropped to zero abruptly at an edge would stall the solver.
         room = np.where(speed < 0, place - low, high - place)
         return speed * np.clip(room / EDGE, 0, 1)
 
@@ -167,14 +167,14 @@ def reduced_path(
 
 
 def contour(norms: ArrayLike, losses: ArrayLike, level: float) -> np.ndarray:
-    """The least norm at which each column of losses [W, M] has fallen to `level`; [M].
+    """The smallest norm at which each column of losses [W, M] is at most `level`; [M].
 
-    For the train loss it is the boundary of Fig. 6(d, e) between the small norms, where
-    training is fast, and the large ones, where only weight decay moves (the paper
-    draws it at 0.05 and 0.02). Log loss is taken as linear in log norm between the
-    points. NaN where the loss never falls so far, or is as low at the least norm.
+    For the train loss it is the boundary of Fig. 6(d, e) between small norms, where
+    training is fast, and large ones, where only weight decay moves the weights (the
+    paper draws it at 0.05 and 0.02). Log loss is interpolated linearly in log norm. NaN
+    where the loss never falls to `level` or is already there at the smallest norm.
 
-    Args: norms [W], rising.
+    Args: norms [W], increasing.
     """
     w, table = np.log(np.asarray(norms, float)), np.asarray(losses, float)
     reached = table <= level
@@ -192,11 +192,11 @@ def contour_angle(messiness: ArrayLike, boundary: ArrayLike) -> float:
     """The angle theta between a contour w(m) [M] and the log w axis, in (0, pi):
     tan theta = dm / d log w of the least-squares line of log w on m.
 
-    Weight decay drives log w at the speed v = eta_D gamma; along the boundary only
-    v cos theta is left, so that generalisation takes (L + h tan theta) / (eta_D gamma)
-    (Sec. 5.1, Fig. 6f: distances L in log w and h in m). Theta grows as the data
-    shrink (Fig. 6e); at and above pi / 2 the boundary no longer leads to small m.
-    Columns without a boundary (NaN) are left out; NaN with fewer than two others.
+    Weight decay moves log w at the speed v = eta_D gamma, and the speed along the
+    boundary is v cos theta, so generalisation takes (L + h tan theta) / (eta_D gamma)
+    (Sec. 5.1, Fig. 6f: distances L in log w and h in m). Theta grows as the data set
+    shrinks (Fig. 6e); at and above pi / 2 the boundary no longer leads to small m.
+    Columns without a boundary (NaN) are left out; NaN if fewer than two remain.
 
     >>> m = np.array([0.0, 0.5, 1.0])
     >>> round(contour_angle(m, np.exp(m)) / np.pi, 4)

@@ -1,8 +1,8 @@
 """XOR clusters and small ReLU networks (Xu et al. 2025, GrokTransfer, Sec. 3).
 
-x = (x_1, x_2, noise) with x_1, x_2 = +-1 and y = x_1 x_2: four clusters, of which the
-opposite ones share a label. Parameters are those of `models.cluster_net`: hidden
-weights W in two parts, "signal" [2, m] and "noise" [p - 2, m].
+x = (x_1, x_2, noise) with x_1, x_2 = +-1 and y = x_1 x_2: four clusters, where opposite
+clusters share a label. Parameters are those of `models.cluster_net`: hidden weights W
+in two parts, "signal" [2, m] and "noise" [p - 2, m].
 """
 
 import jax
@@ -17,11 +17,11 @@ from grok_jax.types import Dataset, Params, Scalar
 
 
 def norm_ratio(params: Params) -> Array:
-    """r_W = (|W_3:p|_F / sqrt(p - 2)) / (|W_1:2|_F / sqrt(2)): the size of a weight on
-    noise beside one on signal.
+    """r_W = (|W_3:p|_F / sqrt(p - 2)) / (|W_1:2|_F / sqrt(2)), the ratio of the RMS
+    weight on noise to the RMS weight on signal.
 
-    About 1 at the start; once the network has generalised proportional to
-    eps / sqrt(n), whatever the dimension p (Fig. 5).
+    It is about 1 at the start; once the network has generalised it is proportional to
+    eps / sqrt(n), independent of the dimension p (Fig. 5).
 
     >>> params = {"signal": jnp.full((2, 3), 4.0), "noise": jnp.ones((5, 3))}
     >>> round(norm_ratio(params).item(), 6)
@@ -32,21 +32,21 @@ def norm_ratio(params: Params) -> Array:
 
 
 def direction_similarity(signal: ArrayLike) -> Array:
-    """The cosine of the signal part [2, m] of each neuron with the nearest of the four
-    directions (+-1, +-1), [m] in [1 / sqrt(2), 1]; NaN for a part of zero (Fig. 4c).
+    """Cosine similarity between each neuron's signal part [2, m] and the nearest of the
+    directions (+-1, +-1), [m] in [1 / sqrt(2), 1]; NaN for a zero part (Fig. 4c).
 
     >>> cosines = direction_similarity(jnp.array([[3.0, 0.0], [-3.0, 2.0]]))
     >>> [round(cosine.item(), 4) for cosine in cosines]
     [1.0, 0.7071]
     """
     w = jnp.asarray(signal)
-    size = jnp.linalg.norm(w, axis=0)
-    return jnp.sum(jnp.abs(w), axis=0) / (jnp.sqrt(2.0) * size)
+    norm = jnp.linalg.norm(w, axis=0)
+    return jnp.sum(jnp.abs(w), axis=0) / (jnp.sqrt(2.0) * norm)
 
 
 def directions_found(signal: ArrayLike) -> Array:
-    """How many of the four directions (+-1, +-1) are nearest to the signal part of some
-    neuron, for parts [..., 2, m]: int [...]. A neuron of NaN counts for none.
+    """The number of directions (+-1, +-1), out of four, that are nearest to some
+    neuron's signal part, for parts [..., 2, m]: int [...]. NaN neurons do not count.
 
     >>> directions_found(jnp.array([[3.0, 2.0, -1.0], [1.0, 2.0, 1.0]])).item()
     2
@@ -54,34 +54,34 @@ def directions_found(signal: ArrayLike) -> Array:
     first, second = jnp.moveaxis(jnp.asarray(signal), -2, 0)
     quadrant = jnp.where(first > 0, 2, 0) + jnp.where(second > 0, 1, 0)
     quadrant = jnp.where(jnp.isfinite(first + second), quadrant, -1)
-    near = jnp.stack([(quadrant == which).any(-1) for which in range(4)])
-    return near.sum(0)
+    found = jnp.stack([(quadrant == which).any(-1) for which in range(4)])
+    return found.sum(0)
 
 
 def best_accuracy(width: int) -> float:
     """The largest population accuracy of f(x) = sum_j a_j relu(w_j . x) with `width`
-    neurons, min(width, 4) / 4, where f = 0 counts as wrong (Lemma 3.1 is the case 3).
+    neurons, min(width, 4) / 4, where f = 0 counts as wrong (Lemma 3.1: width 3).
 
-    Any noise that is as likely as its opposite allows no more: the examples come in
-    fours x, -x, x', -x' of equal weight with labels +1, +1, -1, -1. An example is right
-    only if a neuron whose a_j has the sign of its label is active on it, w_j . x > 0.
-    A neuron has one sign and is active on at most one of two opposites, hence it serves
-    at most one of the four. Weights on the signal alone reach that: (1, 1) and (-1, -1)
-    with a_j > 0, (1, -1) and (-1, 1) with a_j < 0, of which any may be missing.
+    It is an upper bound for any symmetric noise: the examples come in groups of four,
+    x, -x, x', -x', with equal probability and labels +1, +1, -1, -1. An example is
+    correct only if a neuron whose a_j has the sign of its label is active, w_j . x > 0.
+    A neuron has one sign and is active on at most one of two opposites, so it serves at
+    most one of the four. Weights on the signal alone reach the bound: (1, 1) and
+    (-1, -1) with a_j > 0, (1, -1) and (-1, 1) with a_j < 0, or any subset of these.
 
     >>> [best_accuracy(width) for width in (1, 2, 3, 4, 2048)]
     [0.25, 0.5, 0.75, 1.0, 1.0]
     """
     if width < 0:
-        raise ValueError(f"A network has no {width} neurons.")
+        raise ValueError(f"A network cannot have {width} neurons.")
     return min(width, 4) / 4
 
 
 def transferred_net(
     key: Array, u: Params, width: int, v_init: Scalar
 ) -> tuple[Array, Array]:
-    """(a [m], v [m, r]) of f(x) = sum_j a_j relu(v_j . z), z = U^T x: a_j is +- 1 /
-    sqrt(m) and v_j in {-v_init, v_init}^r, all with even odds (Theorem 3.2).
+    """(a [m], v [m, r]) of f(x) = sum_j a_j relu(v_j . z), z = U^T x: a_j is +-1 /
+    sqrt(m) and v_j in {-v_init, v_init}^r, uniformly at random (Theorem 3.2).
 
     Args:
       u: the parameters of the weak network, whose r neurons are the columns of U.
@@ -98,8 +98,8 @@ def outputs(a: Array, v: Array, z: Array) -> Array:
 
 
 def one_step(a: Array, v: Array, z: Array, y: Array, learning_rate: Scalar) -> Array:
-    """v [m, r] after a step of gradient descent on the mean of exp(-y f), with `a` and
-    U as they are; z [n, r], y [n] of -1 and 1 (Theorem 3.2)."""
+    """v [m, r] after one step of gradient descent on the mean of exp(-y f), with `a`
+    and U fixed; z [n, r], y [n] of -1 and 1 (Theorem 3.2)."""
 
     def loss(v: Array) -> Array:
         return jnp.mean(exponential().value(outputs(a, v, z), y))
@@ -119,27 +119,27 @@ def one_step_accuracy(
 ) -> dict[str, Array]:
     """train_accuracy and test_accuracy of a `transferred_net` after `one_step`.
 
-    Both are 1 for a learning rate between sqrt(m) v_init / C and sqrt(m) v_init, m the
-    width, where U has three of the four directions (Theorem 3.2; Fig. 9 takes
-    v_init 0.4 and a learning rate of 2). Also "initial_train_accuracy" and
+    Both are 1 for a learning rate between sqrt(m) v_init / C and sqrt(m) v_init, where
+    m is the width, if U has three of the four directions (Theorem 3.2; Fig. 9 uses
+    v_init 0.4 and learning rate 2). Also returns "initial_train_accuracy" and
     "initial_test_accuracy", those of the network before the step.
 
     Args:
       u: the parameters of the weak network.
       data: from `xor_clusters`.
-      noise: eps, as that of the weak network.
+      noise: eps, the same as that of the weak network.
     """
     a, v = transferred_net(key, u, width, v_init)
-    z = {name: project(u, split.x, noise) for name, split in _parts(data).items()}
-    moved = one_step(a, v, z["train"], data.train.y, learning_rate)
+    z = {name: project(u, split.x, noise) for name, split in _splits(data).items()}
+    trained = one_step(a, v, z["train"], data.train.y, learning_rate)
     return {
         f"{prefix}{name}_accuracy": weighted_mean(
             exponential().accuracy(outputs(a, w, z[name]), split.y), split.weight
         )
-        for prefix, w in (("", moved), ("initial_", v))
-        for name, split in _parts(data).items()
+        for prefix, w in (("", trained), ("initial_", v))
+        for name, split in _splits(data).items()
     }
 
 
-def _parts(data: Dataset) -> dict:
+def _splits(data: Dataset) -> dict:
     return {"train": data.train, "test": data.test}

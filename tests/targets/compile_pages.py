@@ -10,6 +10,7 @@ takes minutes. `--parallel=2` works in two processes, each on every other group.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -136,8 +137,9 @@ def main() -> int:
     options = parser.parse_args()
     if options.parallel > 1 and options.part is None:
         own = [sys.executable, *sys.argv]
+        both = os.environ | {"ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}  # one, unless asked
         parts = [
-            subprocess.Popen([*own, f"--part={part}"])
+            subprocess.Popen([*own, f"--part={part}"], env=both)
             for part in range(options.parallel)
         ]
         return max([part.wait() for part in parts])

@@ -207,7 +207,7 @@ def test_idx_files_give_their_digits_gzipped_or_not(suffix, tmp_path):
         ),
         ({"train_labels": idx(IMAGES)}, "begins with 00000803 instead of the magic"),
         ({"train_labels": idx(LABELS[:4])}, "has 5 images but 4 labels"),
-        ({"train_labels": idx(LABELS + 5)}, "labels that are no digits from 0 to 9"),
+        ({"train_labels": idx(LABELS + 5)}, "labels that are not digits from 0 to 9"),
         (
             {"t10k_images": idx(IMAGES[:2, :, :2])},
             "images of shape (2, 3) to train on and (2, 2) to",

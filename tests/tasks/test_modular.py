@@ -292,7 +292,7 @@ def test_an_embedding_is_looked_for_in_the_usual_places(places):
 
 
 def test_a_place_without_an_embedding_or_with_several_is_named(tmp_path):
-    refused(lambda: read_vectors(tmp_path / "no.npy"), "no.npy, which is not there")
+    refused(lambda: read_vectors(tmp_path / "no.npy"), "no.npy, which does not exist")
     refused(lambda: read_vectors(tmp_path), "which does not have a table of numbers")
     for name in ("a.npy", "b.csv"):
         put(tmp_path, name)

@@ -269,16 +269,16 @@ def test_uncharacterized_molecules_are_left_out_of_the_archive(tmp_path):
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ((2, "C(", 5, 1.0), "line 3 has the SMILES 'C(', which is no molecule"),
-        ((2, "C(C)(C)(C)(C)C", 5, 1.0), "which is no molecule"),  # five bonds
-        ((2, "", 5, 1.0), "line 3 has the SMILES '', which is no molecule"),
+        ((2, "C(", 5, 1.0), "line 3 has the SMILES 'C(', which is not a molecule"),
+        ((2, "C(C)(C)(C)(C)C", 5, 1.0), "which is not a molecule"),  # five bonds
+        ((2, "", 5, 1.0), "line 3 has the SMILES '', which is not a molecule"),
         ((2, "CCl", 5, 1.0), "line 3 has the element Cl, which is not one of H, C, N"),
         ((2, "N->C", 5, 1.0), "line 3 has a bond of the kind dative"),
         (
             (2, "C", 5, "large"),
-            "line 3 has the polarizability 'large', which is no num",
+            "line 3 has polarizability 'large', which is not a num",
         ),
-        ((2, "C", 5, "nan"), "line 3 has the polarizability 'nan', which is no number"),
+        ((2, "C", 5, "nan"), "line 3 has polarizability 'nan', which is not a number"),
         ((2, "C"), "line 3 has too few columns"),
     ],
 )

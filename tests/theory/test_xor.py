@@ -72,7 +72,7 @@ def test_no_noise_helps_that_is_as_likely_as_its_opposite():
 
 
 def test_a_negative_width_is_refused():
-    with pytest.raises(ValueError, match=r"^A network has no -1 neurons\.$"):
+    with pytest.raises(ValueError, match=r"^A network cannot have -1 neurons\.$"):
         xor.best_accuracy(-1)
 
 
