@@ -349,9 +349,9 @@ def make(experiment: Experiment, keys: rng.Keys | None = None) -> Run:
     network = network_of(experiment)
     if network.model.dynamics is not None and not is_plain(experiment):
         raise SettingError(
-            "A model with dynamics of its own needs optimizer.name gradient_descent "
-            "with momentum 0, weight_decay 0 and norm free, full batches and no "
-            "gradient transformations."
+            "A model with dynamics of its own needs optimizer.name gradient_descent at "
+            "a constant rate without momentum, weight decay or clipping, norm free, "
+            "full batches and no gradient transformations."
         )
     weak = experiment.transfer
     if weak is not None:

@@ -295,8 +295,10 @@ class Stopper:
         """Only records a stop while it is open (see `requested`); raises `Stopped` on
         leaving it normally if a stop was requested."""
         self._at_once = False
-        yield
-        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = True
         if self.requested():
             raise Stopped
 

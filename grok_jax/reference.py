@@ -15,9 +15,10 @@ def check(experiment: Experiment, data: Dataset) -> None:
     plain_loss = experiment.loss.make is losses.regression
     if not (is_plain(experiment) and plain_loss and data.train.y.ndim == 1):
         raise SettingError(
-            "reference.lazy has a closed form for optimizer.name gradient_descent with "
-            "momentum 0, weight_decay 0 and norm free, full batches, no gradient "
-            "transformations, loss.name squared_error and tasks with one output."
+            "reference.lazy has a closed form for optimizer.name gradient_descent at a "
+            "constant rate without momentum, weight decay or clipping, norm free, full "
+            "batches, no gradient transformations, loss.name squared_error and tasks "
+            "with one output."
         )
 
 

@@ -1,4 +1,4 @@
-"""What optax.tree lacks: a scale that keeps dtypes, names of leaves, factored tables."""
+"""What optax.tree lacks: a scale that keeps dtypes, leaf names, factored tables."""
 
 from typing import Any, NamedTuple
 

@@ -293,7 +293,7 @@ BAD_SETTINGS = {
     "zip of no axis": (["zip=epsilon+width"], "no swept axis 'width'"),
     "unknown part": (["model.name=comittee"], "nearest: committee"),
     "unknown choice": (["train.spacing=lin"], "one of log, linear"),
-    "parts that do not fit": (["optimizer.momentum=0.5"], "momentum 0"),
+    "parts that do not fit": (["optimizer.momentum=0.5"], "without momentum"),
     "decay that is not exact": (["optimizer.weight_decay=0.1"], "weight_decay 0"),
     "filter that is not exact": (
         ["gradient.orthogonal.name=orthogonal"],

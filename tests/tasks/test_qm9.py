@@ -306,7 +306,7 @@ def test_fewer_molecules_than_asked_for_are_refused(tmp_path):
 def test_a_damaged_file_of_the_archive_is_named(damage, tmp_path):
     name = "dsgdb9nsd_000001.xyz"
     path = put(tmp_path, "dsgdb9nsd.xyz.tar.bz2", tar_of({name: damage}, "bz2"))
-    says = (f"{path}, {name}", "not of the form")
+    says = (f"{path}, {name}", "not have the format")
     refused(lambda: load_molecules(folder=str(tmp_path)), *says)
 
 
