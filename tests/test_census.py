@@ -192,6 +192,13 @@ def test_a_bias_that_is_spread_over_results_of_the_datas_shape_is_no_copy_of_dat
     assert gathered.copies_of(Shape("f32", data.shape), runs=3)
 
 
+def test_padded_indices_are_no_copy_of_data():
+    """Of one data set for two runs, a column of zeros beside it is as many numbers."""
+    data = jnp.ones((50, 6))
+    pad = compiled(lambda x: jnp.sort(jnp.pad(x, ((0, 50), (0, 0))), 0), data)
+    assert not pad.copies_of(Shape("f32", data.shape), runs=2)
+
+
 def test_train_and_test_examples_side_by_side_are_no_copy_of_data():
     """Of one data set for two runs, both halves joined are as many numbers."""
     train, test = jnp.ones((50, 6)), jnp.zeros((50, 6))

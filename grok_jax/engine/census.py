@@ -332,8 +332,10 @@ _FREE = {
 _CONTROL = {"while", "conditional", "call"}
 _MOVES = {
     *("copy", "copy-start", "broadcast", "gather", "transpose", "reshape", "slice"),
-    *("dynamic-slice", "concatenate", "pad"),
+    *("dynamic-slice", "concatenate"),
 }
+"""Operations that copy. Not `pad`: a TPU's compiler pads the indices of a gather to
+pairs, which are as many numbers as two copies."""
 _INDICES = {"iota", "compare", "select", "clamp", "add", "convert"}
 """Operations that compute indices where something is moved."""
 _COLLECTIVE = re.compile(
