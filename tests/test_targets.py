@@ -177,6 +177,12 @@ def test_time_is_that_of_one_step_alone_where_the_compiler_reckons(group):
     assert step.program.census()["product"] < report.segment.program.census()["product"]
 
 
+def test_an_operation_without_an_estimate_leaves_the_whole_without_one():
+    assert targets._at_best({"optimal_seconds": 2e-6}) == 2e-6
+    assert targets._at_best({"optimal_seconds": 2e-6 - 3}) is None
+    assert targets._at_best({}) is None
+
+
 @pytest.mark.parametrize("name", ["committee_dynamics", "committee_flow"])
 def test_a_step_is_timed_only_where_every_step_costs_the_same(
     resolved, monkeypatch, name

@@ -118,7 +118,7 @@ def _or_dash(say: Callable[[float], str], value: float | None) -> str:
 def _about_time(totals: Sequence[float | None]) -> str:
     known = [total for total in totals if total is not None]
     if not known:
-        return "Its compiler gives no time estimate."
+        return "Its compiler gives no time estimate for all of it."
     return (
         f"At least {clock(sum(known))} in total if no run ends early: the compiler's "
         "own estimate, every operation at its best rate; starting, measuring and "

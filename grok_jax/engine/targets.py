@@ -277,10 +277,17 @@ def _report(lower: Lower, runs: int, target: Target, budget: int | None) -> Repo
         at_once=place.count,
         seconds=seconds,
         bytes=took,
-        at_best=(compiled.cost_analysis() or {}).get("optimal_seconds"),
+        at_best=_at_best(compiled.cost_analysis() or {}),
         program=census.read(compiled.as_text()),
         doubles=doubles,
     )
+
+
+def _at_best(costs: Mapping[str, float]) -> float | None:
+    """The compiler's estimate in seconds. An operation that it has none for, such as a
+    sort on a TPU, counts as -1; then the total means nothing."""
+    seconds = costs.get("optimal_seconds", 0.0)
+    return seconds if seconds > 0 else None
 
 
 def _gib(size: int | None) -> str:
