@@ -177,10 +177,11 @@ def test_time_is_that_of_one_step_alone_where_the_compiler_reckons(group):
     assert step.program.census()["product"] < report.segment.program.census()["product"]
 
 
-def test_an_operation_without_an_estimate_leaves_the_whole_without_one():
-    assert targets._at_best({"optimal_seconds": 2e-6}) == 2e-6
-    assert targets._at_best({"optimal_seconds": 2e-6 - 3}) is None
-    assert targets._at_best({}) is None
+def test_an_operation_without_an_estimate_leaves_the_whole_without_one(group):
+    report = targets.of_group(group, HERE)
+    step = report.segment._replace(at_best=2e-6 - 3)  # three operations without
+    report = report._replace(step=step)
+    assert report.run_step is None and report.steps_alone(7, 10) is None
 
 
 @pytest.mark.parametrize("name", ["committee_dynamics", "committee_flow"])

@@ -210,7 +210,9 @@ class Report(NamedTuple):
     at_once: int  # runs at once on all devices
     seconds: float  # to compile
     bytes: Bytes  # on each device
-    at_best: float | None  # seconds per call, if the compiler estimates it
+    at_best: float | None
+    """Seconds per call, if the compiler estimates it; an operation that it has no
+    estimate for, such as a sort on a TPU, counts as -1."""
     program: census.Program
     doubles: int  # float64 or complex128 types in the program before compilation
 
@@ -277,17 +279,10 @@ def _report(lower: Lower, runs: int, target: Target, budget: int | None) -> Repo
         at_once=place.count,
         seconds=seconds,
         bytes=took,
-        at_best=_at_best(compiled.cost_analysis() or {}),
+        at_best=(compiled.cost_analysis() or {}).get("optimal_seconds"),
         program=census.read(compiled.as_text()),
         doubles=doubles,
     )
-
-
-def _at_best(costs: Mapping[str, float]) -> float | None:
-    """The compiler's estimate in seconds. An operation that it has none for, such as a
-    sort on a TPU, counts as -1; then the total means nothing."""
-    seconds = costs.get("optimal_seconds", 0.0)
-    return seconds if seconds > 0 else None
 
 
 def _gib(size: int | None) -> str:
@@ -320,15 +315,18 @@ class GroupReport(NamedTuple):
     @property
     def run_step(self) -> float | None:
         """Seconds per step of one run at best, on the whole machine."""
-        if self.step is None or self.step.at_best is None:
-            return None
-        return self.step.at_best / self.step.at_once
+        return self._timed(lambda step, seconds: seconds / step.at_once)
 
     def steps_alone(self, runs: int, steps: int) -> float | None:
         """Seconds for `steps` steps of `runs` runs at best, in chunks."""
-        if self.step is None or self.step.at_best is None:
+        return self._timed(
+            lambda step, seconds: -(-runs // step.at_once) * int(steps) * seconds
+        )
+
+    def _timed(self, of: Callable[[Report, float], float]) -> float | None:
+        if self.step is None or self.step.at_best is None or self.step.at_best <= 0:
             return None
-        return -(-runs // self.step.at_once) * int(steps) * self.step.at_best
+        return of(self.step, self.step.at_best)
 
     @property
     def bytes(self) -> int:
