@@ -129,11 +129,11 @@ def power_step(
 
     A direction that the Jacobian maps to 0 is kept.
     """
-    size = tree.norm(now.y)
+    size = optax.tree.norm(now.y)
     shift = jnp.sqrt(jnp.finfo(size.dtype).eps) * jnp.where(size > 0, size, 1.0)
     shifted = jax.tree.map(lambda y, d: y + shift * d, now.y, direction)
     change = tree.scale(optax.tree.sub(velocity(shifted), now.v), 1 / shift)
-    rho = tree.norm(change)
+    rho = optax.tree.norm(change)
     usable = (rho > 0) & jnp.isfinite(rho)
     unit = tree.scale(change, 1 / jnp.where(usable, rho, 1.0))
     return rho, optax.tree.where(usable, unit, direction)
@@ -183,7 +183,7 @@ def flow(velocity: Velocity, *, rtol: Scalar, atol: Scalar) -> Dynamics:
         )
         # Not the velocity, whose component in some direction may be exactly 0.
         direction = optax.tree.random_like(jax.random.key(0), params, jax.random.normal)
-        direction = tree.scale(direction, 1 / tree.norm(direction))
+        direction = tree.scale(direction, 1 / optax.tree.norm(direction))
         return Reached(now, now, jnp.asarray(until), state, direction)
 
     def step(now: Reached) -> Reached:

@@ -43,11 +43,14 @@ def norms(view: View) -> Record:
     relative_displacement = |theta - theta_0| / |theta_0|, which is small in the lazy
     regime and of order 1 in the rich regime."""
     leaves = tree.flat_names(view.params)
-    moved = tree.norm(optax.tree.sub(view.params, view.anchor))
+    moved = optax.tree.norm(optax.tree.sub(view.params, view.anchor))
     return {
-        "weight_norm": tree.norm(view.params),
-        "relative_displacement": moved / tree.norm(view.anchor),
-        **{f"weight_norm_{name}": tree.norm(leaf) for name, leaf in leaves.items()},
+        "weight_norm": optax.tree.norm(view.params),
+        "relative_displacement": moved / optax.tree.norm(view.anchor),
+        **{
+            f"weight_norm_{name}": optax.tree.norm(leaf)
+            for name, leaf in leaves.items()
+        },
     }
 
 

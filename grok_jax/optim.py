@@ -131,7 +131,7 @@ def fixed_norm(tx: optax.GradientTransformation) -> optax.GradientTransformation
     """Wraps `tx` to rescale all parameters together to their initial L2 norm after each
     step (Liu et al. 2023, Sec. 2: the reduced loss at that norm).
 
-    The norm is global, over all parameters, each counted once (`tree.norm`).
+    The norm is global, over all parameters, each counted once (`optax.tree.norm`).
 
     >>> import jax.numpy as jnp
     >>> step = fixed_norm(optax.sgd(1.0))
@@ -143,14 +143,14 @@ def fixed_norm(tx: optax.GradientTransformation) -> optax.GradientTransformation
     """
 
     def init(params: Params) -> FixedNormState:
-        return FixedNormState(tx.init(params), tree.norm(params))
+        return FixedNormState(tx.init(params), optax.tree.norm(params))
 
     def update(updates: Params, state: Any, params: Params | None = None):
         if params is None:
             raise ValueError("fixed_norm needs the parameters in update.")
         updates, inner = tx.update(updates, state.inner, params)
         moved = optax.apply_updates(params, updates)
-        on_sphere = tree.scale(moved, state.radius / tree.norm(moved))
+        on_sphere = tree.scale(moved, state.radius / optax.tree.norm(moved))
         return optax.tree.sub(on_sphere, params), state._replace(inner=inner)
 
     return optax.GradientTransformation(init, update)

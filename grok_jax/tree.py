@@ -1,26 +1,11 @@
-"""What optax.tree lacks: norms with the same bits in every program, a scale that keeps
-dtypes, names of leaves, factored tables."""
+"""What optax.tree lacks: a scale that keeps dtypes, leaf names, factored tables."""
 
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from grok_jax.types import Scalar
-
-
-def norm(tree: Any) -> Array:
-    """The L2 norm of all leaves together: THE weight norm, w of Omnigrok.
-
-    Stacking the sums of the leaves keeps XLA from fusing them with what surrounds them,
-    as it does with `optax.tree.norm`, whose last bits depend on the program around it.
-
-    >>> float(norm({"w": jnp.array([3.0]), "b": jnp.array([[4.0]])}))
-    5.0
-    """
-    squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)]
-    return jnp.sqrt(jnp.sum(jnp.stack(squares)))
 
 
 def scale(tree: Any, factor: Scalar) -> Any:

@@ -14,6 +14,9 @@ from grok_jax.engine import config, extend, machine, session, states, workdirs
 from grok_jax.engine.workdirs import WorkdirError
 from grok_jax.settings import SettingError
 
+# of all of them: `finished` is made once, and its bits are compared with later ones
+pytestmark = pytest.mark.optimised
+
 LAYER = dict(
     task=dict(input_dim=6, train_size=14, test_size=9),
     model=dict(width=7),
@@ -56,7 +59,6 @@ def made(monkeypatch):
     return started
 
 
-@pytest.mark.optimised
 @pytest.mark.parametrize("more", [MORE_VALUES, MORE_STEPS], ids=["values", "steps"])
 def test_an_extended_sweep_is_the_one_made_at_once(
     folder, more, monkeypatch, assert_identical
@@ -76,7 +78,6 @@ def test_an_extended_sweep_is_the_one_made_at_once(
     assert_identical(again.data_vars, extended.data_vars)
 
 
-@pytest.mark.optimised
 def test_an_extension_goes_on_where_it_was_stopped(folder, assert_identical):
     resolved = config.resolve(config.make_config(LAYER, MORE_STEPS))
     place = workdirs.Workdir(folder)
@@ -111,7 +112,6 @@ def test_an_extension_killed_before_its_config_is_written_is_complete(
     )
 
 
-@pytest.mark.optimised
 def test_an_extension_that_was_given_up_leaves_no_trace(folder, assert_identical):
     """Killed with its states written and no checkpoint, then a shorter one is made."""
     short = dict(train=dict(steps=36, records=9))
@@ -149,7 +149,6 @@ def changed(own):
     return dict(arms=dict(b=dict(train=dict(steps=16)))) if "arms" in own else {}
 
 
-@pytest.mark.optimised
 def test_runs_that_had_ended_stay_so(tmp_path, assert_identical):
     stops = dict(stop=dict(metric="train_loss", threshold=0.05))
     run(tmp_path / "run", stops)

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from optax.tree import norm
 
-from grok_jax import experiment, optim, tree
+from grok_jax import experiment, optim
 from grok_jax.engine import config
 from grok_jax.losses import squared_error
 from grok_jax.models import wrappers
@@ -133,10 +134,10 @@ def course_of(tx, steps, scale):
         pull = jax.tree.map(lambda leaf: leaf - 3.0, params)
         updates, state = tx.update(pull, state, params)
         params = optax.apply_updates(params, updates)
-        return (params, state), tree.norm(params)
+        return (params, state), norm(params)
 
     (end, _), norms = jax.lax.scan(step, (start, tx.init(start)), None, steps)
-    return norms / tree.norm(start), end
+    return norms / norm(start), end
 
 
 @pytest.mark.parametrize("name", ["gradient_descent", "adamw"])
@@ -235,7 +236,7 @@ def test_the_orthogonal_gradient_leaves_nothing_along_the_weights_at_its_old_len
     tx = optim.orthogonal_gradient()
     out, _ = tx.update(grads, tx.init(params), params)
     assert abs(float(jnp.sum(out["w"] * params["w"]))) < 1e-5
-    np.testing.assert_allclose(tree.norm(out["w"]), tree.norm(grads["w"]), rtol=1e-5)
+    np.testing.assert_allclose(norm(out["w"]), norm(grads["w"]), rtol=1e-5)
     np.testing.assert_allclose(out["b"], grads["b"], rtol=1e-6)  # no weights, no part
 
 

@@ -14,10 +14,6 @@ def flat(value):
     return np.asarray(jax.flatten_util.ravel_pytree(value)[0])
 
 
-def test_norm_is_that_of_the_flat_vector():
-    np.testing.assert_allclose(tree.norm(TREE), np.linalg.norm(flat(TREE)), rtol=1e-6)
-
-
 def test_scale_keeps_each_dtype_under_a_wider_factor():
     mixed = {"half": jnp.ones(2, jnp.bfloat16), "single": jnp.ones(2, jnp.float32)}
     scaled = jax.jit(tree.scale)(mixed, jnp.float32(0.5))
