@@ -81,7 +81,7 @@ def test_one_run_too_large_is_a_sentence_that_says_how_large(program):
     with pytest.raises(SettingError) as error:
         planning.choose(program, engine(least / 2, mode="map"))
     size = f"{least / planning.GIB:.3g} GiB on each device"
-    assert f"One run needs {size}, and there are" in str(error.value)
+    assert f"One run needs {size}, but only" in str(error.value)
     assert "engine.memory_gb" in str(error.value)
 
 
