@@ -37,6 +37,7 @@ class Factors(NamedTuple):
 def product(leaf: Any) -> Any:
     """The table of factors; any other leaf unchanged.
 
+    >>> import jax.numpy as jnp
     >>> float(product(Factors(jnp.full((1, 2), 3.0), jnp.ones((2, 1)))).item())
     6.0
     """

@@ -294,7 +294,10 @@ BAD_SETTINGS = {
     "unknown part": (["model.name=comittee"], "nearest: committee"),
     "unknown choice": (["train.spacing=lin"], "one of log, linear"),
     "parts that do not fit": (["optimizer.momentum=0.5"], "without momentum"),
-    "decay that is not exact": (["optimizer.weight_decay=0.1"], "weight_decay 0"),
+    "decay that is not exact": (
+        ["optimizer.weight_decay=0.1"],
+        "without momentum, weight decay",
+    ),
     "filter that is not exact": (
         ["gradient.orthogonal.name=orthogonal"],
         "no gradient transformations",
