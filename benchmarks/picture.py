@@ -23,19 +23,15 @@ BARS: Mapping[str, str] = {
 
 def series(rows: Sequence[Row], benchmark: str) -> dict[str, tuple[list[int], list]]:
     """label -> (positions, values) of the rows named benchmark/label/position."""
-    found: dict[str, tuple[list[int], list[float]]] = {}
+    found: dict[str, dict[int, float]] = {}
     for row in rows:
         first, *label, last = row.name.split("/")
         if first == benchmark and label and last.isdigit() and row.measured:
-            places, values = found.setdefault("/".join(label), ([], []))
-            places.append(int(last))
-            values.append(row.measured)
-    return {label: _sorted(*pairs) for label, pairs in found.items()}
-
-
-def _sorted(places: list[int], values: list[float]) -> tuple[list[int], list[float]]:
-    order = np.argsort(places)
-    return [places[i] for i in order], [values[i] for i in order]
+            found.setdefault("/".join(label), {})[int(last)] = row.measured
+    return {
+        label: (sorted(values), [values[position] for position in sorted(values)])
+        for label, values in found.items()
+    }
 
 
 def single(rows: Sequence[Row], benchmark: str) -> list[Row]:

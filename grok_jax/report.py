@@ -193,16 +193,13 @@ def summary(reports: Sequence[Report], before: str = "") -> str:
 
 def page(reports: Sequence[Report]) -> str:
     """The report as one HTML page with embedded figures and each sweep's settings."""
-    found = {
-        anchor(report.name): _entry(
-            report,
-            {name: html_report.embedded(png) for name, png in report.figures.items()},
-        )
-        for report in reports
-    }
-    settings = {anchor(report.name): report.settings for report in reports}
-    sections = {name: entry.section for name, entry in found.items()}
-    return html_report.page(_top(list(found.values())), sections, settings)
+    found, sections, settings = [], {}, {}
+    for report in reports:
+        figures = {n: html_report.embedded(png) for n, png in report.figures.items()}
+        found.append(_entry(report, figures))
+        sections[anchor(report.name)] = found[-1].section
+        settings[anchor(report.name)] = report.settings
+    return html_report.page(_top(found), sections, settings)
 
 
 def _top(found: Sequence[Entry]) -> str:
@@ -281,7 +278,7 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[s
 
 def as_markdown(text: str) -> str:
     """The text on one line, escaped so that Markdown shows it unchanged."""
-    return re.sub(r"([\\`*_<\[\]|])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_<\[\]|]|&(?=#?\w+;))", r"\\\1", " ".join(text.split()))
 
 
 def write(reports: Sequence[Report], out: Path | None, markdown: Path) -> None:
@@ -350,11 +347,11 @@ def _keys(folders: Sequence[Path]) -> list[str]:
 
 
 def _told_apart(reports: Sequence[Report]) -> list[Report]:
-    """The reports with unique names: where several share one, the key is added."""
-    names = [report.name for report in reports]
+    """The reports with unique anchors: where names share one, the key is added."""
+    anchors = [anchor(report.name) for report in reports]
     return [
         report._replace(name=f"{report.name}, {report.key}")
-        if names.count(report.name) > 1
+        if anchors.count(anchor(report.name)) > 1
         else report
         for report in reports
     ]

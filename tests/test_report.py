@@ -217,6 +217,20 @@ def test_folders_of_one_name_do_not_overwrite_each_other(workdir, tmp_path):
     assert "# Report: 2 of 4 claims hold" in summary
 
 
+def test_names_that_differ_in_punctuation_alone_keep_sections_of_their_own(
+    workdir, unfinished, tmp_path
+):
+    write_json(unfinished.config, {**ABOUT, "name": "K9 laziness"})
+    page = Page(written(tmp_path / "out", workdir, unfinished))
+    assert len({each["id"] for each in page.all("section")}) == 2
+
+
+def test_text_that_looks_like_html_is_shown_as_it_is(workdir, tmp_path):
+    write_json(workdir.config, {**ABOUT, "description": "a &lt; b, <b>c</b> & d"})
+    page = Page(written(tmp_path / "out", workdir))
+    assert "a &lt; b, <b>c</b> & d" in "".join(page.text)
+
+
 def test_a_cell_says_its_column_where_a_row_is_a_card(workdir, tmp_path):
     page = Page(written(tmp_path / "out", workdir))
     assert [a["class"] for a in page.all("table")] == ["overview", "claims"]

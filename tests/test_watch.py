@@ -493,7 +493,7 @@ def test_a_terminal_shows_a_bar_and_anything_else_lines():
     assert watch.bar(Console(file=out, force_terminal=False)) is None
 
 
-def test_a_notebook_shows_a_bar_where_it_has_widgets(monkeypatch):
+def test_a_notebook_without_widgets_has_lines(monkeypatch):
     notebook = Console(file=io.StringIO(), force_jupyter=True)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert watch.bar(notebook) is None

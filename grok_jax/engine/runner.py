@@ -206,7 +206,8 @@ class Sweeper:
     def _run_chunk(self, program: GroupProgram, capacity: int) -> None:
         mode = self.position.modes[str(self.position.group)]
         chunk = self._first_chunk(program, capacity, mode)
-        budget, working, least = 8, len(chunk.members), float("inf")
+        budget, working = 8, len(chunk.members)
+        fixed = self._seconds_without_steps(program, chunk, mode)
         while self.position.index < len(program.steps):
             pieces = self._pieces(program, mode, budget)
             compiled = program.compiled(mode, chunk.place, chunk.order)
@@ -221,9 +222,8 @@ class Sweeper:
             self.position.index += int((pieces.index >= 0).sum())
             if advanced:
                 self._note_seconds(2, spent, working * advanced)
-                least = min(least, spent)
-                fixed = 0.8 * least  # a segment's time outside its steps, at most
-                wanted = int(self.engine.segment_seconds * advanced / (spent - fixed))
+                stepping = max(spent - fixed, 0.2 * spent)  # `fixed` is one measurement
+                wanted = int(self.engine.segment_seconds * advanced / stepping)
                 budget = max(1, min(wanted, 4 * budget))
             ends = chunk.place.collect(_ends(chunk.state), everywhere=True)
             alive = ends.pop("alive")
@@ -238,6 +238,17 @@ class Sweeper:
             self._save_if_due()
         if self.states is not None:
             self._keep_states(program, chunk.members, chunk.place.collect(chunk.state))
+
+    def _seconds_without_steps(
+        self, program: GroupProgram, chunk: Chunk, mode: str
+    ) -> float:
+        """Seconds that a segment takes beside its steps: those of one without any."""
+        empty = make_pieces(program.steps, self.position.at, len(program.steps), 0)
+        compiled = program.compiled(mode, chunk.place, chunk.order)
+        started = time.perf_counter()
+        chunk.state, new = compiled(*chunk.arguments(empty))
+        chunk.place.collect(new)  # waits
+        return float(hosts.agree(time.perf_counter() - started)[0])
 
     def _keep_states(
         self, program: GroupProgram, members: np.ndarray, states: Any

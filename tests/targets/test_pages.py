@@ -98,8 +98,10 @@ def test_every_kind_of_program_compiles_for_a_tpu_and_its_loop_is_clean(compiled
     assert len(found) >= len({*compile_pages.wanted([], kinds=True)})
     for line in found:
         assert_clean(line)
-        assert line["run_step"] is None or line["run_step"] > 0
-    assert sum(line["run_step"] is not None for line in found) > len(found) / 2
+        if line["model"] == "committee_flow":  # whose steps differ
+            assert line["run_step"] is None
+        else:
+            assert line["run_step"] > 0
 
 
 SCALE = """
