@@ -238,7 +238,7 @@ def rnn_case():
         return last @ params["v"]
 
     params = {"w": normal(0, 4, 4), "u": normal(1, 3, 4), "v": normal(2, 4, 2)}
-    return apply, params, normal(3, 9, 5, 3), {"v"}
+    return apply, params, normal(3, 9, 5, 3), {"w", "u", "v"}
 
 
 def control_flow_case():
@@ -254,7 +254,87 @@ def control_flow_case():
         "w": normal(2, 4, 4),
         "v": normal(3, 4, 3),
     }
-    return apply, params, normal(4, 9, 3), {"v"}
+    return apply, params, normal(4, 9, 3), {"w", "v"}
+
+
+def stacked_case():
+    """Layers under a scan: slices of their weights, and a scan in the scan."""
+
+    def apply(params, x):
+        def block(h, layer):
+            def turn(h, _):
+                return jnp.tanh(h @ params["w"] + params["c"] + h * layer["g"]), h[:, 0]
+
+            h = jnp.tanh(h @ layer["w"] + layer["b"])
+            h, trace = jax.lax.scan(turn, h, None, length=2, reverse=True)
+            return h, h @ layer["out"] + trace.sum()
+
+        _, each = jax.lax.scan(block, x, params["layers"])
+        return each.sum(0)
+
+    layers = {
+        "w": normal(0, 3, 4, 4),
+        "b": normal(1, 3, 4),
+        "out": normal(2, 3, 4, 2),
+        "g": normal(3, 3, 4),
+    }
+    params = {"layers": layers, "w": normal(4, 4, 4), "c": normal(5, 4)}
+    return apply, params, normal(6, 9, 4), None
+
+
+def heads_case():
+    """Weights with an axis that is no sum: a product for each head or expert."""
+
+    def apply(params, x):
+        h = jnp.einsum("nqhd,hde->nqhe", x, params["w"]) + params["b"][
+            :, None
+        ].swapaxes(0, 1)
+        h = jnp.einsum("hek,nqhe->hnqk", params["v"], jnp.tanh(h))
+        return h.sum((0, 2))
+
+    params = {"w": normal(0, 2, 3, 4), "b": normal(1, 2, 4), "v": normal(2, 2, 4, 3)}
+    return apply, params, normal(3, 9, 5, 2, 3), {"w", "v"}
+
+
+def convolutions_case():
+    """Strides, dilation, groups, kinds of padding, both layouts, and transposed."""
+
+    def apply(params, x):
+        convolve = jax.lax.conv_general_dilated
+        nhwc = ("NHWC", "HWIO", "NHWC")
+        h = convolve(x, 0.5 * params["plain"], (1, 1), "SAME", dimension_numbers=nhwc)
+        h = jnp.tanh(h + params["bias"])
+        h = convolve(
+            h,
+            params["strided"],
+            (2, 1),
+            [(1, 0), (2, -1)],
+            rhs_dilation=(1, 2),
+            dimension_numbers=nhwc,
+        )
+        h = jnp.tanh(h).transpose(0, 3, 1, 2)
+        h = convolve(h, params["groups"], (1, 1), "SAME", feature_group_count=2)
+        h = jnp.tanh(convolve(h, params["same"], (1, 1), "SAME"))
+        h = jnp.tanh(convolve(h, params["same"], (1, 1), "SAME"))
+        h = convolve(
+            h,
+            params["up"],
+            (1, 1),
+            [(0, 0), (1, 0)],
+            lhs_dilation=(2, 2),
+            feature_group_count=4,
+        )
+        return h.mean((2, 3))
+
+    params = {
+        "plain": normal(0, 3, 3, 2, 4),
+        "bias": normal(1, 4),
+        "strided": normal(2, 2, 2, 4, 4),
+        "groups": normal(3, 4, 2, 2, 3),
+        "same": normal(4, 4, 4, 1, 2),
+        "up": normal(5, 8, 1, 2, 2),
+    }
+    return apply, params, normal(6, 9, 6, 5, 2), set(params)
 
 
 class Mlp(nn.Module):
@@ -305,6 +385,33 @@ def conv_case():
     return linen_case(Conv(), normal(0, 9, 4, 4, 1))
 
 
+class Recurrent(nn.Module):
+    """Cells and blocks under flax's own scans."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.RNN(nn.GRUCell(3, param_dtype=jnp.float64))(x)
+        x = nn.RNN(nn.LSTMCell(4, param_dtype=jnp.float64), reverse=True)(x)
+        stack = nn.scan(
+            nn.remat(Block),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=2,
+        )
+        x, _ = stack()(x, None)
+        return nn.Dense(2, param_dtype=jnp.float64)(x[:, -1])
+
+
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        return x + nn.tanh(nn.Dense(4, param_dtype=jnp.float64)(x)), None
+
+
+def recurrent_case():
+    return linen_case(Recurrent(), normal(0, 9, 3, 2))
+
+
 def nnx_case():
     model = nnx.Sequential(
         nnx.Linear(4, 5, rngs=nnx.Rngs(0), param_dtype=jnp.float64),
@@ -322,14 +429,22 @@ CASES = {
 }
 
 
-LIBRARY_CASES = {"mlp", "transformer", "conv", "nnx"}  # without names to expect
+LIBRARY_CASES = {
+    "mlp",
+    "transformer",
+    "conv",
+    "recurrent",
+    "stacked",
+    "nnx",
+}  # without names to expect
 IN_EVERY_KIND = {"dense", "scalar", "shared", "positions", "opaque"}
 
 
+@pytest.mark.parametrize("rule", ["gram", "gradient"])
 @pytest.mark.parametrize("name", CASES)
-def test_kernel_is_brute_force(name, monkeypatch):
-    """With factors wherever there are any, even where Jacobians would be cheaper."""
-    monkeypatch.setattr(empirical, "_factors_are_cheaper", lambda *_: True)
+def test_kernel_is_brute_force(name, rule, monkeypatch):
+    """By either rule for all layers, even where the other would be cheaper."""
+    monkeypatch.setattr(empirical, "_gram_is_cheaper", lambda *_: rule == "gram")
     apply_fn, params, x, _ = CASES[name]()
     expected = brute_force(apply_fn, params, x)
     for kind in KINDS if name in IN_EVERY_KIND else ["full"]:
@@ -376,7 +491,7 @@ def test_many_positions_make_a_jacobian_cheaper():
 
     params, long = {"w": normal(0, 2, 2)}, normal(1, 5, 50, 2)
     problem = empirical.make_problem(apply, params, long, None, "trace")
-    assert problem.factorization.jacobians == (0,)
+    assert [layer.rule for layer in problem.factorization.layers] == ["gradient"]
     assert_same(
         ntk.empirical_ntk(apply, params, long),
         brute_force(apply, params, long)["trace"],

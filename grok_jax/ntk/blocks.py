@@ -53,8 +53,10 @@ def choose_blocks(
     item, factorization = problem.factorization.dtype.itemsize, problem.factorization
     kernels = n1 * n2 * entries * item * (len(problem.leaves) if by_layer else 1)
     # XLA forms the products of several layers before it adds the first two.
-    pairs = sum(layer.positions**2 for layer in factorization.layers) * (1 + entries)
-    pairs += (2 + len(factorization.jacobians)) * entries
+    layers = [v for v in factorization.layers if v.rule == "gram"]
+    pairs = sum(v.sizes.positions**2 for v in layers) * (1 + entries)
+    others = len(factorization.layers) - len(layers) + len(factorization.jacobians)
+    pairs += (2 + others) * entries
     # Measured: twice what the footprint shows, for layouts and convolutions.
     forming = 2 * problem.sample.sample
     samples = n1 + (0 if problem.x2 is None else n2)

@@ -1,7 +1,6 @@
 """The empirical NTK of any function, whole or for each leaf."""
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,10 +10,11 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from grok_jax.ntk.blocks import Problem, choose_blocks, solve
-from grok_jax.ntk.factors import factorize, mesh_axes, sample_factors, varying
+from grok_jax.ntk.factors import factorize, sample_factors
 from grok_jax.ntk.inputs import Kind, check_inputs, check_kind, per_sample
 from grok_jax.ntk.jaxprs import footprint
 from grok_jax.ntk.layers import Layer
+from grok_jax.ntk.reverse import mesh_axes, varying
 from grok_jax.types import Apply, Params
 
 MEMORY_BUDGET = 2**30
@@ -214,9 +214,8 @@ def make_problem(
         factorization = factorize(
             jax.make_jaxpr(outputs)(leaves, x1[0]),
             len(leaves),
-            lambda layer: _factors_are_cheaper(
+            lambda layer: _gram_is_cheaper(
                 layer,
-                leaves,
                 len(cotangents),
                 kind,
                 len(x1),
@@ -240,18 +239,14 @@ def make_problem(
     )
 
 
-def _factors_are_cheaper(
-    layer: Layer,
-    leaves: Sequence[Array],
-    rows: int,
-    kind: Kind,
-    n1: int,
-    n2: int,
-) -> bool:
-    """Compares multiplications: over pairs of positions, or of Jacobian entries."""
+def _gram_is_cheaper(layer: Layer, rows: int, kind: Kind, n1: int, n2: int) -> bool:
+    """Compares multiplications: over pairs of positions, or of gradients' entries."""
     combinations = rows * rows if kind == "full" else rows
-    _, inputs, outputs = layer.products[0].sizes
-    size, positions = leaves[layer.weight].size, layer.positions
-    factored = n1 * n2 * positions**2 * (inputs + combinations * outputs)
-    explicit = n1 * n2 * combinations * size + (n1 + n2) * rows * positions * size
-    return factored <= explicit
+    batch, positions, inputs, outputs = layer.sizes
+    size = batch * inputs * outputs
+    if layer.is_lookup:
+        assert layer.products[0].vocabulary is not None
+        size *= layer.products[0].vocabulary
+    pairs = n1 * n2 * batch * positions**2 * (inputs + combinations * outputs)
+    gradients = n1 * n2 * combinations * size + (n1 + n2) * rows * positions * size
+    return pairs <= gradients

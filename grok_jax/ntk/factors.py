@@ -3,16 +3,18 @@
 The gradient of a dense layer's weight is a sum, over the positions t of one sample, of
 outer products of the input a_t and the back-propagated signal g_t. Its inner product
 for two samples is sum_{t,t'} (a_t . a'_t') (g_t . g'_t'): two small Gram matrices and
-no per-sample Jacobian. To find the factors in any function, its jaxpr for one sample is
-flattened (`jaxprs.py`), the parameter leaves are followed through reshapes, transposes
-and scalings into products, table look-ups and bias additions (`layers.py`), and the
-function is run again with a zero probe added to every product found: the gradient of
-the probe is the signal (`sample_factors`). A leaf that is used in any other way (a
-convolution, a loop, a product batched over heads, elementwise) keeps its explicit
-per-sample gradient, so the result is exact for every function and fast where there are
-dense layers.
+no per-sample Jacobian (`gram`). Where positions are many, as in a convolution, whose
+positions are patches, it is cheaper to form sum_t a_t g_t^T after all, one product for
+each sample (`gradient`). To find the factors in any function, its jaxpr for one sample
+is flattened (`jaxprs.py`), the parameter leaves are followed through reshapes,
+transposes and scalings into products, convolutions, table look-ups and bias additions
+(`products.py`, `layers.py`), also into scans, and the function is differentiated
+backwards statement by statement, which hands out inputs and signals (`reverse.py`). A
+leaf that is used in any other way keeps its explicit per-sample gradient, so the result
+is exact for every function and fast where there are layers.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,8 +22,9 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from grok_jax.ntk.jaxprs import FlatJaxpr, Value, execute, flatten
-from grok_jax.ntk.layers import Layer, Product, find_layers
+from grok_jax.ntk.jaxprs import FlatJaxpr, flatten
+from grok_jax.ntk.layers import Layer, find_layers
+from grok_jax.ntk.reverse import differentiate, zeros
 
 
 class Factorization(NamedTuple):
@@ -36,20 +39,22 @@ class Factorization(NamedTuple):
 def factorize(
     closed: core.ClosedJaxpr,
     leaves: int,
-    prefer_factors: Callable[[Layer], bool],
+    gram_is_cheaper: Callable[[Layer], bool],
 ) -> Factorization:
     """Factorizes the jaxpr of one sample, (leaves..., x) -> f [C].
 
-    `prefer_factors(layer)` says whether Gram matrices are cheaper than Jacobians.
+    `gram_is_cheaper(layer)` says whether Gram matrices are cheaper than gradients.
     """
     flat = flatten(closed)
     layers, jacobians = find_layers(flat, leaves)
     kept = []
     for layer in layers:
-        if prefer_factors(layer):
+        if gram_is_cheaper(layer):
             kept.append(layer)
-        else:
+        elif layer.is_lookup:  # a scatter forms its gradient
             jacobians += [i for i in (layer.weight, layer.bias) if i is not None]
+        else:
+            kept.append(layer._replace(rule="gradient"))
     (out,) = closed.out_avals
     dtype = jnp.promote_types(out.dtype, jnp.float32)
     return Factorization(flat, tuple(kept), tuple(sorted(jacobians)), dtype)
@@ -63,104 +68,50 @@ def sample_factors(
 ) -> list[tuple[jax.Array, ...]]:
     """Factored gradients of one sample's outputs, weighted by `cotangents` [R, C].
 
-    One entry per layer, (inputs [T, I], signals [R, T, O]), then one per leaf in
-    `factorization.jacobians`, (gradient [R, size],).
+    One entry per layer: of rule `gram` its inputs [B, T, I] and signals [R, B, T, O],
+    of rule `gradient` the gradients of its weight and of its bias, if any. Then one per
+    leaf in `factorization.jacobians`, its gradient. Gradients are [F, R, F'], whose
+    axes F and F' together are the leaf's entries.
     """
-    products = [p for layer in factorization.layers for p in layer.products]
-    places = {product.statement: i for i, product in enumerate(products)}
-
-    def outputs(probes, explicit):
-        arguments = [*leaves, x]
-        for i, value in zip(factorization.jacobians, explicit, strict=True):
-            arguments[i] = value
-
-        def add_probe(index, value):
-            return value + probes[places[index]] if index in places else value
-
-        (out,), read = execute(factorization.flat, arguments, add_probe)
-        return out, [_inputs(p, read, factorization.dtype) for p in products]
-
-    statements = factorization.flat.statements
-    probes = [
-        _zeros_like(statements[p.statement].eqn.outvars[0].aval) for p in products
-    ]
-    explicit = [leaves[i] for i in factorization.jacobians]
-    _, pullback, inputs = jax.vjp(outputs, probes, explicit, has_aux=True)
-    probe_grads, leaf_grads = jax.vmap(pullback)(cotangents)
-    signals = [
-        _signals(product, grad, factorization.dtype)
-        for product, grad in zip(products, probe_grads, strict=True)
-    ]
-    result, start = [], 0
-    for layer in factorization.layers:
-        end = start + len(layer.products)
-        result.append(
-            (
-                jnp.concatenate(inputs[start:end], axis=0),
-                jnp.concatenate(signals[start:end], axis=1),
-            )
+    flat, layers, explicit, dtype = factorization
+    products = [p for layer in layers for p in layer.products]
+    active = [i in explicit for i in range(len(leaves))] + [False]
+    rows = len(cotangents)
+    outputs = differentiate(flat, [*leaves, x], active, products, rows, dtype)
+    pulled, factors = outputs.pull([cotangents])
+    result: list[tuple[jax.Array, ...]] = []
+    for layer in layers:
+        found = [(p, *factors[p.place]) for p in layer.products]
+        a = jnp.concatenate([p.join(a, rows=False) for p, a, _ in found], axis=1)
+        g = jnp.concatenate([p.join(g, rows=True) for p, _, g in found], axis=2)
+        result.append((a, g) if layer.rule == "gram" else _gradients(layer, a, g))
+    for leaf in explicit:
+        gradient = pulled[leaf]
+        gradient = (
+            zeros(jax.typeof(leaves[leaf]), rows) if gradient is None else gradient
         )
-        start = end
-    for gradient in leaf_grads:
-        rows = gradient.reshape(gradient.shape[0], -1)
-        result.append((rows.astype(factorization.dtype),))
+        result.append((gradient.reshape(1, rows, -1).astype(dtype),))
     return result
 
 
-def _zeros_like(aval: Any) -> jax.Array:
-    """Zeros that vary over the same mesh axes, so that no gradient is summed there."""
-    return varying(jnp.zeros(aval.shape, aval.dtype), mesh_axes(aval))
+def _gradients(layer: Layer, a: jax.Array, g: jax.Array) -> tuple[jax.Array, ...]:
+    """Gradients of the weight and, if there is one, of the bias, each [F, R, F']."""
+    weight = jnp.einsum("bti,rbto->biro", a, g)
+    weight = weight.reshape(-1, *weight.shape[2:])
+    if layer.bias is None:
+        return (weight,)
+    return weight, g.sum(2).reshape(1, len(g), -1)
 
 
-def mesh_axes(aval: Any) -> frozenset[Any]:
-    """The axes of an enclosing `shard_map` over which a value of this type varies."""
-    kind = getattr(aval, "manual_axis_type", None)  # jax >= 0.10; vma before
-    return getattr(kind, "varying", None) or getattr(aval, "vma", None) or frozenset()
-
-
-def varying(value: jax.Array, axes: frozenset[Any]) -> jax.Array:
-    """The value, typed as varying over the mesh axes."""
-    missing = tuple(axes - mesh_axes(jax.typeof(value)))
-    if not missing:
-        return value
-    lax: Any = jax.lax  # its names depend on the version
-    if hasattr(lax, "pcast"):
-        return lax.pcast(value, missing, to="varying")
-    return lax.pvary(value, missing)  # jax 0.8
-
-
-def _inputs(product: Product, read: Callable[[Value], Any], dtype: Any) -> jax.Array:
-    """Inputs [T, I]; for a look-up the row numbers [T, 1], -1 where none is read."""
-    other = jnp.transpose(read(product.other), product.input_axes)
-    other = other.reshape(product.sizes[:2])
-    if product.vocabulary is not None:
-        last = product.vocabulary - 1
-        rows = other.astype(jnp.int32)
-        rows = jnp.clip(rows, 0, last) if product.clip else rows
-        return jnp.where((rows >= 0) & (rows <= last), rows, -1)
-    other = other.astype(dtype)
-    for name, value in product.scales:
-        scale = -1.0 if name == "neg" else jnp.asarray(read(value), dtype)
-        other = other / scale if name == "div" else other * scale
-    return other
-
-
-def _signals(product: Product, grad: jax.Array, dtype: Any) -> jax.Array:
-    """Signals [R, T, O] from the gradient of the probe."""
-    axes = (0, *(1 + i for i in product.position_axes + product.output_axes))
-    positions, _, outputs = product.sizes
-    moved = jnp.transpose(grad, axes)
-    return moved.reshape(grad.shape[0], positions, outputs).astype(dtype)
-
-
-def gram(signals1: jax.Array, signals2: jax.Array, kind: str) -> jax.Array:
-    """Inner products of rows [n, R, F]: [n1, n2], [n1, n2, R] or [n1, n2, R, R]."""
+def gram(rows1: jax.Array, rows2: jax.Array, kind: str) -> jax.Array:
+    """Inner products of gradients [n, F, R, F']: [n1, n2], [n1, n2, R] or
+    [n1, n2, R, R]."""
     if kind == "full":
-        return jnp.einsum("nrf,msf->nmrs", signals1, signals2)
+        return jnp.einsum("nfrg,mfsg->nmrs", rows1, rows2)
     if kind == "diagonal":
-        return jnp.einsum("nrf,mrf->nmr", signals1, signals2)
-    n1, n2 = len(signals1), len(signals2)
-    return signals1.reshape(n1, -1) @ signals2.reshape(n2, -1).T
+        return jnp.einsum("nfrg,mfrg->nmr", rows1, rows2)
+    n1, n2 = len(rows1), len(rows2)
+    return rows1.reshape(n1, -1) @ rows2.reshape(n2, -1).T
 
 
 def leaf_kernels(
@@ -172,18 +123,15 @@ def leaf_kernels(
     """The kernel of each leaf that the function uses, from batched factors."""
     result = {}
     # The factors of layers come first, then those of explicit gradients.
-    for layer, (a1, g1), (a2, g2) in zip(
+    for layer, first, second in zip(
         factorization.layers, factors1, factors2, strict=False
     ):
-        n1, n2, positions = len(a1), len(a2), layer.positions
-        signals = gram(_by_position(g1), _by_position(g2), kind)
-        a1, a2 = a1.reshape(n1 * positions, -1), a2.reshape(n2 * positions, -1)
-        inputs = (a1 == a2.T) & (a1 >= 0) if layer.is_lookup else a1 @ a2.T
-        inputs = inputs.reshape(inputs.shape + (1,) * (signals.ndim - 2))
-        shape = (n1, positions, n2, positions, *signals.shape[2:])
-        result[layer.weight] = _sum_positions(inputs * signals, shape)
-        if layer.bias is not None:
-            result[layer.bias] = _sum_positions(signals, shape)
+        used = [i for i in (layer.weight, layer.bias) if i is not None]
+        if layer.rule == "gram":
+            kernels = _layer_kernels(layer, first, second, kind)
+        else:
+            kernels = [gram(g1, g2, kind) for g1, g2 in zip(first, second, strict=True)]
+        result |= zip(used, kernels, strict=True)
     explicit = slice(len(factorization.layers), None)
     for leaf, (j1,), (j2,) in zip(
         factorization.jacobians, factors1[explicit], factors2[explicit], strict=True
@@ -192,12 +140,45 @@ def leaf_kernels(
     return result
 
 
+def _layer_kernels(
+    layer: Layer,
+    first: tuple[jax.Array, ...],
+    second: tuple[jax.Array, ...],
+    kind: str,
+) -> list[jax.Array]:
+    """The kernels of a layer's weight and bias from inputs [n, B, T, I] and signals
+    [n, R, B, T, O]."""
+    n1, n2, positions = len(first[0]), len(second[0]), layer.sizes.positions
+
+    def one(group: Any) -> list[jax.Array]:
+        (a1, g1), (a2, g2) = group
+        signals = gram(_by_position(g1), _by_position(g2), kind)
+        a1, a2 = a1.reshape(n1 * positions, -1), a2.reshape(n2 * positions, -1)
+        inputs = (a1 == a2.T) & (a1 >= 0) if layer.is_lookup else a1 @ a2.T
+        inputs = inputs.reshape(inputs.shape + (1,) * (signals.ndim - 2))
+        shape = (n1, positions, n2, positions, *signals.shape[2:])
+        kernels = [_sum_positions(inputs * signals, shape)]
+        if layer.bias is not None:
+            kernels.append(_sum_positions(signals, shape))
+        return kernels
+
+    # The groups of a product one after the other, which takes the memory of one.
+    groups = jax.tree.map(jnp.moveaxis, (first, second), ((1, 2),) * 2, ((0, 0),) * 2)
+    kernels = one(jax.tree.map(lambda a: a[0], groups))
+    if layer.sizes.batch == 1:
+        return kernels
+    rest = jax.tree.map(lambda a: a[1:], groups)
+    add = functools.partial(jax.tree.map, jnp.add)
+    return jax.lax.scan(lambda k, group: (add(k, one(group)), None), kernels, rest)[0]
+
+
 def _sum_positions(pairs: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """[n1 T, n2 T, ...] -> [n1, n2, ...]."""
     return pairs.reshape(shape).sum((1, 3)) if shape[1] > 1 else pairs
 
 
 def _by_position(signals: jax.Array) -> jax.Array:
-    """[n, R, T, O] -> [n T, R, O]."""
+    """[n, R, T, O] -> [n T, 1, R, O]."""
     n, rows, positions, outputs = signals.shape
-    return jnp.swapaxes(signals, 1, 2).reshape(n * positions, rows, outputs)
+    moved = jnp.swapaxes(signals, 1, 2)
+    return moved.reshape(n * positions, 1, rows, outputs)

@@ -1,8 +1,8 @@
-"""Flattens jaxprs, runs them again with changes, and counts their memory."""
+"""Flattens jaxprs and counts their memory."""
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,13 @@ class Statement(NamedTuple):
     eqn: Any  # core.JaxprEqn
     inputs: tuple[Value, ...]
     outputs: tuple[int, ...]
-    alone: core.ClosedJaxpr  # only this equation; its variables are the arguments
+    variables: tuple[Value, ...]  # the inputs of `alone`: each variable once
+    alone: core.ClosedJaxpr  # only this equation
+    body: "FlatJaxpr | None"  # of a scan
+
+    def __call__(self, *variables: Any) -> list[Any]:
+        """The outputs, given the values of `variables`."""
+        return core.jaxpr_as_fun(self.alone)(*variables)
 
 
 class FlatJaxpr(NamedTuple):
@@ -63,6 +69,8 @@ def flatten(closed: core.ClosedJaxpr) -> FlatJaxpr:
             else:
                 outputs = [next(numbers) for _ in eqn.outvars]
                 variables = dict.fromkeys(v for v in eqn.invars if is_variable(v))
+                scans = eqn.primitive.name == "scan"
+                body = flatten(eqn.params["jaxpr"]) if scans else None
                 alone = jaxpr.replace(
                     constvars=(),
                     invars=list(variables),
@@ -71,7 +79,10 @@ def flatten(closed: core.ClosedJaxpr) -> FlatJaxpr:
                     effects=eqn.effects,
                 )
                 alone = core.ClosedJaxpr(alone, ())
-                statements.append(Statement(eqn, tuple(inputs), tuple(outputs), alone))
+                known = tuple(read(v) for v in variables)
+                statements.append(
+                    Statement(eqn, tuple(inputs), tuple(outputs), known, alone, body)
+                )
             env.update(zip(eqn.outvars, outputs, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
@@ -90,30 +101,9 @@ def is_look_up(eqn: Any) -> bool:
     return eqn.params.get("name") == look_up.NAME
 
 
-def execute(
-    flat: FlatJaxpr,
-    arguments: Sequence[Any],
-    on_output: Callable[[int, Any], Any] = lambda index, value: value,
-) -> tuple[list[Any], Callable[[Value], Any]]:
-    """Returns the outputs, and a function that reads any intermediate value.
-
-    `on_output(index, value)` may replace an output of statement `index`.
-    """
-    env = dict(zip(flat.inputs, arguments, strict=True)) | flat.constants
-
-    def read(value: Value) -> Any:
-        if is_variable(value):
-            return env[value]
-        return np.asarray(value.val, value.aval.dtype)  # a bare number has no dtype
-
-    for index, statement in enumerate(flat.statements):
-        pairs = zip(statement.eqn.invars, statement.inputs, strict=True)
-        known = {var: value for var, value in pairs if is_variable(var)}
-        values = [read(known[var]) for var in statement.alone.jaxpr.invars]
-        results = core.jaxpr_as_fun(statement.alone)(*values)
-        for number, result in zip(statement.outputs, results, strict=True):
-            env[number] = on_output(index, result)
-    return [read(value) for value in flat.outputs], read
+def literal(value: Any) -> np.ndarray:
+    """The value of a literal; a bare number has no dtype."""
+    return np.asarray(value.val, value.aval.dtype)
 
 
 def numbers_in(values: Sequence[Value]) -> list[int]:
