@@ -1,8 +1,9 @@
 """Empirical neural tangent kernels of any function, and what is computed from them.
 
 The kernel is K(x, x') = <df(x)/dtheta, df(x')/dtheta> (Jacot et al. 2018). Dense
-layers and table look-ups are contracted layer by layer without per-sample Jacobians
-(`factors.py`); all other parameters use explicit gradients; the two agree.
+layers, convolutions and table look-ups, also under scans, are contracted layer by layer
+from their inputs and back-propagated signals (`factors.py`); all other parameters use
+explicit gradients; the two agree, and `explain` says which leaf goes which way.
 
 Samples are independent: row i is `apply_fn(params, x[i:i+1])[0]` and its gradient,
 whatever apply_fn does with a batch (a BatchNorm in train mode sees batches of one).
@@ -19,6 +20,7 @@ from grok_jax.ntk.empirical import (
     layer_ntks,
     predicted_bytes,
 )
+from grok_jax.ntk.explain import Explanation, Leaf, explain
 from grok_jax.ntk.inputs import Kind
 from grok_jax.ntk.lazy import kernel_regression, lazy_dynamics, linearize
 from grok_jax.ntk.matrix_free import (
@@ -27,6 +29,7 @@ from grok_jax.ntk.matrix_free import (
     spectrum,
     top_eigenpairs,
 )
+from grok_jax.ntk.networks import of, only
 
 __all__ = [
     "Kind",
@@ -35,6 +38,11 @@ __all__ = [
     "layer_ntks",
     "flatten_kernel",
     "predicted_bytes",
+    "explain",
+    "Explanation",
+    "Leaf",
+    "of",
+    "only",
     "ntk_vector_product",
     "Spectrum",
     "spectrum",

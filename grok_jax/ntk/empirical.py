@@ -13,7 +13,7 @@ from grok_jax.ntk.blocks import Problem, choose_blocks, solve
 from grok_jax.ntk.factors import factorize, sample_factors
 from grok_jax.ntk.inputs import Kind, check_inputs, check_kind, per_sample
 from grok_jax.ntk.jaxprs import footprint
-from grok_jax.ntk.layers import Layer
+from grok_jax.ntk.layers import Layer, multiplications
 from grok_jax.ntk.reverse import mesh_axes, varying
 from grok_jax.types import Apply, Params
 
@@ -240,13 +240,5 @@ def make_problem(
 
 
 def _gram_is_cheaper(layer: Layer, rows: int, kind: Kind, n1: int, n2: int) -> bool:
-    """Compares multiplications: over pairs of positions, or of gradients' entries."""
-    combinations = rows * rows if kind == "full" else rows
-    batch, positions, inputs, outputs = layer.sizes
-    size = batch * inputs * outputs
-    if layer.is_lookup:
-        assert layer.products[0].vocabulary is not None
-        size *= layer.products[0].vocabulary
-    pairs = n1 * n2 * batch * positions**2 * (inputs + combinations * outputs)
-    gradients = n1 * n2 * combinations * size + (n1 + n2) * rows * positions * size
-    return pairs <= gradients
+    gram, gradient = multiplications(layer, rows, kind, n1, n2)
+    return gram <= gradient

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 
+from grok_jax.ntk.inputs import Kind
 from grok_jax.ntk.jaxprs import FlatJaxpr, Statement, Value, is_variable, numbers_in
 from grok_jax.ntk.products import LeafView, Loop, Place, Product, Sizes, as_product
 
@@ -32,6 +33,23 @@ class Layer(NamedTuple):
     @property
     def is_lookup(self) -> bool:
         return self.products[0].vocabulary is not None
+
+
+def multiplications(
+    layer: Layer, rows: int, kind: Kind, n1: int, n2: int
+) -> tuple[int, int]:
+    """Of a kernel by the rules `gram` and `gradient`: over pairs of positions, or over
+    the gradients' entries, which are formed first."""
+    combinations = rows * rows if kind == "full" else rows
+    batch, positions, inputs, outputs = layer.sizes
+    if layer.is_lookup:
+        assert layer.products[0].vocabulary is not None
+        inputs = layer.products[0].vocabulary
+    size = batch * inputs * outputs
+    inner = 1 if layer.is_lookup else inputs
+    gram = n1 * n2 * batch * positions**2 * (inner + combinations * outputs)
+    gradient = n1 * n2 * combinations * size + (n1 + n2) * rows * positions * size
+    return gram, gradient
 
 
 class Uses(NamedTuple):
