@@ -30,6 +30,7 @@ from grok_jax.ntk.matrix_free import (
     top_eigenpairs,
 )
 from grok_jax.ntk.networks import of, only
+from grok_jax.ntk.store import store_ntk
 
 __all__ = [
     "Kind",
@@ -38,6 +39,7 @@ __all__ = [
     "layer_ntks",
     "flatten_kernel",
     "predicted_bytes",
+    "store_ntk",
     "explain",
     "Explanation",
     "Leaf",

@@ -52,25 +52,14 @@ def choose_blocks(
 ) -> Blocks:
     """Blocks of the given size, or the largest that fit in the budget."""
     n1, n2 = len(problem.x1), len(problem.x1 if problem.x2 is None else problem.x2)
-    outputs = len(problem.cotangents)
-    entries = {"full": outputs**2, "diagonal": outputs}.get(problem.kind, 1)
-    item, factorization = problem.factorization.dtype.itemsize, problem.factorization
-    kernels = n1 * n2 * entries * item * (len(problem.leaves) if by_layer else 1)
-    # XLA forms the products of several layers before it adds the first two.
-    layers = [v for v in factorization.layers if v.rule == "gram"]
-    pairs = sum(v.sizes.positions**2 for v in layers) * (1 + entries)
-    others = len(factorization.layers) - len(layers) + len(factorization.jacobians)
-    pairs += (2 + others) * entries
-    # Measured: twice what the footprint shows, for layouts and convolutions.
-    forming = max(2 * problem.sample.sample, 1)
+    kernels = n1 * n2 * entry_bytes(problem)
+    kernels *= len(problem.leaves) if by_layer else 1
     samples = n1 + (0 if problem.x2 is None else n2)
-    cache = _CACHE if jax.default_backend() == "cpu" else memory_budget // 2
 
     def count(rows: int) -> tuple[Blocks, int]:
         """The blocks, and their bytes without the kernel."""
         rows1, rows2 = min(rows, n1), min(rows, n2)
-        chunk = min(max(cache // forming, 1), rows)
-        extra = problem.sample.shared + rows1 * rows2 * pairs * item + chunk * forming
+        chunk, extra = working_bytes(problem, rows1, rows2, memory_budget)
         kept = extra + samples * problem.factor_bytes
         if rows >= max(n1, n2):
             return Blocks(rows, chunk, True, kept + 2 * kernels), kept
@@ -87,39 +76,76 @@ def choose_blocks(
     return blocks
 
 
+def entry_bytes(problem: Problem) -> int:
+    """Bytes of the kernel of one pair of samples."""
+    outputs = len(problem.cotangents)
+    entries = {"full": outputs**2, "diagonal": outputs}.get(problem.kind, 1)
+    return entries * problem.factorization.dtype.itemsize
+
+
+def working_bytes(
+    problem: Problem, rows: int, columns: int, memory_budget: int
+) -> tuple[int, int]:
+    """Of a block: samples whose factors are formed at a time, and the bytes that it
+    takes beside its factors and its result."""
+    layers = [v for v in problem.factorization.layers if v.rule == "gram"]
+    item = problem.factorization.dtype.itemsize
+    entries = entry_bytes(problem) // item
+    # XLA forms the products of several layers before it adds the first two.
+    pairs = sum(v.sizes.positions**2 for v in layers) * (1 + entries)
+    factorization = problem.factorization
+    others = len(factorization.layers) - len(layers) + len(factorization.jacobians)
+    pairs += (2 + others) * entries
+    # Measured: twice what the footprint shows, for layouts and convolutions.
+    forming = max(2 * problem.sample.sample, 1)
+    cache = _CACHE if jax.default_backend() == "cpu" else memory_budget // 2
+    chunk = min(max(cache // forming, 1), max(rows, columns))
+    extra = problem.sample.shared + rows * columns * pairs * item + chunk * forming
+    return chunk, extra
+
+
+def form(problem: Problem, chunk: int, x: Array) -> Any:
+    """The factors of the rows of x, `chunk` rows at a time."""
+    one = functools.partial(sample_factors, problem.factorization, problem.leaves)
+    several = jax.vmap(lambda x: one(x, problem.cotangents))
+    if len(x) <= chunk:
+        return several(x)
+    formed = jax.lax.map(several, cut(x, chunk))
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[: len(x)], formed)
+
+
+def pair(problem: Problem, factors1: Any, factors2: Any) -> dict[int, Array]:
+    """The kernel of each leaf between the rows of two sets of factors."""
+    kernels = leaf_kernels(problem.factorization, factors1, factors2, problem.kind)
+    if problem.kind in ("trace", "pseudo"):
+        return {leaf: k / problem.outputs for leaf, k in kernels.items()}
+    return kernels
+
+
+def total(kernels: dict[int, Array]) -> Array:
+    """The sum over leaves."""
+    return functools.reduce(jnp.add, kernels.values())
+
+
 def solve(problem: Problem, blocks: Blocks, leaves: int) -> list[Array]:
     """The kernel or, if `leaves` is the number of leaves of params, one for each."""
-    factorization, kind, x1, x2 = (
-        problem.factorization,
-        problem.kind,
-        problem.x1,
-        problem.x2,
-    )
+    factorization, x1, x2 = problem.factorization, problem.x1, problem.x2
     n1, n2 = len(x1), len(x1 if x2 is None else x2)
+    formed = functools.partial(form, problem, blocks.chunk)
 
-    def form(x: Array) -> Any:
-        one = functools.partial(sample_factors, factorization, problem.leaves)
-        several = jax.vmap(lambda x: one(x, problem.cotangents))
-        if len(x) <= blocks.chunk:
-            return several(x)
-        formed = jax.lax.map(several, _cut(x, blocks.chunk))
-        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[: len(x)], formed)
-
-    def pair(factors1: Any, factors2: Any) -> dict[int, Array]:
-        found = leaf_kernels(factorization, factors1, factors2, kind)
-        if kind in ("trace", "pseudo"):
-            found = {leaf: k / problem.outputs for leaf, k in found.items()}
-        return found if leaves else {0: functools.reduce(jnp.add, found.values())}
+    def paired(factors1: Any, factors2: Any) -> dict[int, Array]:
+        found = pair(problem, factors1, factors2)
+        return found if leaves else {0: total(found)}
 
     if not factorization.layers and not factorization.jacobians:
         found = {}
     elif blocks.rows >= max(n1, n2):
-        factors = form(x1)
-        found = _by_halves(factors, pair) if x2 is None else pair(factors, form(x2))
+        first = formed(x1)
+        found = _by_halves(first, paired) if x2 is None else paired(first, formed(x2))
     else:
-        found = _by_blocks(x1, x2, blocks, form, pair)
+        found = _by_blocks(x1, x2, blocks, formed, paired)
 
-    entries = {"full": 2, "diagonal": 1}.get(kind, 0)
+    entries = {"full": 2, "diagonal": 1}.get(problem.kind, 0)
     shape = (n1, n2) + (len(problem.cotangents),) * entries
     zeros = jnp.zeros(shape, factorization.dtype)
     if not leaves:
@@ -138,7 +164,7 @@ def _by_blocks(
     pair: Callable[[Any, Any], dict[int, Array]],
 ) -> dict[int, Array]:
     """Kernels from one pair of blocks at a time; the last block is padded."""
-    rows = _cut(x1, blocks.rows)
+    rows = cut(x1, blocks.rows)
     load = (lambda factors: factors) if blocks.keep else form
     stored = jax.lax.map(form, rows) if blocks.keep else rows
     if x2 is None:
@@ -150,7 +176,7 @@ def _by_blocks(
             left = load(jax.tree.map(lambda a: a[i], stored))
             right = load(jax.tree.map(lambda a: a[j], stored))
             return jax.tree.map(
-                lambda k: jnp.where(i == j, _symmetrise(k), k), pair(left, right)
+                lambda k: jnp.where(i == j, symmetrise(k), k), pair(left, right)
             )
 
         upper = jax.lax.map(one, (jnp.asarray(first), jnp.asarray(second)))
@@ -160,11 +186,11 @@ def _by_blocks(
         def mirror(k: Array) -> Array:
             below = np.tril(np.ones((count, count), bool), -1)
             below = below.reshape(count, count, *(1,) * (k.ndim - 1))
-            return jnp.where(below, jax.vmap(jax.vmap(_swap))(k[place]), k[place])
+            return jnp.where(below, jax.vmap(jax.vmap(swap))(k[place]), k[place])
 
         grid = jax.tree.map(mirror, upper)
     else:
-        columns = _cut(x2, blocks.rows)
+        columns = cut(x2, blocks.rows)
         others = jax.lax.map(form, columns) if blocks.keep else columns
 
         def strip(block: Any) -> dict[int, Array]:
@@ -181,7 +207,7 @@ def _by_blocks(
     return jax.tree.map(join, grid)
 
 
-def _cut(x: Array, rows: int) -> Array:
+def cut(x: Array, rows: int) -> Array:
     """x as blocks [count, rows or fewer, ...] of equal size, its last row repeated."""
     count = -(-len(x) // rows)
     rows = -(-len(x) // count)
@@ -200,7 +226,7 @@ def _by_halves(
         middle = (start + stop) // 2
         if halvings == 0 or middle - start < _SMALLEST_HALF:
             part = jax.tree.map(lambda a: a[start:stop], factors)
-            tiles.append((start, start, jax.tree.map(_symmetrise, pair(part, part))))
+            tiles.append((start, start, jax.tree.map(symmetrise, pair(part, part))))
             return
         top = jax.tree.map(lambda a: a[start:middle], factors)
         bottom = jax.tree.map(lambda a: a[middle:stop], factors)
@@ -214,17 +240,17 @@ def _by_halves(
             tall, wide = part.shape[:2]
             k = k.at[row : row + tall, column : column + wide].set(part)
             if row != column:
-                k = k.at[column : column + wide, row : row + tall].set(_swap(part))
+                k = k.at[column : column + wide, row : row + tall].set(swap(part))
         return k
 
     cut(0, n, _HALVINGS)
     return jax.tree.map(join, *(kernels for _, _, kernels in tiles))
 
 
-def _swap(k: Array) -> Array:
+def swap(k: Array) -> Array:
     """The kernel with its arguments swapped, and so the output axes of `full`."""
     return jnp.transpose(k, (1, 0, *range(2, k.ndim)[::-1]))
 
 
-def _symmetrise(k: Array) -> Array:
-    return (k + _swap(k)) / 2
+def symmetrise(k: Array) -> Array:
+    return (k + swap(k)) / 2
