@@ -25,11 +25,13 @@ from grok_jax.ntk.inputs import Kind
 from grok_jax.ntk.lazy import kernel_regression, lazy_dynamics, linearize
 from grok_jax.ntk.matrix_free import (
     Spectrum,
+    linear_operator,
     ntk_vector_product,
     spectrum,
     top_eigenpairs,
 )
 from grok_jax.ntk.networks import of, only
+from grok_jax.ntk.statistics import Statistics, kernel_statistics
 from grok_jax.ntk.store import store_ntk
 
 __all__ = [
@@ -46,6 +48,9 @@ __all__ = [
     "of",
     "only",
     "ntk_vector_product",
+    "linear_operator",
+    "kernel_statistics",
+    "Statistics",
     "Spectrum",
     "spectrum",
     "top_eigenpairs",

@@ -71,12 +71,12 @@ def explain(
     Arguments and errors as in `empirical_ntk`; params, x1 and x2 may also be
     `jax.ShapeDtypeStruct`s.
 
-    >>> params = {"b": jnp.zeros(3), "w": jnp.ones((2, 3))}
-    >>> f = lambda p, x: jnp.tanh(x @ p["w"] + p["b"])
+    >>> params = {"v": jnp.ones((3, 1)), "w": jnp.ones((2, 3))}
+    >>> f = lambda p, x: jnp.tanh(x @ p["w"]) @ p["v"]
     >>> print(explain(f, params, jnp.ones((10, 2))))
-    leaf  shape  use              positions  rule  multiplications  MiB
-    b     3      bias of product  1          gram  0.00e+00         0.00
-    w     2x3    product          1          gram  1.10e+03         0.00
+    leaf  shape  use      positions  rule      multiplications  MiB
+    v     3x1    product  1          gradient  3.60e+02         0.00
+    w     2x3    product  1          gram      5.00e+02         0.00
     """
     check_kind(kind)
     found: list[Leaf] = []
