@@ -51,6 +51,7 @@ FLOORS = [
     ["transfer"],
     ["measures"],
     ["kernel_history"],
+    ["snapshots"],
     ["observables"],
     ["batching"],
     ["train"],
@@ -230,7 +231,7 @@ def is_in_memory(opened):
     [
         (("diffrax", "equinox"), {"flow"}),
         (("matplotlib",), {"plot", "pages", "launch", "report"}),
-        (("orbax",), {"engine.checkpoint"}),
+        (("orbax",), {"engine.checkpoint", "snapshots"}),
         (("upath", "fsspec", "gcsfs", "etils"), {"engine.remote"}),
         (("absl",), {"engine.command_line", *COMMAND_LINE}),
         (

@@ -1,0 +1,120 @@
+"""Kernels along a training of one's own, from the weights that its loop has saved."""
+
+import importlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from grok_jax import ntk
+from grok_jax.tree import flat_names
+from grok_jax.types import Apply, Params
+
+
+def load(path: str | Path, like: Params) -> Params:
+    """Weights from an orbax checkpoint or a safetensors file, as a tree like `like`.
+
+    Args:
+      path: a folder that orbax's `StandardCheckpointer` wrote, or its
+        `CheckpointManager` for one step, or a file `*.safetensors`, in which a leaf's
+        name is its path with dots ("Dense_0.kernel").
+      like: the tree of arrays that was saved, or of their shapes
+        (`jax.eval_shape`).
+
+    Raises:
+      FileNotFoundError: there is nothing at `path`.
+      ValueError: what is there has other leaves or shapes.
+      ImportError: a safetensors file, and that library is not installed.
+    """
+    path = Path(path).absolute()
+    if not path.exists():
+        raise FileNotFoundError(f"There are no weights at {path}.")
+    found = _safetensors(path) if path.suffix == ".safetensors" else _orbax(path)
+    wanted = flat_names(like)
+    if set(found) != set(wanted):
+        missing = sorted(set(wanted) - set(found))
+        extra = sorted(set(found) - set(wanted))
+        raise ValueError(
+            f"{path} holds another tree; missing: {', '.join(missing) or 'nothing'}; "
+            f"unknown: {', '.join(extra) or 'nothing'}."
+        )
+    for name, leaf in wanted.items():
+        shape = jnp.shape(found[name])
+        if shape != leaf.shape:
+            raise ValueError(f"{path}: {name} has shape {shape}, not {leaf.shape}.")
+    leaves = [jnp.asarray(found[name], leaf.dtype) for name, leaf in wanted.items()]
+    return jax.tree.structure(like).unflatten(leaves)
+
+
+def _safetensors(path: Path) -> dict[str, Any]:
+    try:
+        library = importlib.import_module("safetensors.flax")
+    except ImportError as error:
+        raise ImportError(
+            f"{path.name} needs safetensors: pip install safetensors."
+        ) from error
+    return library.load_file(path)
+
+
+def _orbax(path: Path) -> dict[str, Any]:
+    import orbax.checkpoint as ocp
+
+    if (path / "default").is_dir():  # one step of a CheckpointManager
+        path = path / "default"
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        about: Any = checkpointer.metadata(path)
+        tree = about.item_metadata.tree
+        plain = ocp.RestoreArgs(restore_type=np.ndarray)  # whatever devices saved it
+        restore_args = jax.tree.map(lambda _: plain, tree)
+        return flat_names(checkpointer.restore(path, restore_args=restore_args))
+
+
+def kernels(
+    apply_fn: Apply,
+    snapshots: Iterable[Params | str | Path],
+    x: ArrayLike,
+    *,
+    like: Params = None,
+    select: Callable[[Params], Params] = lambda tree: tree,
+    kind: ntk.Kind = "trace",
+) -> np.ndarray:
+    """The kernel at each snapshot of a training, compiled once: [S, n, n], or the
+    shape of another kind.
+
+    With `kernel_history` and `alignment` it shows how the kernel moved:
+
+        k = snapshots.kernels(apply_fn, sorted(folder.iterdir()), x, like=params)
+        history = kernel_history(k, np.broadcast_to(y, (len(k), *y.shape)))
+
+    Args:
+      apply_fn: maps (params, x [n, ...]) to [n, C] or [n].
+      snapshots: weights, or where `load` finds them; one is in memory at a time.
+      x: [n, ...].
+      like: the saved tree or its shapes; needed for paths.
+      select: takes the weights from a saved tree, such as `lambda t: t["params"]`.
+      kind: as in `ntk.empirical_ntk`.
+
+    Raises:
+      ValueError: a path without `like`, or no snapshots; else as `load` and
+        `ntk.empirical_ntk`.
+
+    >>> f = lambda w, x: x @ w
+    >>> print(kernels(f, [jnp.ones(2), jnp.zeros(2)], jnp.eye(2))[1])
+    [[1. 0.]
+     [0. 1.]]
+    """
+    found = []
+    for snapshot in snapshots:
+        if isinstance(snapshot, str | Path):
+            if like is None:
+                raise ValueError("Paths need `like`, the tree that was saved.")
+            snapshot = load(snapshot, like)
+        kernel = ntk.empirical_ntk(apply_fn, select(snapshot), x, kind=kind)
+        found.append(np.asarray(kernel))
+    if not found:
+        raise ValueError("There are no snapshots.")
+    return np.stack(found)
