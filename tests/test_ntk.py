@@ -854,11 +854,23 @@ def test_vector_product_is_the_kernel_times_the_vector(kind):
 def test_top_eigenpairs_are_those_of_the_dense_kernel(kind):
     apply_fn, params, x, _ = dense_case()
     k = ntk.empirical_ntk(apply_fn, params, x, kind=kind)
-    values, vectors = ntk.top_eigenpairs(apply_fn, params, x, 3, kind=kind)
+    values, vectors, errors = ntk.top_eigenpairs(apply_fn, params, x, 3, kind=kind)
     dense = ntk.spectrum(k)
+    assert (errors < 1e-8 * dense.maximum).all()
     np.testing.assert_allclose(values, dense.eigenvalues[:3], rtol=1e-8)
     overlap = np.abs(np.sum(vectors * dense.eigenvectors[:, :3], axis=0))
     np.testing.assert_allclose(overlap, 1.0, rtol=1e-8)
+
+
+def test_the_error_of_an_eigenvalue_bounds_its_distance_from_one_of_the_kernel():
+    """Of products in float32, whose errors are far above those of the solver."""
+    apply_fn, params, x, _ = dense_case()
+    exact = ntk.spectrum(ntk.empirical_ntk(apply_fn, params, x)).eigenvalues
+    rough = jax.tree.map(lambda a: a.astype(jnp.float32), (params, x))
+    values, _, errors = ntk.top_eigenpairs(apply_fn, *rough, 3)
+    distance = np.abs(values[:, None] - exact).min(axis=1)
+    rounding = 1e-5 * exact[0]  # of the kernel itself
+    assert (distance <= errors + rounding).all() and (errors > 0).all()
 
 
 def test_spectrum_is_float64_and_descending_whatever_the_kernel():
@@ -894,11 +906,15 @@ def test_kernel_of_the_linearisation_is_constant():
     assert_same(actual, ntk.empirical_ntk(apply_fn, params, x))
 
 
-def descend(apply_fn, params, x, y, rate, steps):
-    """Predictions of plain gradient descent on (1/P) sum_i |f_i - y_i|^2."""
+def descend(apply_fn, params, x, y, rate, steps, ridge=0.0):
+    """Parameters of plain gradient descent on (1/P) sum_i |f_i - y_i|^2, and on
+    (ridge/P) times the squared distance from their start."""
+    start = params
 
     def loss(params):
-        return jnp.sum((apply_fn(params, x) - y) ** 2) / len(x)
+        moved = jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), params, start)
+        fit = jnp.sum((apply_fn(params, x) - y) ** 2)
+        return (fit + ridge * sum(jax.tree.leaves(moved))) / len(x)
 
     @jax.jit
     def step(params):
@@ -913,8 +929,8 @@ def descend(apply_fn, params, x, y, rate, steps):
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.3])  # 0.3: the leading mode oscillates
-@pytest.mark.parametrize("kind", ["trace", "full"])
-def test_lazy_dynamics_is_gradient_descent_on_the_linearisation(kind, rate):
+@pytest.mark.parametrize(("kind", "ridge"), [("trace", 0), ("full", 0), ("full", 0.7)])
+def test_lazy_dynamics_is_gradient_descent_on_the_linearisation(kind, ridge, rate):
     apply_fn, params, x, _ = dense_case()
     if kind == "trace":  # exact for one output
         full, apply_fn = apply_fn, lambda p, x: full(p, x)[:, 0]
@@ -925,25 +941,29 @@ def test_lazy_dynamics_is_gradient_descent_on_the_linearisation(kind, rate):
     k_test = ntk.empirical_ntk(apply_fn, params, test, train, kind=kind)
     steps = [0, 1, 2, 7, 100]
     rate = rate * 6 / ntk.spectrum(k).maximum * 3
-    f_train, f_test = ntk.lazy_dynamics(
-        k, y, k_test, rate, steps, f_lin(params, train), f_lin(params, test)
-    )
-    for i, trained in enumerate(descend(f_lin, params, train, y, rate, steps)):
+    starts = f_lin(params, train), f_lin(params, test)
+    f_train, f_test = ntk.lazy_dynamics(k, y, k_test, rate, steps, *starts, ridge=ridge)
+    ways = descend(f_lin, params, train, y, rate, steps, ridge)
+    for i, trained in enumerate(ways):
         np.testing.assert_allclose(f_train[i], f_lin(trained, train), rtol=1e-9)
         np.testing.assert_allclose(f_test[i], f_lin(trained, test), rtol=1e-9)
 
 
-def test_lazy_dynamics_begins_at_f0_and_ends_at_kernel_regression():
+@pytest.mark.parametrize("ridge", [0.0, 3.0])
+def test_lazy_dynamics_begins_at_f0_and_ends_at_kernel_regression(ridge):
     x = normal(0, 8, 20)
     k, k_eval, y = x @ x.T, normal(1, 3, 20) @ x.T, normal(2, 8, 2)
     rate = 8 / ntk.spectrum(k).maximum / 2
     f0, f0_eval = normal(3, 8, 2), normal(4, 3, 2)
-    f_train, f_eval = ntk.lazy_dynamics(k, y, k_eval, rate, [0, 10**6], f0, f0_eval)
+    f_train, f_eval = ntk.lazy_dynamics(
+        k, y, k_eval, rate, [0, 10**6], f0, f0_eval, ridge
+    )
     assert_same(f_train[0], f0)
     assert_same(f_eval[0], f0_eval)
-    assert_same(f_train[1], y)
-    regression = f0_eval + ntk.kernel_regression(k, y - f0, k_eval)
+    assert_same(f_train[1], f0 + ntk.kernel_regression(k, y - f0, k, ridge))
+    regression = f0_eval + ntk.kernel_regression(k, y - f0, k_eval, ridge)
     assert_same(f_eval[1], regression)
+    assert ridge or np.allclose(f_train[1], y, rtol=1e-10)
 
 
 def test_lazy_dynamics_of_a_singular_kernel():

@@ -24,6 +24,7 @@ from grok_jax.ntk.explain import Explanation, Leaf, explain
 from grok_jax.ntk.inputs import Kind
 from grok_jax.ntk.lazy import kernel_regression, lazy_dynamics, linearize
 from grok_jax.ntk.matrix_free import (
+    Eigenpairs,
     Spectrum,
     linear_operator,
     ntk_vector_product,
@@ -54,6 +55,7 @@ __all__ = [
     "Spectrum",
     "spectrum",
     "top_eigenpairs",
+    "Eigenpairs",
     "linearize",
     "kernel_regression",
     "lazy_dynamics",

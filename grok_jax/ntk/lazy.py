@@ -102,6 +102,7 @@ def lazy_dynamics(
     steps: Sequence[int] | ArrayLike,
     f0_train: ArrayLike | None = None,
     f0_eval: ArrayLike | None = None,
+    ridge: float | ArrayLike = 0.0,
 ) -> tuple[Array, Array]:
     """Exact predictions of gradient descent on a linearised model, at any steps.
 
@@ -117,6 +118,11 @@ def lazy_dynamics(
     outputs, pass lr / C. A [P, P] kernel acts on every output alike (`trace`, an
     approximation for C > 1); with `full` the outputs mix and the result is exact.
 
+    A ridge adds (ridge / P) |theta - theta_0|^2 to L, the parameters' distance from
+    their start. K then decays as K + ridge, and the end is that of
+    `kernel_regression` with this ridge. Early stopping is one of the `steps`: the one
+    where the loss on held-out rows of `k_eval_train` is least.
+
     Given concrete arrays it works in float64 on the host, whatever JAX's default
     precision; under `jit` and `vmap` in the dtype of its inputs.
 
@@ -128,6 +134,7 @@ def lazy_dynamics(
       steps: [S] integers >= 0.
       f0_train: predictions at step 0, like y_train; None: zero.
       f0_eval: [M] or [M, C]; None: zero.
+      ridge: 0 or more.
 
     Returns:
       f_train [S, P] or [S, P, C], and f_eval [S, M] or [S, M, C].
@@ -141,9 +148,9 @@ def lazy_dynamics(
     [0.   0.5  0.75 1.  ] [0.  1.  1.5 2. ]
     """
     _check_steps(steps)
-    given = [k_train, y_train, k_eval_train, learning_rate, steps]
+    given = [k_train, y_train, k_eval_train, learning_rate, steps, ridge]
     starts = [f for f in (f0_train, f0_eval) if f is not None]
-    xp, (k, y, k_eval, rate, t, *starts) = host_if_concrete(*given, *starts)
+    xp, (k, y, k_eval, rate, t, ridge, *starts) = host_if_concrete(*given, *starts)
     k, target, k_eval = _as_matrices(k, y, k_eval)
     outputs = target.shape[1]
 
@@ -161,7 +168,10 @@ def lazy_dynamics(
     rate = 2 * rate / len(y)
     with jax.default_matmul_precision("highest"), np.errstate(all="ignore"):
         values, vectors = xp.linalg.eigh((k + k.T) / 2)
-        left, moved = _decay(xp, rate * values, t.astype(k.dtype))
+        left, moved = _decay(xp, rate * (values + ridge), t.astype(k.dtype))
+        # What the ridge keeps of a mode: all of one without an eigenvalue.
+        kept = ridge / xp.where(ridge == 0, 1.0, values + ridge)
+        left = left + kept * (1 - left)
         modes = vectors.T @ (train - target)
 
         def combine(basis: Any, weights: Any) -> Any:

@@ -168,6 +168,15 @@ def spectrum(k: ArrayLike) -> Spectrum:
     return Spectrum(values, vectors, float(values[-1]), float(values[0]))
 
 
+class Eigenpairs(NamedTuple):
+    """The largest eigenvalues of a kernel [m, m], in float64 on the host."""
+
+    values: np.ndarray  # [count], descending
+    vectors: np.ndarray  # [m, count]
+    errors: np.ndarray
+    """[count]: |K v - value v|; an eigenvalue of K lies within it of the value."""
+
+
 def top_eigenpairs(
     apply_fn: Apply,
     params: Params,
@@ -177,7 +186,7 @@ def top_eigenpairs(
     kind: Literal["trace", "pseudo", "full"] = "trace",
     tolerance: float = 0.0,
     batch_size: int = BATCH,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Eigenpairs:
     """The largest eigenvalues and their eigenvectors, without forming the kernel.
 
     Lanczos on `ntk_vector_product`: memory O(n count) instead of O(n^2). The products
@@ -192,15 +201,12 @@ def top_eigenpairs(
       tolerance: relative, for the eigenvalues; 0 is machine precision.
       batch_size: rows that the network sees at once.
 
-    Returns:
-      Eigenvalues [count], descending, and eigenvectors [m, count].
-
     Raises:
       ValueError: as `empirical_ntk`, or count out of range.
 
     >>> x = jnp.array([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
-    >>> values, _ = top_eigenpairs(lambda w, x: x @ w, jnp.ones(2), x, 1)
-    >>> print(values.round(5))
+    >>> pairs = top_eigenpairs(lambda w, x: x @ w, jnp.ones(2), x, 1)
+    >>> print(pairs.values.round(5))
     [4.]
     """
     check_kind(kind)
@@ -215,7 +221,10 @@ def top_eigenpairs(
     values, vectors = linalg.eigsh(
         operator, k=count, which="LA", tol=tolerance, v0=start
     )
-    return values[::-1], vectors[:, ::-1]
+    values, vectors = values[::-1], vectors[:, ::-1]
+    images = np.stack([operator @ vector for vector in vectors.T], axis=1)
+    errors = np.linalg.norm(images - values * vectors, axis=0)
+    return Eigenpairs(values, vectors, errors)
 
 
 def linear_operator(
