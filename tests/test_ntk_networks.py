@@ -1,8 +1,11 @@
 """Kernels of flax modules with state and of subsets of leaves; what `explain` says."""
 
+from pathlib import Path
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import nt_networks
 import numpy as np
 import pytest
 from flax import nnx
@@ -187,3 +190,13 @@ def test_explain_names_the_rule_of_each_leaf():
 def test_errors_are_one_clear_sentence(call, sentence):
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+@pytest.mark.parametrize("name", nt_networks.NETWORKS)
+def test_kernels_are_those_of_neural_tangents(name):
+    """Stored values of its version 0.6.5; `nt_networks.py` says how they were made."""
+    stored = np.load(Path(__file__).with_name("neural_tangents.npz"))[name]
+    network, params, x = nt_networks.NETWORKS[name]()
+    kernel = ntk.empirical_ntk(network, params, x, kind="full")
+    scale = np.abs(stored).max()
+    np.testing.assert_allclose(kernel, stored, rtol=1e-9, atol=1e-11 * scale)
