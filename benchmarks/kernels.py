@@ -1,27 +1,34 @@
 """Times empirical NTKs against their own matrix products at this machine's rate."""
 
+import contextlib
 import itertools
+import os
+import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from benchmarks.networks import NETWORKS, images
+from grok_jax import ntk
 from grok_jax.engine import products, timing
 from grok_jax.engine.timing import Row, Setup, as_text
 from grok_jax.models.committee import committee
 from grok_jax.models.transformer import transformer
 from grok_jax.ntk import empirical_ntk
-from grok_jax.types import Params
+from grok_jax.settings import SettingError
+from grok_jax.types import Apply, Params
 
 
 class Kernel(NamedTuple):
     """A call that forms an NTK, and the operations of its products."""
 
     call: Callable[[], Array]
-    flops: int  # of the products of the layers' factors with themselves; see `ntk`
+    flops: int  # of the products of the layers' factors with themselves; see `kernels`
 
 
 def mlp_kernel(widths: Sequence[int] = (784, 200, 200, 10), points: int = 400):
@@ -72,7 +79,7 @@ KERNELS: Mapping[str, Callable[[], Kernel]] = {
 }
 
 
-def ntk(
+def kernels(
     setup: Setup,
     kernels: Mapping[str, Callable[[], Kernel]] = KERNELS,
     sizes: Sequence[int] = (),
@@ -102,6 +109,111 @@ def inputs(
     times = _in_turns(setup, {name: kernel.call for name, kernel in made.items()})
     for name, spent in times.items():
         yield Row(f"ntk_inputs/{name}", spent, "s", None, as_text(spent))
+
+
+def networks(
+    setup: Setup,
+    python: str = "",
+    points: int = 64,
+    names: Sequence[str] = tuple(NETWORKS),
+    sizes: Sequence[int] = (),
+) -> Iterator[Row]:
+    """The NTKs of networks that people use, as multiples of the time that
+    neural-tangents takes where `python` can import it, else of the product of explicit
+    Jacobians on the same JAX. The bound is the operations of one forward pass, one
+    backward pass for each output and the rules' products, at the best rate of matrix
+    products that the same process reaches."""
+    x = images(points)
+    gemm = products.gemm_calls(setup.devices, sizes)
+    with _theirs(python) as ask:
+        for name, kind in itertools.product(names, ("trace", "full")):
+            apply, params = NETWORKS[name]()
+            call = partial(empirical_ntk, apply, params, x, kind=kind)
+            if ask:
+                line = f"{name} {kind} {points}"
+                by = f"neural-tangents ({ask(f'choose {line}')})"
+                their = partial(ask, f"run {line}")
+            else:
+                by, their = "Jacobians", _by_jacobians(apply, params, x, kind)
+            calls: dict[str, Any] = {"ours": call, "theirs": their}
+            calls |= {k: c for k, (c, _) in gemm.items()}
+            times = _in_turns(setup, calls)
+            rate = max(work / times[k] for k, (_, work) in gemm.items())
+            bound = _operations(apply, params, x, kind) / rate
+            note = (
+                f"{as_text(times['ours'])}; {by} {as_text(times['theirs'])}; "
+                f"bound {as_text(bound)} at {rate / 1e9:.0f} Gflop/s"
+            )
+            ratio = times["ours"] / times["theirs"]
+            goal = 0.5 if ask else None
+            yield Row(f"ntk_networks/{name}/{kind}", ratio, "x", goal, note)
+
+
+def _operations(apply: Apply, params: Params, x: Array, kind: ntk.Kind) -> float:
+    """See `networks`; two for each multiplication."""
+    forward: Any = jax.jit(apply).lower(params, x).compile().cost_analysis()
+    outputs = jax.eval_shape(apply, params, x).shape[1]
+    rules = sum(leaf.operations for leaf in ntk.explain(apply, params, x, kind=kind))
+    return (1 + outputs) * forward["flops"] + 2 * rules
+
+
+def _by_jacobians(apply: Apply, params: Params, x: Array, kind: str) -> Callable:
+    """A call that forms the kernel as J J^T, all of J at once."""
+    summed = "ncp,mcp->nm" if kind == "trace" else "ncp,mdp->nmcd"
+
+    def one(params: Params, x: Array) -> Array:
+        return apply(params, x[None])[0]
+
+    @jax.jit
+    def kernel(params: Params, x: Array) -> Array:
+        rows = jax.vmap(jax.jacrev(one), (None, 0))(params, x)
+        found = [j.reshape(*j.shape[:2], -1) for j in jax.tree.leaves(rows)]
+        with jax.default_matmul_precision("highest"):
+            total = jnp.stack([jnp.einsum(summed, j, j) for j in found]).sum(0)
+        return total / (found[0].shape[1] if kind == "trace" else 1)
+
+    return partial(kernel, params, x)
+
+
+@contextlib.contextmanager
+def _theirs(python: str) -> Iterator[Callable[[str], str] | None]:
+    """A function that sends a line to `their_kernels.py` and waits for the answer; None
+    without a Python. Raises SettingError if that one cannot import neural-tangents."""
+    if not python:
+        yield None
+        return
+    script = Path(__file__).with_name("their_kernels.py")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    try:
+        process = subprocess.Popen(
+            [python, str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+    except OSError as error:
+        raise SettingError(f"--neural_tangents={python}: {error.strerror}.") from error
+    assert process.stdin is not None and process.stdout is not None
+    to, back = process.stdin, process.stdout
+
+    def ask(line: str) -> str:
+        with contextlib.suppress(BrokenPipeError):
+            print(line, file=to, flush=True)
+        answer = back.readline().strip()
+        if not answer:
+            raise SettingError(
+                f"--neural_tangents={python} ended without a kernel; it must be a "
+                "Python with neural-tangents (see benchmarks/their_kernels.py)."
+            )
+        return answer
+
+    try:
+        yield ask
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _in_turns(setup: Setup, calls: Mapping[str, Callable[[], Any]]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """python benchmarks/run.py [--only=NAME,...] [--models=NAME,...] [--runs=N,...]
                              [--mode=auto|map|vmap|both] [--quick] [--budget=SECONDS]
+                             [--neural_tangents=PYTHON]
                              [--out=FILE.json] [--summary=FILE.md] [--figure=FILE.png]
 
 Measures the design goals on the available devices, CPU, GPU or TPU. Calls that are
@@ -16,8 +17,13 @@ machine; on a busy one, repeat it. Nothing is asserted: goals are only reported.
                  (`pip install 'grok_jax[bench]'`; without it, left out by default)
   devices        a run-step on one, two, four ... and all devices
   compile        seconds to compile for 1 and for 64 runs
-  ntk, ntk_inputs, host_overhead, checkpoint
-                 empirical kernels; the costs of a sweep besides its steps
+  ntk, ntk_inputs, ntk_networks
+                 empirical kernels next to their products; those of a LeNet, an
+                 all-convolutional net, a ResNet and a ViT next to neural-tangents in
+                 the Python of `--neural_tangents` (without it: next to the product of
+                 Jacobians)
+  host_overhead, checkpoint
+                 the costs of a sweep besides its steps
   census         counts of the compiled training loop: sorts, gathers, kernels, for 1
                  and 32 runs in both modes; nothing runs; only if asked for
 
@@ -87,8 +93,9 @@ BENCHMARKS: dict[str, Measure] = {
     "pytorch": partial(pytorch.compare, goals=workloads.FASTER_THAN_PYTORCH),
     "devices": steps.devices,
     "compile": compile_time,
-    "ntk": kernels.ntk,
+    "ntk": kernels.kernels,
     "ntk_inputs": kernels.inputs,
+    "ntk_networks": kernels.networks,
     "host_overhead": host.overhead,
     "checkpoint": partial(host.checkpoints, settings=workloads.COMMITTEE),
     "census": census.count,
@@ -185,6 +192,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv = list(sys.argv if argv is None else argv)
         options = _flags(argv)
         chosen, setup = _chosen(options.only), _setup(options)
+        if "ntk_networks" in chosen:
+            python = options.neural_tangents
+            chosen["ntk_networks"] = partial(kernels.networks, python=python)
         out, summary, figure = _paths(options)
         about, rows = _about(argv), []
         with _compiling_anew():
@@ -309,6 +319,7 @@ def _flags(argv: Sequence[str]) -> Any:
     flags.DEFINE_enum("mode", "auto", modes, "How runs are batched.", **common)
     flags.DEFINE_bool("quick", False, "Fewer repeats.", **common)
     flags.DEFINE_float("budget", float("inf"), "Seconds.", **common)
+    flags.DEFINE_string("neural_tangents", "", "A Python that has it.", **common)
     flags.DEFINE_string("out", None, "Path of the JSON.", **common)
     flags.DEFINE_string("summary", None, "Path of the Markdown.", **common)
     flags.DEFINE_string("figure", None, "Path of the PNG.", **common)

@@ -3,6 +3,7 @@ say them. Nothing here depends on how long anything takes."""
 
 import json
 import math
+import sys
 from typing import NamedTuple
 
 import jax
@@ -110,6 +111,12 @@ def tiny_overhead(setup):
     return host.overhead(setup, own, steps=20)
 
 
+def tiny_networks():
+    """Of two images by a LeNet, which is written as people write."""
+    with jax.numpy_rank_promotion("allow"):
+        return list(kernels.networks(tiny(), points=2, names=("lenet",), sizes=(16,)))
+
+
 TINY_KERNELS = {
     "mlp": lambda: kernels.mlp_kernel((6, 5, 3), 4),
     "committee": lambda: kernels.committee_kernel(5, 6, 4),
@@ -123,9 +130,10 @@ MEASUREMENTS = {
     "host_overhead": lambda: tiny_overhead(tiny()),
     "compile": lambda: host.compile_time(tiny(), {"tiny": TINY}, many=4),
     "checkpoint": lambda: host.checkpoints(tiny(), TINY, runs=4),
-    "ntk": lambda: kernels.ntk(tiny(), TINY_KERNELS, sizes=(16,)),
+    "ntk": lambda: kernels.kernels(tiny(), TINY_KERNELS, sizes=(16,)),
 }
 SLOW = {
+    "ntk_networks": tiny_networks,
     "ntk_inputs": lambda: kernels.inputs(tiny(), (8, 16)),
     "launch": lambda: host.launch(tiny(), ("k3_laziness",)),
 }
@@ -142,6 +150,15 @@ def test_a_tiny_measurement_gives_finite_positive_numbers(name, monkeypatch):
         assert row.name.startswith((f"{name}/", "gemm/", "many_runs/"))
         assert math.isfinite(row.measured) and row.measured > 0, row
     assert len({row.name for row in rows}) == len(rows)
+
+
+def test_a_python_without_neural_tangents_is_named(tmp_path):
+    for python, sentence in (
+        (sys.executable, "ended without a kernel; it must be a Python with neural-tan"),
+        (str(tmp_path / "none"), "none: No such file or directory"),
+    ):
+        with pytest.raises(SettingError, match=sentence):
+            list(kernels.networks(tiny(), python, points=2, sizes=(16,)))
 
 
 def test_every_benchmark_is_measured_here():
