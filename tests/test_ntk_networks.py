@@ -161,7 +161,7 @@ def test_explain_names_the_rule_of_each_leaf():
         "w": ("product", 1, "gram"),
     }
     assert found["w"].operations == 64 * (6 + 3 * 16)
-    assert found["conv"].operations == 64 * 3 * 12 + 16 * 3 * 16 * 12
+    assert found["conv"].operations == 64 * 3 * 12 + 8 * 3 * 16 * 12
     assert found["w"].bytes == 8 * 8 * (6 + 3 * 16)
     assert found["conv"].bytes == 8 * 8 * 3 * 12
     shapes = jax.eval_shape(lambda: (params, x))

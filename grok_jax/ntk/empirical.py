@@ -218,8 +218,8 @@ def make_problem(
                 layer,
                 len(cotangents),
                 kind,
-                len(x1),
-                len(x1 if x2 is None else x2),
+                len(x1) * len(x1 if x2 is None else x2),
+                len(x1) + (0 if x2 is None else len(x2)),
             ),
         )
         formed = jax.make_jaxpr(functools.partial(sample_factors, factorization))(
@@ -239,6 +239,8 @@ def make_problem(
     )
 
 
-def _gram_is_cheaper(layer: Layer, rows: int, kind: Kind, n1: int, n2: int) -> bool:
-    gram, gradient = multiplications(layer, rows, kind, n1, n2)
+def _gram_is_cheaper(
+    layer: Layer, rows: int, kind: Kind, pairs: int, samples: int
+) -> bool:
+    gram, gradient = multiplications(layer, rows, kind, pairs, samples)
     return gram <= gradient

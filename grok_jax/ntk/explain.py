@@ -75,7 +75,7 @@ def explain(
     >>> f = lambda p, x: jnp.tanh(x @ p["w"]) @ p["v"]
     >>> print(explain(f, params, jnp.ones((10, 2))))
     leaf  shape  use      positions  rule      multiplications  MiB
-    v     3x1    product  1          gradient  3.60e+02         0.00
+    v     3x1    product  1          gradient  3.30e+02         0.00
     w     2x3    product  1          gram      5.00e+02         0.00
     """
     check_kind(kind)
@@ -103,7 +103,7 @@ def _uses(
     rows, item = len(problem.cotangents), problem.factorization.dtype.itemsize
     for layer in problem.factorization.layers:
         batch, positions, inputs, outputs = layer.sizes
-        gram, gradient = multiplications(layer, rows, problem.kind, n1, n2)
+        gram, gradient = multiplications(layer, rows, problem.kind, n1 * n2, samples)
         kept = {
             "gram": batch * positions * (inputs + rows * outputs),
             "gradient": rows * batch * inputs * outputs,

@@ -36,10 +36,10 @@ class Layer(NamedTuple):
 
 
 def multiplications(
-    layer: Layer, rows: int, kind: Kind, n1: int, n2: int
+    layer: Layer, rows: int, kind: Kind, pairs: int, samples: int
 ) -> tuple[int, int]:
-    """Of a kernel by the rules `gram` and `gradient`: over pairs of positions, or over
-    the gradients' entries, which are formed first."""
+    """Of a kernel of so many pairs of samples by the rules `gram` and `gradient`: over
+    pairs of positions, or over the gradients' entries, which are formed first."""
     combinations = rows * rows if kind == "full" else rows
     batch, positions, inputs, outputs = layer.sizes
     if layer.is_lookup:
@@ -47,8 +47,8 @@ def multiplications(
         inputs = layer.products[0].vocabulary
     size = batch * inputs * outputs
     inner = 1 if layer.is_lookup else inputs
-    gram = n1 * n2 * batch * positions**2 * (inner + combinations * outputs)
-    gradient = n1 * n2 * combinations * size + (n1 + n2) * rows * positions * size
+    gram = pairs * batch * positions**2 * (inner + combinations * outputs)
+    gradient = pairs * combinations * size + samples * rows * positions * size
     return gram, gradient
 
 

@@ -171,7 +171,7 @@ def lazy_dynamics(
         left, moved = _decay(xp, rate * (values + ridge), t.astype(k.dtype))
         # What the ridge keeps of a mode: all of one without an eigenvalue.
         kept = ridge / xp.where(ridge == 0, 1.0, values + ridge)
-        left = left + kept * (1 - left)
+        left = left + kept[None, :] * (1 - left)
         modes = vectors.T @ (train - target)
 
         def combine(basis: Any, weights: Any) -> Any:
