@@ -296,6 +296,23 @@ def heads_case():
     return apply, params, normal(3, 9, 5, 2, 3), {"w", "v"}
 
 
+def joined_case():
+    """Weights side by side, as the gates of an LSTM; one of them scaled."""
+
+    def apply(params, x):
+        gates = jnp.concatenate([params["i"], 2.0 * params["f"].T, params["o"]], axis=1)
+        i, f, o = jnp.split(jnp.tanh(x @ gates), [4, 7], axis=-1)
+        tall = jnp.concatenate([params["u"], params["v"]])
+        h = jnp.concatenate([i, f], axis=-1) @ tall
+        odd = jnp.tanh(jnp.concatenate([params["a"], params["b"]]))
+        return h + o @ odd + o @ jnp.concatenate([params["c"], odd[1:]])
+
+    shapes = dict(i=(3, 4), f=(3, 3), o=(3, 2), u=(4, 2), v=(3, 2))
+    shapes |= dict(a=(1, 2), b=(1, 2), c=(1, 2))
+    params = {n: normal(k, *shape) for k, (n, shape) in enumerate(shapes.items())}
+    return apply, params, normal(9, 9, 3), {"i", "f", "o", "u", "v"}
+
+
 def convolutions_case():
     """Strides, dilation, groups, kinds of padding, both layouts, and transposed."""
 
@@ -391,7 +408,7 @@ class Recurrent(nn.Module):
     @nn.compact
     def __call__(self, x):
         x = nn.RNN(nn.GRUCell(3, param_dtype=jnp.float64))(x)
-        x = nn.RNN(nn.LSTMCell(4, param_dtype=jnp.float64), reverse=True)(x)
+        x = nn.RNN(nn.OptimizedLSTMCell(4, param_dtype=jnp.float64), reverse=True)(x)
         stack = nn.scan(
             nn.remat(Block),
             variable_axes={"params": 0},

@@ -81,7 +81,7 @@ def sample_factors(
     pulled, factors = outputs.pull([cotangents])
     result: list[tuple[jax.Array, ...]] = []
     for layer in layers:
-        found = [(p, *factors[p.place]) for p in layer.products]
+        found = [(p, *factors[p.key]) for p in layer.products]
         a = jnp.concatenate([p.join(a, rows=False) for p, a, _ in found], axis=1)
         g = jnp.concatenate([p.join(g, rows=True) for p, _, g in found], axis=2)
         result.append((a, g) if layer.rule == "gram" else _gradients(layer, a, g))

@@ -8,7 +8,15 @@ import jax.numpy as jnp
 
 from grok_jax.ntk.inputs import Kind
 from grok_jax.ntk.jaxprs import FlatJaxpr, Statement, Value, is_variable, numbers_in
-from grok_jax.ntk.products import LeafView, Loop, Place, Product, Sizes, as_product
+from grok_jax.ntk.products import (
+    LeafView,
+    Loop,
+    Part,
+    Place,
+    Product,
+    Sizes,
+    as_product,
+)
 
 _REINDEXINGS = {"reshape", "transpose", "squeeze", "broadcast_in_dim", "copy"}
 _REINDEXINGS |= {"convert_element_type", "neg"}
@@ -90,6 +98,7 @@ def _find_uses(
 ) -> None:
     """Follows the views through the statements; `around` is the place of the scan."""
     products, additions, opaque = uses
+    joints: dict[Value, list[tuple[LeafView, Part]]] = {}  # concatenations of leaves
     writers: dict[Value, Product] = {}  # value -> the product that writes it
     readers = Counter(
         v for statement in flat.statements for v in numbers_in(statement.inputs)
@@ -101,13 +110,30 @@ def _find_uses(
             for i, v in enumerate(statement.inputs)
             if is_variable(v) and v in views
         ]
+        joined = [
+            (i, joints[v])
+            for i, v in enumerate(statement.inputs)
+            if is_variable(v) and v in joints
+        ]
+        if joined:
+            found = _of_parts(statement, (*around, index), joined, bool(seen))
+            for (view, _), product in found:
+                if product is None:
+                    opaque.add(view.leaf)
+                else:
+                    products[view.leaf].append(product)
         if not seen:
+            continue
+        if joint := _concatenation(statement, seen):
+            joints[statement.outputs[0]] = joint
             continue
         (operand, view), only, place = seen[0], len(seen) == 1, (*around, index)
         if statement.body is not None:
             entering, left = _enter(statement, seen)
             opaque |= left
             _find_uses(statement.body, entering, uses, place)
+        elif joined:
+            opaque |= {v.leaf for _, v in seen}
         elif only and (moved := _follow(statement, operand, view)) is not None:
             views[statement.outputs[0]] = moved
         elif only and (product := as_product(statement, place, operand, view)):
@@ -124,7 +150,43 @@ def _find_uses(
             opaque |= {
                 v.leaf for _, v in seen if scaled is None or v.leaf != scaled.leaf
             }
-    opaque |= {views[v].leaf for v in numbers_in(flat.outputs) if v in views}
+    for value in numbers_in(flat.outputs):
+        opaque |= {views[value].leaf} if value in views else set()
+        opaque |= {view.leaf for view, _ in joints.get(value, [])}
+
+
+def _concatenation(
+    statement: Statement, seen: Sequence[tuple[int, LeafView]]
+) -> list[tuple[LeafView, Part]] | None:
+    """The parts of a concatenation of leaves and nothing else; None if it is none."""
+    if statement.eqn.primitive.name != "concatenate" or not (
+        len(seen) == len(statement.inputs)
+        and all(view.varying is None for _, view in seen)
+    ):
+        return None
+    axis, start, parts = statement.eqn.params["dimension"], 0, []
+    for (_, view), operand in zip(seen, statement.eqn.invars, strict=True):
+        size = operand.aval.shape[axis]
+        parts.append((view, Part(axis, start, size)))
+        start += size
+    return parts
+
+
+def _of_parts(
+    statement: Statement,
+    place: Place,
+    joined: Sequence[tuple[int, list[tuple[LeafView, Part]]]],
+    with_others: bool,
+) -> list[tuple[tuple[LeafView, Part], Product | None]]:
+    """Each part with its product in this statement, or None if it has none."""
+    found = [
+        (part, as_product(statement, place, operand, part[0], part[1]))
+        for operand, parts in joined
+        for part in parts
+    ]
+    if with_others or len(joined) > 1 or any(product is None for _, product in found):
+        return [(part, None) for part, _ in found]
+    return found
 
 
 def _enter(

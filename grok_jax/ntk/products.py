@@ -28,6 +28,14 @@ class Loop(NamedTuple):
     stacked: bool  # whether each turn has a slice of the leaf of its own, or all of it
 
 
+class Part(NamedTuple):
+    """Where a leaf lies in a concatenation of leaves."""
+
+    axis: int
+    start: int
+    size: int
+
+
 class LeafView(NamedTuple):
     """A value with the entries of one leaf, rearranged and scaled."""
 
@@ -50,6 +58,7 @@ class Product(NamedTuple):
 
     name: str  # "product", "convolution" or "look-up"
     place: Place
+    part: Part | None  # of the operand, which the leaf may be only a part of
     other: Value  # the operand that is not the leaf
     scales: tuple[tuple[str, Value], ...]
     layout: tuple[Any, ...]  # equal layouts may be concatenated along T
@@ -60,6 +69,11 @@ class Product(NamedTuple):
     loops: tuple[Loop, ...]  # those of the view; `sizes` are those of one turn
     vocabulary: int | None = None  # rows of the table in a look-up
     clip: bool = False
+
+    @property
+    def key(self) -> tuple[Place, Part | None]:
+        """What tells it from every other product."""
+        return self.place, self.part
 
     @property
     def all_sizes(self) -> Sizes:
@@ -85,15 +99,21 @@ class Product(NamedTuple):
 
 
 def as_product(
-    statement: Statement, place: Place, operand: int, view: LeafView
+    statement: Statement,
+    place: Place,
+    operand: int,
+    view: LeafView,
+    part: Part | None = None,
 ) -> Product | None:
-    """The statement's product with the leaf that is its input number `operand`; None if
-    it is none."""
+    """The statement's product with the leaf that is its input number `operand`, or a
+    part of it; None if it is none."""
     name = statement.eqn.primitive.name
     if view.varying is not None:
         return None
     if name == "dot_general":
-        return _as_dot(statement, place, operand, view)
+        return _as_dot(statement, place, operand, view, part)
+    if part is not None:
+        return None
     if name == "conv_general_dilated" and operand == 1:
         return _as_convolution(statement, place, view)
     looks_up = is_look_up(statement.eqn) or name == "gather"
@@ -117,13 +137,25 @@ def inputs_of(product: Product, read: Callable[[Value], Any], dtype: Any) -> Arr
     return other
 
 
-def _arrange(order: tuple[int, ...], shape: tuple[int, ...], value: Array) -> Array:
+def _arrange(
+    order: tuple[int, ...],
+    shape: tuple[int, ...],
+    value: Array,
+    part: Part | None = None,
+) -> Array:
+    if part is not None:
+        stop = part.start + part.size
+        value = jax.lax.slice_in_dim(value, part.start, stop, axis=part.axis)
     return jnp.transpose(value, order).reshape(shape)
 
 
 def _as_dot(
-    statement: Statement, place: Place, operand: int, view: LeafView
-) -> Product:
+    statement: Statement,
+    place: Place,
+    operand: int,
+    view: LeafView,
+    part: Part | None,
+) -> Product | None:
     contracting, batch = statement.eqn.params["dimension_numbers"]
     weight, other = (statement.eqn.invars[i].aval for i in (operand, 1 - operand))
     # The weight's axes in ascending order, each with its axis of the other operand.
@@ -137,25 +169,38 @@ def _as_dot(
     position_axes = tuple(range(first, first + len(positions)))
     axes = range(len(groups) + len(positions) + len(free))
     bias_axes = tuple(i for i in axes if i not in position_axes)
+    shape, of_inputs, of_signals = list(weight.shape), None, None
+    if part is not None:
+        shape[part.axis] = part.size
+        if part.axis in groups:
+            return None
+        if part.axis in ins:
+            of_inputs = part._replace(axis=other_ins[ins.index(part.axis)])
+        else:
+            axis = bias_axes[len(groups) + free.index(part.axis)]
+            of_signals = part._replace(axis=axis)
     sizes = Sizes(
-        math.prod(weight.shape[i] for i in groups),
+        math.prod(shape[i] for i in groups),
         math.prod(other.shape[i] for i in positions),
-        math.prod(weight.shape[i] for i in ins),
-        math.prod(weight.shape[i] for i in free),
+        math.prod(shape[i] for i in ins),
+        math.prod(shape[i] for i in free),
     )
     order = bias_axes[: len(groups)] + position_axes + bias_axes[len(groups) :]
     return Product(
         name="product",
         place=place,
+        part=part,
         other=statement.inputs[1 - operand],
         scales=view.scales,
         loops=view.loops,
         layout=("product", view.path, ins, groups),
         sizes=sizes,
         inputs=functools.partial(
-            _arrange, other_groups + positions + other_ins, sizes[:3]
+            _arrange, other_groups + positions + other_ins, sizes[:3], part=of_inputs
         ),
-        signals=functools.partial(_arrange, order, (*sizes[:2], sizes.outputs)),
+        signals=functools.partial(
+            _arrange, order, (*sizes[:2], sizes.outputs), part=of_signals
+        ),
         bias_axes=bias_axes,
     )
 
@@ -187,6 +232,7 @@ def _as_convolution(
     return Product(
         name="convolution",
         place=place,
+        part=None,
         other=statement.inputs[0],
         scales=view.scales,
         loops=view.loops,
@@ -259,6 +305,7 @@ def _as_look_up(statement: Statement, place: Place, view: LeafView) -> Product |
     return Product(
         name="look-up",
         place=place,
+        part=None,
         other=statement.inputs[1],
         scales=(),
         loops=view.loops,

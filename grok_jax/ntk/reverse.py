@@ -13,12 +13,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from grok_jax.ntk.jaxprs import FlatJaxpr, Statement, Value, is_variable, literal
-from grok_jax.ntk.products import Place, Product, inputs_of
+from grok_jax.ntk.products import Part, Place, Product, inputs_of
 
 Cotangents = list[Array | None]
 """One for each value, [R, ...]; None: zero."""
 
-Factors = dict[Place, tuple[Array, Array]]
+Key = tuple[Place, Part | None]
+"""Of a product: several leaves that are concatenated have one place."""
+
+Factors = dict[Key, tuple[Array, Array]]
 """Of each product: inputs [B, T, I] and signals [R, B, T, O]. In a scan of length L
 these are [L, B, T, I] and [L, R, B, T, O]."""
 
@@ -53,7 +56,7 @@ def differentiate(
     inside: dict[int, list[Product]] = {}
     for product in products:
         inside.setdefault(product.place[depth], []).append(product)
-    inputs: dict[Place, Array] = {}
+    inputs: dict[Key, Array] = {}
     pulls: list[Any] = []
 
     def read(value: Value) -> Any:
@@ -68,7 +71,7 @@ def differentiate(
         else:
             known = [read(v) for v in statement.variables]
             outputs, pull = _statement(statement, known, moving)
-            inputs |= {p.place: inputs_of(p, read, dtype) for p in own}
+            inputs |= {p.key: inputs_of(p, read, dtype) for p in own}
         pulls.append(pull)
         env.update(zip(statement.outputs, outputs, strict=True))
         if own or any(moving):
@@ -98,7 +101,7 @@ def differentiate(
             for product in own:
                 if len(product.place) == depth + 1:
                     signals = jax.vmap(product.signals)(filled[0]).astype(dtype)
-                    factors[product.place] = inputs[product.place], signals
+                    factors[product.key] = inputs[product.key], signals
             if pulls[index] is None:
                 continue
             pulled, within = pulls[index](filled)
