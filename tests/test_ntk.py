@@ -301,14 +301,15 @@ def joined_case():
 
     def apply(params, x):
         gates = jnp.concatenate([params["i"], 2.0 * params["f"].T, params["o"]], axis=1)
-        i, f, o = jnp.split(jnp.tanh(x @ gates), [4, 7], axis=-1)
+        gates = jnp.tanh(x @ gates + params["bias"])
+        i, f, o = jnp.split(gates, [4, 7], axis=-1)
         tall = jnp.concatenate([params["u"], params["v"]])
         h = jnp.concatenate([i, f], axis=-1) @ tall
         odd = jnp.tanh(jnp.concatenate([params["a"], params["b"]]))
         return h + o @ odd + o @ jnp.concatenate([params["c"], odd[1:]])
 
     shapes = dict(i=(3, 4), f=(3, 3), o=(3, 2), u=(4, 2), v=(3, 2))
-    shapes |= dict(a=(1, 2), b=(1, 2), c=(1, 2))
+    shapes |= dict(a=(1, 2), b=(1, 2), c=(1, 2), bias=(9,))
     params = {n: normal(k, *shape) for k, (n, shape) in enumerate(shapes.items())}
     return apply, params, normal(9, 9, 3), {"i", "f", "o", "u", "v"}
 

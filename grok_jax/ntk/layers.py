@@ -60,6 +60,10 @@ def multiplications(
     return gram, gradient
 
 
+Joint = list[tuple[LeafView, Part | None]]
+"""A value made of leaves: one as it is (None), or a concatenation of parts."""
+
+
 class Uses(NamedTuple):
     """What was found of the leaves."""
 
@@ -98,47 +102,38 @@ def _find_uses(
 ) -> None:
     """Follows the views through the statements; `around` is the place of the scan."""
     products, additions, opaque = uses
-    joints: dict[Value, list[tuple[LeafView, Part]]] = {}  # concatenations of leaves
+    held: dict[Value, Joint] = {v: [(view, None)] for v, view in views.items()}
     writers: dict[Value, Product] = {}  # value -> the product that writes it
     readers = Counter(
         v for statement in flat.statements for v in numbers_in(statement.inputs)
     )
     readers.update(numbers_in(flat.outputs))
     for index, statement in enumerate(flat.statements):
-        seen = [
-            (i, views[v])
+        joints = [
+            (i, held[v])
             for i, v in enumerate(statement.inputs)
-            if is_variable(v) and v in views
+            if is_variable(v) and v in held
         ]
-        joined = [
-            (i, joints[v])
-            for i, v in enumerate(statement.inputs)
-            if is_variable(v) and v in joints
-        ]
-        if joined:
-            found = _of_parts(statement, (*around, index), joined, bool(seen))
-            for (view, _), product in found:
-                if product is None:
-                    opaque.add(view.leaf)
-                else:
-                    products[view.leaf].append(product)
-        if not seen:
+        if not joints:
             continue
-        if joint := _concatenation(statement, seen):
-            joints[statement.outputs[0]] = joint
-            continue
-        (operand, view), only, place = seen[0], len(seen) == 1, (*around, index)
-        if statement.body is not None:
+        (operand, joint), only, place = joints[0], len(joints) == 1, (*around, index)
+        seen = [(i, view) for i, joint in joints for view, _ in joint]
+        view = joint[0][0]
+        if together := _concatenation(statement, joints):
+            held[statement.outputs[0]] = together
+        elif only and (found := _products(statement, place, operand, joint)):
+            for (part, _), product in zip(joint, found, strict=True):
+                products[part.leaf].append(product)
+            if joint == [(view, None)]:
+                writers[statement.outputs[0]] = found[0]
+        elif any(part is not None for _, joint in joints for _, part in joint):
+            opaque |= {v.leaf for _, v in seen}
+        elif statement.body is not None:
             entering, left = _enter(statement, seen)
             opaque |= left
             _find_uses(statement.body, entering, uses, place)
-        elif joined:
-            opaque |= {v.leaf for _, v in seen}
         elif only and (moved := _follow(statement, operand, view)) is not None:
-            views[statement.outputs[0]] = moved
-        elif only and (product := as_product(statement, place, operand, view)):
-            products[view.leaf].append(product)
-            writers[statement.outputs[0]] = product
+            held[statement.outputs[0]] = [(moved, None)]
         elif only and (
             product := _as_bias_of(statement, operand, view, writers, readers)
         ):
@@ -146,47 +141,42 @@ def _find_uses(
         else:
             scaled = _scaled(statement, seen)
             if scaled is not None:
-                views[statement.outputs[0]] = scaled
+                held[statement.outputs[0]] = [(scaled, None)]
             opaque |= {
                 v.leaf for _, v in seen if scaled is None or v.leaf != scaled.leaf
             }
     for value in numbers_in(flat.outputs):
-        opaque |= {views[value].leaf} if value in views else set()
-        opaque |= {view.leaf for view, _ in joints.get(value, [])}
+        opaque |= {view.leaf for view, _ in held.get(value, [])}
 
 
 def _concatenation(
-    statement: Statement, seen: Sequence[tuple[int, LeafView]]
-) -> list[tuple[LeafView, Part]] | None:
-    """The parts of a concatenation of leaves and nothing else; None if it is none."""
+    statement: Statement, joints: Sequence[tuple[int, Joint]]
+) -> Joint | None:
+    """A concatenation of leaves and nothing else; None if the statement is none."""
     if statement.eqn.primitive.name != "concatenate" or not (
-        len(seen) == len(statement.inputs)
-        and all(view.varying is None for _, view in seen)
+        len(joints) == len(statement.inputs)
+        and all(
+            part is None and view.varying is None
+            for _, joint in joints
+            for view, part in joint
+        )
     ):
         return None
-    axis, start, parts = statement.eqn.params["dimension"], 0, []
-    for (_, view), operand in zip(seen, statement.eqn.invars, strict=True):
+    axis, start, found = statement.eqn.params["dimension"], 0, []
+    for (_, [(view, _)]), operand in zip(joints, statement.eqn.invars, strict=True):
         size = operand.aval.shape[axis]
-        parts.append((view, Part(axis, start, size)))
+        found.append((view, Part(axis, start, size)))
         start += size
-    return parts
-
-
-def _of_parts(
-    statement: Statement,
-    place: Place,
-    joined: Sequence[tuple[int, list[tuple[LeafView, Part]]]],
-    with_others: bool,
-) -> list[tuple[tuple[LeafView, Part], Product | None]]:
-    """Each part with its product in this statement, or None if it has none."""
-    found = [
-        (part, as_product(statement, place, operand, part[0], part[1]))
-        for operand, parts in joined
-        for part in parts
-    ]
-    if with_others or len(joined) > 1 or any(product is None for _, product in found):
-        return [(part, None) for part, _ in found]
     return found
+
+
+def _products(
+    statement: Statement, place: Place, operand: int, joint: Joint
+) -> list[Product] | None:
+    """The product of each leaf in the operand; None if one of them has none."""
+    found = [as_product(statement, place, operand, *part) for part in joint]
+    known = [product for product in found if product is not None]
+    return known if len(known) == len(found) else None
 
 
 def _enter(
