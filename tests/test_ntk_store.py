@@ -1,12 +1,15 @@
 """Kernels in a zarr store: those in memory, whatever the blocks and however stopped."""
 
+import ast
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import processes
 import pytest
 
 from grok_jax import ntk
@@ -71,8 +74,6 @@ here.ntk.store_ntk({path!r}, here.network, here.PARAMS, here.X, block_size=3)
 
 def test_a_killed_call_goes_on_with_the_blocks_that_are_left(tmp_path, monkeypatch):
     """Killed by the system after 3, then after 4 more of 10 blocks."""
-    from pathlib import Path
-
     for blocks in (3, 4):
         script = KILLED.format(
             here=str(Path(__file__).parent), path=str(tmp_path), blocks=blocks
@@ -93,6 +94,48 @@ def test_a_killed_call_goes_on_with_the_blocks_that_are_left(tmp_path, monkeypat
     np.testing.assert_allclose(kernel[:], expected, rtol=1e-12)
     again = ntk.store_ntk(tmp_path, network, PARAMS, X, block_size=3)
     assert left == [(2, 2), (2, 3), (3, 3)] and (again[:] == kernel[:]).all()
+
+
+PROCESS = """
+import sys
+sys.path.insert(0, {here!r})
+import jax
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_enable_x64", True)
+jax.distributed.initialize("127.0.0.1:{port}", 2, {number})
+import test_ntk_store as here
+own = []
+compute = here.store._compute
+here.store._compute = lambda *args: (own.extend(args[4]), compute(*args))[1]
+kernel = here.ntk.store_ntk({path!r}, here.network, here.PARAMS, here.X, block_size=3)
+assert not here.np.isnan(kernel[:]).any()
+print(own)
+"""
+
+
+def test_two_processes_share_the_blocks_and_see_the_whole_kernel(tmp_path):
+    here, port = str(Path(__file__).parent), processes.free_port()
+    started = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                PROCESS.format(here=here, path=str(tmp_path), port=port, number=number),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    ended = [process.communicate(timeout=300) for process in started]
+    assert [p.returncode for p in started] == [0, 0], ended
+    shares = [ast.literal_eval(out.splitlines()[-1]) for out, _ in ended]
+    every = [(i, j) for i in range(4) for j in range(i, 4)]
+    assert shares == [every[::2], every[1::2]]
+    kernel = ntk.store_ntk(tmp_path, network, PARAMS, X, block_size=3)
+    expected = ntk.empirical_ntk(network, PARAMS, X)
+    np.testing.assert_allclose(kernel[:], expected, rtol=1e-12)
 
 
 def test_every_device_has_its_share(tmp_path, monkeypatch):

@@ -54,8 +54,8 @@ def store_ntk(
       progress: whether to show a progress bar.
 
     Returns:
-      The finished kernel, a `zarr.Array` that is read like a NumPy array. With several
-      processes, whichever is first may see blocks missing until the others end.
+      The finished kernel, a `zarr.Array` that is read like a NumPy array; with several
+      processes, once all of them are done.
 
     Raises:
       ValueError: as `empirical_ntk`, or the store holds another kernel (other inputs,
@@ -98,7 +98,16 @@ def store_ntk(
                 kernel[at[::-1]] = value.transpose(1, 0, *range(2, value.ndim)[::-1])
             done[i, j] = True  # after its values, so that a kill loses a block at most
             advance()
+    _meet("done")
     return kernel
+
+
+def _meet(where: str) -> None:
+    """Waits for the other processes, if there are any."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(f"grok_jax.ntk.store_ntk: {where}")
 
 
 def _outputs(kind: Kind) -> int:
@@ -225,10 +234,7 @@ def _open(
         )
         counts = -(-shape[0] // rows), -(-shape[1] // rows)
         group.create_array("done", shape=counts, chunks=(1, 1), dtype="bool")
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices("grok_jax.ntk.store_ntk")
+    _meet("opened")
     group = zarr.open_group(path, mode="r+")
     known = dict(group.attrs)
     if known != about:
