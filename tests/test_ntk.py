@@ -778,7 +778,7 @@ def test_numpy_and_low_precision_inputs():
 
 
 @pytest.mark.parametrize(("kind", "block_size"), [("trace", None), ("full", 60)])
-@pytest.mark.parametrize("name", ["dense", "opaque", "embedding"])
+@pytest.mark.parametrize("name", ["dense", "opaque", "embedding", "convolutions"])
 def test_predicted_bytes_are_what_xla_allocates(name, block_size, kind):
     apply_fn, params, x, _ = CASES[name]()
     x = jnp.tile(x, (20,) + (1,) * (x.ndim - 1))
@@ -789,7 +789,7 @@ def test_predicted_bytes_are_what_xla_allocates(name, block_size, kind):
     actual = allocated.temp_size_in_bytes + allocated.output_size_in_bytes
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (params, x))
     predicted = ntk.predicted_bytes(apply_fn, *shapes, kind=kind, block_size=block_size)
-    assert 0.75 * actual < predicted < 4 * actual
+    assert 0.8 * actual < predicted < 5 * actual  # as its docstring says
 
 
 def test_automatic_blocks_stay_within_the_budget():

@@ -60,13 +60,15 @@ def choose_blocks(
         """The blocks, and their bytes without the kernel."""
         rows1, rows2 = min(rows, n1), min(rows, n2)
         chunk, extra = working_bytes(problem, rows1, rows2, memory_budget)
-        kept = extra + samples * problem.factor_bytes
+        # Those of a block, and a copy in the order in which they are multiplied.
+        two = 2 * (rows1 + rows2) * problem.factor_bytes
         if rows >= max(n1, n2):
-            return Blocks(rows, chunk, True, kept + 2 * kernels), kept
+            extra += 2 * samples * problem.factor_bytes
+            return Blocks(rows, chunk, True, extra + 2 * kernels), extra
+        kept = extra + samples * problem.factor_bytes + two
         if kept <= memory_budget:
             return Blocks(rows, chunk, True, kept + 3 * kernels), kept
-        extra += (rows1 + rows2) * problem.factor_bytes
-        return Blocks(rows, chunk, False, extra + 3 * kernels), extra
+        return Blocks(rows, chunk, False, extra + two + 3 * kernels), extra + two
 
     rows = max(n1, n2) if block_size is None else min(block_size, max(n1, n2))
     blocks, extra = count(rows)

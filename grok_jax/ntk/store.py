@@ -122,8 +122,8 @@ def _largest(
     kind: Kind,
     memory_budget: int,
 ) -> int:
-    """Rows of the largest block that fits with the factors of two blocks and three
-    copies of its result, by halving all rows."""
+    """Rows of the largest block that fits with the factors of two blocks, a copy of
+    them and three copies of its result, by halving all rows."""
     found: list[int] = []
 
     def look(params: Params, x1: jax.Array, x2: jax.Array | None) -> None:
@@ -131,7 +131,7 @@ def _largest(
         rows = max(len(x1), len(x1 if x2 is None else x2))
         while rows > 1:
             _, extra = blocks.working_bytes(problem, rows, rows, memory_budget)
-            extra += 2 * rows * problem.factor_bytes
+            extra += 4 * rows * problem.factor_bytes
             if extra + 3 * rows**2 * blocks.entry_bytes(problem) <= memory_budget:
                 break
             rows = -(-rows // 2)
