@@ -63,7 +63,9 @@ def choose_blocks(
         # Those of a block, and a copy in the order in which they are multiplied.
         two = 2 * (rows1 + rows2) * problem.factor_bytes
         if rows >= max(n1, n2):
-            extra += 2 * samples * problem.factor_bytes
+            halves = problem.x2 is None and n1 >= 2 * _SMALLEST_HALF
+            copies = 2 if halves or problem.kind in ("full", "diagonal") else 1
+            extra += copies * samples * problem.factor_bytes
             return Blocks(rows, chunk, True, extra + 2 * kernels), extra
         kept = extra + samples * problem.factor_bytes + two
         if kept <= memory_budget:

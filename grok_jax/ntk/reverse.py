@@ -5,6 +5,7 @@ used. Here each statement is differentiated by itself, a weight is never differe
 at all, and the input and the signal of its product are handed out instead.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -155,7 +156,8 @@ def _statement(
     _, derivative, outputs = jax.vjp(function, *start, has_aux=True)
     if _is_plain_convolution(statement) and moved == [statement.inputs[0]]:
         kernel = known[statement.variables.index(statement.inputs[1])]
-        derivative = _convolution(statement.eqn, kernel)
+        strided = set(statement.eqn.params["window_strides"]) != {1}
+        derivative = (_strided if strided else _convolution)(statement.eqn, kernel)
 
     def pull(cotangents: Sequence[Array]) -> tuple[dict[Value, Array], Factors]:
         given = [c for c, on in zip(cotangents, floats, strict=True) if on]
@@ -169,12 +171,15 @@ def _is_inexact(aval: Any) -> bool:
 
 
 def _is_plain_convolution(statement: Statement) -> bool:
+    """Whether it is a convolution whose derivative is written out below: one without
+    groups that is not transposed; with strides on a CPU only."""
     params = statement.eqn.params
     return (
         statement.eqn.primitive.name == "conv_general_dilated"
         and is_variable(statement.inputs[1])
         and params["feature_group_count"] == params["batch_group_count"] == 1
-        and set(params["window_strides"]) | set(params["lhs_dilation"]) == {1}
+        and set(params["lhs_dilation"]) == {1}
+        and (set(params["window_strides"]) == {1} or jax.default_backend() == "cpu")
     )
 
 
@@ -205,6 +210,43 @@ def _convolution(eqn: Any, kernel: Array) -> Callable[[list[Array]], tuple[Array
             precision=params["precision"],
         )
         return (pulled.astype(eqn.invars[0].aval.dtype),)
+
+    return pull
+
+
+def _strided(eqn: Any, kernel: Array) -> Callable[[list[Array]], tuple[Array]]:
+    """The derivative of a convolution with strides by the images: a product for each
+    place of the kernel, and their sum. XLA's CPU is two to five times faster with it
+    than with a convolution of a dilated image."""
+    params = eqn.params
+    images, order, result = params["dimension_numbers"]
+    windows = [kernel.shape[axis] for axis in order[2:]]
+    kernel = jnp.transpose(kernel, (*order[2:], order[1], order[0]))
+    shape = eqn.invars[0].aval.shape
+    sizes = [shape[axis] for axis in images[2:]]
+    back = [0] * len(shape)
+    for at, axis in enumerate((images[0], *images[2:], images[1])):
+        back[axis] = at
+
+    def pull(cotangents: list[Array]) -> tuple[Array]:
+        signal = jnp.transpose(cotangents[0], (result[0], *result[2:], result[1]))
+        last, total = signal.ndim - 1, jnp.zeros((), signal.dtype)
+        for place in itertools.product(*map(range, windows)):
+            part = jax.lax.dot_general(
+                signal,
+                kernel[place],
+                (((last,), (1,)), ((), ())),
+                precision=params["precision"],
+            )
+            edges = [(0, 0, 0)]
+            for i, at in enumerate(place):
+                stride = params["window_strides"][i]
+                low = at * params["rhs_dilation"][i] - params["padding"][i][0]
+                end = low + (signal.shape[1 + i] - 1) * stride + 1
+                edges.append((low, sizes[i] - end, stride - 1))
+            padded = jax.lax.pad(part, jnp.zeros((), part.dtype), [*edges, (0, 0, 0)])
+            total = padded if total.ndim == 0 else total + padded
+        return (jnp.transpose(total, back).astype(eqn.invars[0].aval.dtype),)
 
     return pull
 
