@@ -139,7 +139,9 @@ def hit(drill, process, number, workdir, since, moment):
         require(status == -signal.SIGKILL, "it was killed", status, said)
     else:
         complete = (workdir / "figures" / "figure.png").exists()
-        unborn = status == -number and not said and phase == STARTING
+        # Before its first word; where all was trained by the launch before it, results
+        # are there from the start.
+        unborn = status == -number and not said and phase in (STARTING, DRAWING)
         require(
             status == STOPPED or (status == 0 and complete) or unborn,
             "SIGTERM ends with 75, or 0 if all was done",
