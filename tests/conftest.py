@@ -142,6 +142,19 @@ def pytest_runtest_setup(item):
         jax.clear_caches()  # programs compiled another way are not to be found
 
 
+@pytest.fixture
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def as_written(float64):
+    """In float64, and networks written as people write them: `x @ w + b`."""
+    with jax.numpy_rank_promotion("allow"):
+        yield
+
+
 @pytest.fixture(scope="session")
 def compilations():
     """`with compilations() as names:` the programs that XLA compiled meanwhile, with

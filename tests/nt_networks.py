@@ -3,7 +3,7 @@ neural-tangents' kernels of them were made:
 
     python -m venv nt && nt/bin/pip install jax==0.4.25 jaxlib==0.4.25 \
         neural-tangents==0.6.5 'numpy<2' 'scipy<1.13'
-    nt/bin/python tests/nt_networks.py tests/neural_tangents.npz
+    PYTHONPATH=. nt/bin/python tests/nt_networks.py tests/neural_tangents.npz
 
 The weights are NumPy's, so that they are the same everywhere.
 """
@@ -14,22 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.networks import convolve, pool
+
 
 def normal(seed, *shape):
     rng = np.random.RandomState(seed)
     return rng.standard_normal(shape) / np.sqrt(np.prod(shape[:-1]))
-
-
-def conv(x, w, stride=1):
-    numbers = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(
-        x, w, (stride, stride), "SAME", dimension_numbers=numbers
-    )
-
-
-def pool(x):
-    window = (1, 2, 2, 1)
-    return jax.lax.reduce_window(x, 0.0, jax.lax.add, window, window, "VALID") / 4
 
 
 def mlp():
@@ -47,8 +37,8 @@ def lenet():
     }
 
     def apply(p, x):
-        x = pool(jnp.maximum(conv(x, p["c1"]) + p["b1"], 0))
-        x = pool(jnp.tanh(conv(x, p["c2"])))
+        x = pool(jnp.maximum(convolve(x, p["c1"]) + p["b1"], 0))
+        x = pool(jnp.tanh(convolve(x, p["c2"])))
         return x.reshape(len(x), -1) @ p["w"]
 
     return apply, params, np.random.RandomState(9).standard_normal((5, 8, 8, 2))
@@ -64,9 +54,9 @@ def residual():
     }
 
     def apply(p, x):
-        x = conv(x, p["in"])
-        x = x + conv(jnp.tanh(conv(jnp.tanh(x), p["a"])), p["b"])
-        return jnp.tanh(conv(x, p["down"], stride=2)).mean((1, 2)) @ p["out"]
+        x = convolve(x, p["in"])
+        x = x + convolve(jnp.tanh(convolve(jnp.tanh(x), p["a"])), p["b"])
+        return jnp.tanh(convolve(x, p["down"], stride=2)).mean((1, 2)) @ p["out"]
 
     return apply, params, np.random.RandomState(9).standard_normal((5, 6, 6, 2))
 

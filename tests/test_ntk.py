@@ -21,11 +21,7 @@ from grok_jax.ntk.layers import find_layers
 KINDS = ("full", "diagonal", "trace", "pseudo")
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    """And networks written as people write them: `x @ w + b`."""
-    with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("as_written")
 
 
 def normal(seed, *shape):

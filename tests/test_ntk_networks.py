@@ -12,11 +12,7 @@ from flax import nnx
 
 from grok_jax import ntk
 
-
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("as_written")
 
 
 def normal(seed, *shape):

@@ -13,10 +13,7 @@ X = RNG.standard_normal((23, 3))
 KINDS = ("trace", "pseudo", "full")
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def network(params, x):

@@ -19,10 +19,7 @@ PARAMS = {"w": np.random.default_rng(0).standard_normal((3, 6)), "v": np.ones((6
 X = np.random.default_rng(1).standard_normal((11, 3))
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def network(params, x):
@@ -138,6 +135,35 @@ def test_two_processes_share_the_blocks_and_see_the_whole_kernel(tmp_path):
     np.testing.assert_allclose(kernel[:], expected, rtol=1e-12)
 
 
+def test_what_another_process_finishes_meanwhile_shifts_no_share(tmp_path, monkeypatch):
+    """Shares are of what was done when all had opened the store: a faster process
+    marks its first block as done before this one begins."""
+    import zarr
+
+    asked, places = [], []
+    compute = store._compute
+
+    def meet(place):
+        places.append(place)
+        if place == "shared out":
+            zarr.open_group(tmp_path)["done"][0, 0] = True
+
+    monkeypatch.setattr(store, "_meet", meet)
+    monkeypatch.setattr(
+        store, "_compute", lambda *args: (asked.extend(args[4]), compute(*args))[1]
+    )
+    ntk.store_ntk(tmp_path, network, PARAMS, X, block_size=6)
+    assert asked == [(0, 0), (0, 1), (1, 1)]
+    assert places == ["opened", "shared out", "done"]
+
+
+def test_int_and_float_inputs_are_promoted_as_in_memory(tmp_path):
+    whole = np.arange(12).reshape(4, 3)
+    stored = ntk.store_ntk(tmp_path, network, PARAMS, whole, X, block_size=3)
+    expected = ntk.empirical_ntk(network, PARAMS, whole, X)
+    np.testing.assert_allclose(stored[:], expected, rtol=1e-12)
+
+
 def test_every_device_has_its_share(tmp_path, monkeypatch):
     """Blocks are computed on both devices of the tests, in turns."""
     used = []
@@ -171,6 +197,8 @@ def test_blocks_are_sized_by_memory(tmp_path):
         (dict(kind="none"), "Unknown kind 'none'"),
         (dict(block_size=-1), "block_size must be 1 or more; got -1"),
         (dict(x1=X[:0]), "x1 must have at least one row"),
+        (dict(x2=X[:0]), "x2 must have at least one row"),
+        (dict(x2=X[:, :2]), "The rows of x1 and x2 must have one shape"),
     ],
 )
 def test_another_kernel_in_the_folder_is_refused(tmp_path, change, sentence):

@@ -1,6 +1,7 @@
 """Computes a kernel from its factors, one block of rows and columns at a time."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -52,7 +53,8 @@ def choose_blocks(
 ) -> Blocks:
     """Blocks of the given size, or the largest that fit in the budget."""
     n1, n2 = len(problem.x1), len(problem.x1 if problem.x2 is None else problem.x2)
-    kernels = n1 * n2 * entry_bytes(problem)
+    item = problem.factorization.dtype.itemsize
+    kernels = n1 * n2 * math.prod(entry_shape(problem)) * item
     kernels *= len(problem.leaves) if by_layer else 1
     samples = n1 + (0 if problem.x2 is None else n2)
 
@@ -80,11 +82,10 @@ def choose_blocks(
     return blocks
 
 
-def entry_bytes(problem: Problem) -> int:
-    """Bytes of the kernel of one pair of samples."""
-    outputs = len(problem.cotangents)
-    entries = {"full": outputs**2, "diagonal": outputs}.get(problem.kind, 1)
-    return entries * problem.factorization.dtype.itemsize
+def entry_shape(problem: Problem) -> tuple[int, ...]:
+    """The shape of the kernel of one pair of samples: [C, C], [C] or []."""
+    axes = {"full": 2, "diagonal": 1}.get(problem.kind, 0)
+    return (len(problem.cotangents),) * axes
 
 
 def working_bytes(
@@ -92,12 +93,11 @@ def working_bytes(
 ) -> tuple[int, int]:
     """Of a block: samples whose factors are formed at a time, and the bytes that it
     takes beside its factors and its result."""
-    layers = [v for v in problem.factorization.layers if v.rule == "gram"]
-    item = problem.factorization.dtype.itemsize
-    entries = entry_bytes(problem) // item
+    factorization = problem.factorization
+    layers = [v for v in factorization.layers if v.rule == "gram"]
+    item, entries = factorization.dtype.itemsize, math.prod(entry_shape(problem))
     # XLA forms the products of several layers before it adds the first two.
     pairs = sum(v.sizes.positions**2 for v in layers) * (1 + entries)
-    factorization = problem.factorization
     others = len(factorization.layers) - len(layers) + len(factorization.jacobians)
     pairs += (2 + others) * entries
     # Measured: twice what the footprint shows, for layouts and convolutions.
@@ -111,11 +111,7 @@ def working_bytes(
 def form(problem: Problem, chunk: int, x: Array) -> Any:
     """The factors of the rows of x, `chunk` rows at a time."""
     one = functools.partial(sample_factors, problem.factorization, problem.leaves)
-    several = jax.vmap(lambda x: one(x, problem.cotangents))
-    if len(x) <= chunk:
-        return several(x)
-    formed = jax.lax.map(several, cut(x, chunk))
-    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[: len(x)], formed)
+    return in_chunks(jax.vmap(lambda x: one(x, problem.cotangents)), x, chunk)
 
 
 def pair(problem: Problem, factors1: Any, factors2: Any) -> dict[int, Array]:
@@ -149,9 +145,7 @@ def solve(problem: Problem, blocks: Blocks, leaves: int) -> list[Array]:
     else:
         found = _by_blocks(x1, x2, blocks, formed, paired)
 
-    entries = {"full": 2, "diagonal": 1}.get(problem.kind, 0)
-    shape = (n1, n2) + (len(problem.cotangents),) * entries
-    zeros = jnp.zeros(shape, factorization.dtype)
+    zeros = jnp.zeros((n1, n2, *entry_shape(problem)), factorization.dtype)
     if not leaves:
         return [found.get(0, zeros)]
     kernels = [zeros] * leaves
@@ -211,6 +205,15 @@ def _by_blocks(
     return jax.tree.map(join, grid)
 
 
+def in_chunks(function: Callable[[Array], Any], x: Array, rows: int) -> Any:
+    """function(x), a tree of arrays with a row for each of x, so many rows at a time
+    in the memory of one chunk; the last chunk is padded, so that one is compiled."""
+    if len(x) <= rows:
+        return function(x)
+    found = jax.lax.map(function, cut(x, rows))
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[: len(x)], found)
+
+
 def cut(x: Array, rows: int) -> Array:
     """x as blocks [count, rows or fewer, ...] of equal size, its last row repeated."""
     count = -(-len(x) // rows)
@@ -257,4 +260,5 @@ def swap(k: Array) -> Array:
 
 
 def symmetrise(k: Array) -> Array:
+    """The mean of a kernel of one set of samples and of that with them swapped."""
     return (k + swap(k)) / 2

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from grok_jax.ntk.blocks import Problem, choose_blocks, solve
 from grok_jax.ntk.factors import factorize, sample_factors
-from grok_jax.ntk.inputs import Kind, check_inputs, check_kind, per_sample
+from grok_jax.ntk.inputs import Kind, check_inputs, check_settings, per_sample
 from grok_jax.ntk.jaxprs import footprint
 from grok_jax.ntk.layers import Layer, multiplications
 from grok_jax.ntk.reverse import mesh_axes, varying
@@ -131,7 +131,7 @@ def predicted_bytes(
         problem = make_problem(apply_fn, params, x1, x2, kind)
         found.append(choose_blocks(problem, block_size, memory_budget).total)
 
-    _check_static(kind, block_size)
+    check_settings(kind, block_size)
     jax.eval_shape(count, params, x1, x2)
     return found[0]
 
@@ -146,7 +146,7 @@ def _run(
     memory_budget: int,
     by_layer: bool,
 ) -> list[Array]:
-    _check_static(kind, block_size)
+    check_settings(kind, block_size)
     static = (apply_fn, kind, block_size, memory_budget, by_layer)
     arrays = jax.tree.leaves((params, x1, x2))
     if _hashable(apply_fn) and not any(isinstance(a, Tracer) for a in arrays):
@@ -162,12 +162,6 @@ def _hashable(apply_fn: Apply) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _check_static(kind: str, block_size: int | None) -> None:
-    check_kind(kind)
-    if block_size is not None and block_size < 1:
-        raise ValueError(f"block_size must be 1 or more; got {block_size}.")
 
 
 def _kernels(

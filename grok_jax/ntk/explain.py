@@ -83,7 +83,7 @@ def explain(
 
     def look(params: Params, x1: Any, x2: Any) -> None:
         problem = make_problem(apply_fn, params, x1, x2, kind)
-        about = dict(_uses(problem, x2 is None))
+        about = dict(_uses(problem))
         places = {place: i for i, place in enumerate(problem.places)}
         for place, (path, leaf) in enumerate(flat_names(params).items()):
             use = about.get(places.get(place, -1), ("", 0, "none", 0, 0))
@@ -93,13 +93,11 @@ def explain(
     return Explanation(found)
 
 
-def _uses(
-    problem: Problem, one_set: bool
-) -> Iterator[tuple[int, tuple[str, int, str, int, int]]]:
+def _uses(problem: Problem) -> Iterator[tuple[int, tuple[str, int, str, int, int]]]:
     """(floating leaf, the fields of a `Leaf` after its shape)."""
     n1 = len(problem.x1)
     n2 = n1 if problem.x2 is None else len(problem.x2)
-    samples = n1 if one_set else n1 + n2
+    samples = n1 + (0 if problem.x2 is None else n2)
     rows, item = len(problem.cotangents), problem.factorization.dtype.itemsize
     for layer in problem.factorization.layers:
         batch, positions, inputs, outputs = layer.sizes

@@ -23,6 +23,13 @@ def check_kind(kind: str) -> None:
         raise ValueError(f"Unknown kind {kind!r}; kinds are {', '.join(kinds)}.{hint}")
 
 
+def check_settings(kind: str, block_size: int | None) -> None:
+    """Raises ValueError for an unknown kind and for a block without rows."""
+    check_kind(kind)
+    if block_size is not None and block_size < 1:
+        raise ValueError(f"block_size must be 1 or more; got {block_size}.")
+
+
 def check_inputs(x1: ArrayLike, x2: ArrayLike | None) -> tuple[Array, Array | None]:
     """x1 and x2 as arrays of the same dtype, with rows of the same shape."""
     x1 = jnp.asarray(x1)

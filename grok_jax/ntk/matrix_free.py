@@ -10,7 +10,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from grok_jax.ntk.blocks import cut
+from grok_jax.ntk.blocks import cut, in_chunks
 from grok_jax.ntk.inputs import Kind, check_inputs, check_kind, per_sample
 from grok_jax.types import Apply, Params
 
@@ -123,10 +123,7 @@ def _forward(
     def of(x: Array) -> Array:
         return jax.jvp(lambda p: several(p, x), (leaves,), (direction,))[1]
 
-    if len(x) <= batch_size:
-        return of(x)
-    each = jax.lax.map(of, cut(x, batch_size))
-    return each.reshape(-1, each.shape[-1])[: len(x)]
+    return in_chunks(of, x, batch_size)
 
 
 class Spectrum(NamedTuple):

@@ -47,6 +47,8 @@ class LeafView(NamedTuple):
 
 
 class Sizes(NamedTuple):
+    """Of a product f[b, t, :] = a[b, t, :] W[b]."""
+
     batch: int  # B: independent products, such as the groups of a convolution
     positions: int  # T: how often one sample is multiplied by the weight
     inputs: int  # I

@@ -145,6 +145,16 @@ def _statement(
     moved = [v for v, on in zip(statement.variables, moving, strict=True) if on]
     floats = [_is_inexact(v.aval) for v in statement.eqn.outvars]
 
+    def pull(cotangents: Sequence[Array]) -> tuple[dict[Value, Array], Factors]:
+        given = [c for c, on in zip(cotangents, floats, strict=True) if on]
+        return dict(zip(moved, jax.vmap(derivative)(given), strict=True)), {}
+
+    if _is_plain_convolution(statement) and moved == [statement.inputs[0]]:
+        kernel = known[statement.variables.index(statement.inputs[1])]
+        strided = set(statement.eqn.params["window_strides"]) != {1}
+        derivative = (_strided if strided else _convolution)(statement.eqn, kernel)
+        return statement(*known), pull
+
     def function(*given: Any) -> tuple[list[Any], list[Any]]:
         rest = iter(given)
         outputs = statement(
@@ -154,15 +164,6 @@ def _statement(
 
     start = [k for k, on in zip(known, moving, strict=True) if on]
     _, derivative, outputs = jax.vjp(function, *start, has_aux=True)
-    if _is_plain_convolution(statement) and moved == [statement.inputs[0]]:
-        kernel = known[statement.variables.index(statement.inputs[1])]
-        strided = set(statement.eqn.params["window_strides"]) != {1}
-        derivative = (_strided if strided else _convolution)(statement.eqn, kernel)
-
-    def pull(cotangents: Sequence[Array]) -> tuple[dict[Value, Array], Factors]:
-        given = [c for c, on in zip(cotangents, floats, strict=True) if on]
-        return dict(zip(moved, jax.vmap(derivative)(given), strict=True)), {}
-
     return outputs, pull
 
 

@@ -10,8 +10,8 @@ import scipy.sparse.linalg
 from jax import Array
 from jax.typing import ArrayLike
 
-from grok_jax.ntk.blocks import cut
-from grok_jax.ntk.empirical import empirical_ntk
+from grok_jax.ntk.blocks import in_chunks, working_bytes
+from grok_jax.ntk.empirical import MEMORY_BUDGET, empirical_ntk, make_problem
 from grok_jax.ntk.inputs import check_inputs
 from grok_jax.ntk.matrix_free import BATCH, linear_operator
 from grok_jax.types import Apply, Params
@@ -150,8 +150,8 @@ def _trace(
 
     @jax.jit
     def diagonal(x: Array) -> Array:
-        if len(x) <= batch_size:
-            return jax.vmap(own)(x)
-        return jax.lax.map(jax.vmap(own), cut(x, batch_size)).reshape(-1)[: len(x)]
+        problem = make_problem(apply_fn, params, x, None, kind)
+        most, _ = working_bytes(problem, batch_size, batch_size, MEMORY_BUDGET)
+        return in_chunks(jax.vmap(own), x, min(most, batch_size))
 
     return float(np.sum(np.asarray(diagonal(rows), np.float64)))

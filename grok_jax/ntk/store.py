@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import importlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from jax.typing import ArrayLike
 
 from grok_jax.ntk import blocks
 from grok_jax.ntk.empirical import MEMORY_BUDGET, make_problem
-from grok_jax.ntk.inputs import Kind, check_kind
+from grok_jax.ntk.inputs import Kind, check_settings
 from grok_jax.types import Apply, Params
 
 Block = tuple[int, int]
@@ -62,18 +63,18 @@ def store_ntk(
         weights, kind or block size).
       ImportError: zarr is not installed.
     """
-    check_kind(kind)
-    if block_size is not None and block_size < 1:
-        raise ValueError(f"block_size must be 1 or more; got {block_size}.")
+    check_settings(kind, block_size)
     first, second = np.asarray(x1), None if x2 is None else np.asarray(x2)
-    rows = block_size or _largest(apply_fn, params, first, second, kind, memory_budget)
+    if second is not None:
+        dtype = jnp.promote_types(first.dtype, second.dtype)
+        first, second = first.astype(dtype), second.astype(dtype)
+    most = _rows(apply_fn, params, first, second, kind, block_size, memory_budget)
     n1, n2 = len(first), len(first if second is None else second)
-    rows = min(rows, max(n1, n2))
+    rows = min(most, max(n1, n2))
     # Of two full blocks, since numbers of rows decide which rule is cheaper for a leaf.
     full = _block(first, 0, rows)
     problem = make_problem(apply_fn, params, full, full, kind)
-    outputs = (len(problem.cotangents),) * _outputs(kind)
-    shape = (n1, n2, *outputs)
+    shape = (n1, n2, *blocks.entry_shape(problem))
     about = {
         "kind": kind,
         "of": _digest(params, first, second),
@@ -82,6 +83,7 @@ def store_ntk(
     }
     kernel, done = _open(Path(path), shape, problem.factorization.dtype, about)
     finished = done[:]
+    _meet("shared out")  # before any process marks a block as done
     wanted = [
         (i, j)
         for i in range(-(-n1 // rows))
@@ -110,32 +112,21 @@ def _meet(where: str) -> None:
         multihost_utils.sync_global_devices(f"grok_jax.ntk.store_ntk: {where}")
 
 
-def _outputs(kind: Kind) -> int:
-    return {"full": 2, "diagonal": 1}.get(kind, 0)
-
-
-def _largest(
+def _rows(
     apply_fn: Apply,
     params: Params,
     x1: np.ndarray,
     x2: np.ndarray | None,
     kind: Kind,
+    block_size: int | None,
     memory_budget: int,
 ) -> int:
-    """Rows of the largest block that fits with the factors of two blocks, a copy of
-    them and three copies of its result, by halving all rows."""
+    """Rows of a block: those asked for, or as many as `empirical_ntk` would take."""
     found: list[int] = []
 
     def look(params: Params, x1: jax.Array, x2: jax.Array | None) -> None:
         problem = make_problem(apply_fn, params, x1, x2, kind)
-        rows = max(len(x1), len(x1 if x2 is None else x2))
-        while rows > 1:
-            _, extra = blocks.working_bytes(problem, rows, rows, memory_budget)
-            extra += 4 * rows * problem.factor_bytes
-            if extra + 3 * rows**2 * blocks.entry_bytes(problem) <= memory_budget:
-                break
-            rows = -(-rows // 2)
-        found.append(rows)
+        found.append(blocks.choose_blocks(problem, block_size, memory_budget).rows)
 
     jax.eval_shape(look, params, x1, x2)
     return found[0]
@@ -157,7 +148,7 @@ def _compute(
 ) -> Iterator[tuple[Block, np.ndarray]]:
     """The blocks in turn, several devices at work at once."""
     chunk, _ = blocks.working_bytes(problem, rows, rows, memory_budget)
-    outputs = (len(problem.cotangents),) * _outputs(problem.kind)
+    shape = (rows, rows, *blocks.entry_shape(problem))
 
     @jax.jit
     def form(leaves: Any, x: jax.Array) -> Any:
@@ -167,7 +158,7 @@ def _compute(
     def pair(factors1: Any, factors2: Any, diagonal: bool) -> jax.Array:
         found = blocks.pair(problem, factors1, factors2)
         if not found:  # a function that ignores its parameters
-            return jnp.zeros((rows, rows, *outputs), problem.factorization.dtype)
+            return jnp.zeros(shape, problem.factorization.dtype)
         value = blocks.total(found)
         return blocks.symmetrise(value) if diagonal else value
 
@@ -192,11 +183,14 @@ def _compute(
         return pair(left, right, same)
 
     with jax.default_matmul_precision("highest"):
-        for begin in range(0, len(own), len(devices)):
-            batch = own[begin : begin + len(devices)]
-            values = [start(turn, block) for turn, block in enumerate(batch)]
-            for block, value in zip(batch, values, strict=True):
-                yield block, np.asarray(value)
+        begun: deque[tuple[Block, jax.Array]] = deque()
+        for turn, block in enumerate(own):
+            begun.append((block, start(turn, block)))
+            if len(begun) > len(devices):  # each device has work while one is written
+                first_block, value = begun.popleft()
+                yield first_block, np.asarray(value)
+        for block, value in begun:
+            yield block, np.asarray(value)
 
 
 def _digest(params: Params, *inputs: np.ndarray | None) -> str:
@@ -220,7 +214,7 @@ def _open(
             "A stored kernel needs zarr: pip install 'grok_jax[zarr]'."
         ) from error
     rows = about["rows"]
-    if jax.process_index() == 0 and not (path / "done").exists():
+    if jax.process_index() == 0 and not (path / "done" / "zarr.json").exists():
         group = zarr.open_group(path, mode="a")
         group.attrs.update(about)
         chunks = (min(rows, shape[0]), min(rows, shape[1]), *shape[2:])
