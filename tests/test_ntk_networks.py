@@ -97,6 +97,48 @@ def test_a_module_in_training_stays_as_it_was():
     assert np.abs(model.conv.kernel[...]).max() > 0
 
 
+def test_jit_vmap_and_grad_go_through_convolutions_and_scans():
+    """Over stacked parameters, and a derivative of the kernel as a regulariser has."""
+    x = normal(0, 3, 6, 6, 1)
+    params = {
+        "first": normal(1, 2, 3, 3, 1, 2),
+        "strided": normal(2, 2, 2, 2, 2, 2),
+        "blocks": normal(3, 2, 2, 2, 2),
+    }
+
+    def apply_fn(params, x):
+        order = ("NHWC", "HWIO", "NHWC")
+
+        def conv(x, w, strides):
+            return jax.lax.conv_general_dilated(
+                x, w, strides, "SAME", dimension_numbers=order
+            )
+
+        x = jnp.tanh(conv(x, params["first"], (1, 1)))
+        x = jnp.tanh(conv(x, params["strided"], (2, 2)))
+        x, _ = jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), x, params["blocks"])
+        return x.sum((1, 2))
+
+    def energy(params):
+        return jnp.sum(jnp.sin(ntk.empirical_ntk(apply_fn, params, x, block_size=2)))
+
+    def explicit(params):
+        rows = jax.vmap(jax.jacrev(lambda p, x: apply_fn(p, x[None])[0]), (None, 0))
+        leaves = jax.tree.leaves(rows(params, x))
+        kernel = sum(jnp.einsum("nc...,mc...->nm", j, j) for j in leaves) / 2
+        return jnp.sum(jnp.sin(kernel))
+
+    values, gradients = jax.jit(jax.vmap(jax.value_and_grad(energy)))(params)
+    for seed in range(2):
+        one = jax.tree.map(lambda p, seed=seed: p[seed], params)
+        value, gradient = jax.jit(jax.value_and_grad(explicit))(one)
+        np.testing.assert_allclose(values[seed], value, rtol=1e-10)
+        for name in params:
+            np.testing.assert_allclose(
+                gradients[name][seed], gradient[name], rtol=1e-9, atol=1e-10
+            )
+
+
 def test_the_kernels_of_subsets_add_up():
     (apply_fn, params), x = networks()[0]["linen"], normal(0, 7, 4, 4, 1)
     whole = ntk.empirical_ntk(apply_fn, params, x)
