@@ -1,20 +1,32 @@
-"""Claims of the papers, tested on measured values."""
+"""Claims of the papers and our own, tested on measured values."""
 
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
+OURS = "ours"
+"""The place of a claim that stands in no paper."""
+
 
 class Claim(NamedTuple):
     """One statement, what is expected, what was measured and whether it holds."""
 
     id: str  # for example "K3a"
-    figure: str
+    place: str
+    """Where in the paper it stands, for example "Sec. 5.1, Fig. 3a"; or `OURS`."""
     statement: str
+    """What stands there, in our words."""
     expected: str
+    """What the run must show: the test."""
     measured: Any  # a number, a sentence, or a list or dict of these
     holds: bool
+    less: str = ""
+    """What the statement says and the test leaves out; empty if nothing."""
+
+    @property
+    def is_ours(self) -> bool:
+        return self.place == OURS
 
     def as_json(self) -> dict[str, Any]:
         """The claim as plain JSON; NaN and infinities become None."""

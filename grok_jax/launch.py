@@ -195,7 +195,8 @@ def finish(
             markup=False,
         )
         return PAGE_FAILED
-    workdirs.write_json(workdir.claims, [claim.as_json() for claim in tested])
+    commit = {"git_commit": workdirs.git_commit()}  # whose page tested them
+    workdirs.write_json(workdir.claims, [claim.as_json() | commit for claim in tested])
     figures = drawn if isinstance(drawn, dict) else {"figure": drawn}
     for name, figure in figures.items():
         assert isinstance(figure, Figure)
@@ -340,10 +341,11 @@ def print_start(
 
 def print_claims(tested: Sequence[claims_lib.Claim]) -> None:
     """Prints the table of tested claims and how many hold."""
-    table = Table("claim", "statement", "expected", "measured", "holds")
+    table = Table("claim", "source", "statement", "expected", "measured", "holds")
     for claim in tested:
         table.add_row(
             claim.id,
+            claim.place,
             claim.statement,
             claim.expected,
             claims_lib.format_value(claim.measured),

@@ -5,7 +5,7 @@
     def claims(results):
         risk = results.sel(arm="network").population_risk
         return [
-            tested("K1a", "1b", "the test loss rises, then falls",
+            tested("K1a", "Fig. 1b", "the test loss rises, then falls",
                 every("peak / start", rise(risk), ">", 1.02),
                 every("end / peak", left(risk), "<=", 0.25)),
         ]
@@ -22,12 +22,14 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.stats
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from grok_jax import claims, measures, plot
+from grok_jax.claims import OURS as OURS
 from grok_jax.engine.config import choose_preset, make_config
 from grok_jax.plot import words
 
@@ -128,6 +130,21 @@ def delay(results: xr.Dataset) -> xr.DataArray:
     return t_train.copy(data=np.asarray(measures.delay(t_train.values, t_test.values)))
 
 
+def late(times: xr.DataArray) -> xr.DataArray:
+    """The times with infinity for a run that never got there: later than any other."""
+    return times.fillna(np.inf)
+
+
+def slopes(values: xr.DataArray, dim: str) -> xr.DataArray:
+    """The slope of log values on log `dim`, by least squares over the coordinates where
+    a run's value is known: [dim, ...] -> [...]; NaN where fewer than two are."""
+
+    def slope(line: np.ndarray, x: np.ndarray) -> float:
+        return float(measures.power_law(x, line).slope)
+
+    return along(dim, lambda x, y: np.apply_along_axis(slope, -1, y, x), values)
+
+
 def operations(results: xr.Dataset, steps: xr.DataArray) -> xr.DataArray:
     """FLOPs of `steps` steps of each run, including the training of its weak network;
     needs `train.count_flops`."""
@@ -150,11 +167,19 @@ class Check(NamedTuple):
     holds: bool
 
 
-def tested(id: str, figure: str, statement: str, *checks: Check) -> claims.Claim:
+def tested(
+    id: str, place: str, statement: str, *checks: Check, less: str = ""
+) -> claims.Claim:
     """The claim that all checks hold, with what they expect and have measured.
 
-    >>> tested("K1", "1", "it rises", every("end", [1.0, 3.0], ">", 2)).expected
+    >>> end = every("end", [1.0, 3.0], ">", 2)
+    >>> tested("K1", "Sec. 2, Fig. 1b", "it rises", end).expected
     'end > 2, every value'
+
+    Args:
+      place: where it stands in the page's paper, or `OURS`.
+      statement: what stands there, in our words.
+      less: what it says and the checks leave out.
 
     Raises:
       ValueError: nothing is tested, or one label has two different values.
@@ -174,7 +199,8 @@ def tested(id: str, figure: str, statement: str, *checks: Check) -> claims.Claim
         for of, group in groupby(conditions, lambda check: check.of)
     )
     holds = all(check.holds for check in conditions)
-    return claims.Claim(id, figure, statement, "; ".join(expected), measured, holds)
+    expects = "; ".join(expected)
+    return claims.Claim(id, place, statement, expects, measured, holds, less)
 
 
 Times = tuple[float, str, xr.DataArray]
@@ -231,6 +257,26 @@ def most(
         met.size,
         bool(met.sum() >= share * met.size),
     )
+
+
+def typical(label: str, values: Any, relation: str, bound: float) -> Check:
+    """The check of the median over all seeds, with an interval of the median: between
+    order statistics that hold it with 95%, or all values if there are fewer than six.
+    Give censored times as `late`; with NaN it fails.
+
+    >>> check = typical("slope", [-1.2, -1.0, -0.9], "<", -0.8)
+    >>> check.expected, check.measured, check.holds
+    ('median slope < -0.8', {'slope': 'median -1 (-1.2 to -0.9 of 3)'}, True)
+    """
+    values = np.sort(np.asarray(_array(values), float).ravel())
+    count = len(values)
+    middle = (values[(count - 1) // 2] + values[count // 2]) / 2
+    out = max(int(scipy.stats.binom.ppf(0.025, count, 0.5)) - 1, 0) if count > 5 else 0
+    ends = " to ".join(map(claims.format_value, (values[out], values[-1 - out])))
+    shown = f"median {claims.format_value(middle)} ({ends} of {count})"
+    holds = bool(_RELATIONS[relation](middle, bound))
+    expected = f"median {label} {relation} {bound:g}"
+    return Check(expected, "", {label: shown}, count, holds)
 
 
 _ORDERS: Mapping[str, Callable[[Any, Any], Any]] = {

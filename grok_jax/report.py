@@ -4,8 +4,10 @@ WORKDIR may be in an object store (gs://BUCKET/FOLDER); DIR and FILE are local.
 
 Writes DIR/index.html (self-contained) and DIR/summary.md (with DIR/figures) about run
 folders, finished or not: which claims hold, the figures, and how they were run.
-`--summary` writes the Markdown to FILE.md and its figures to `figures/` beside it;
-without `--out`, the other experiments already in that file are kept.
+`--summary` writes the Markdown to FILE.md, its figures to `figures/` beside it, and
+what it says of each experiment to FILE.json; without `--out`, the other experiments
+already in that file are kept, and so is what stands between its lines `<!-- kept -->`
+and `<!-- /kept -->`.
 
 Exit status: 0 done; 2 wrong usage or a damaged folder (nothing is written then).
 """
@@ -14,7 +16,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from absl import flags
 
@@ -25,8 +27,29 @@ from grok_jax.settings import SettingError
 DONE, WRONG_USAGE = 0, 2
 _COUNTS = ("runs", "memorised", "generalised", "diverged")
 
-HEAD = ("experiment", "claims held", "runs", "duration", "device", "state")
-COLUMNS = ("claim", "figure", "statement", "expected", "measured", "holds")
+FACTS = ("runs", "duration", "device", "state")
+HEAD = ("experiment", "papers' claims held", "ours", *FACTS)
+COLUMNS = ("claim", "source", "statement", "expected", "measured", "holds")
+
+
+class Score(NamedTuple):
+    """How many claims hold, of so many."""
+
+    held: int
+    claims: int
+
+    def __str__(self) -> str:
+        return f"{self.held} of {self.claims}" if self.claims else "-"
+
+
+def score(claims: Sequence[Mapping[str, Any]], ours: bool) -> Score:
+    """Of the claims of papers, or of our own."""
+    held = [
+        claim["holds"]
+        for claim in claims
+        if (claim["place"] == claims_lib.OURS) == ours
+    ]
+    return Score(sum(map(bool, held)), len(held))
 
 
 class Report(NamedTuple):
@@ -38,15 +61,18 @@ class Report(NamedTuple):
     facts: dict[str, str]  # how it was run, in report order
     settings: dict[str, Any]
     claims: list[dict[str, Any]]
-    figures: dict[str, bytes]  # name -> PNG
+    figures: dict[str, bytes]  # name -> PNG; empty where it was written before
 
-    @property
-    def held(self) -> int:
-        return sum(bool(claim["holds"]) for claim in self.claims)
+    def as_json(self) -> dict[str, Any]:
+        """All but the settings and the content of the figures."""
+        plain = {**self._asdict(), "figures": list(self.figures)}
+        del plain["settings"]
+        return plain
 
-    @property
-    def score(self) -> str:
-        return f"{self.held} of {len(self.claims)}" if self.claims else "none tested"
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> Self:
+        figures = dict.fromkeys(plain["figures"], b"")
+        return cls(**{**plain, "settings": {}, "figures": figures})
 
     def alt(self, figure: str) -> str:
         return f"{figure} of {self.name}: {self.description}"
@@ -128,7 +154,7 @@ def _progress(workdir: workdirs.Workdir) -> tuple[str, float, dict[str, int]]:
 
 
 def _claims(path: Path) -> list[dict[str, Any]]:
-    claims, fields = workdirs.read_json(path), set(claims_lib.Claim._fields)
+    claims, fields = workdirs.read_json(path), {*claims_lib.Claim._fields, "git_commit"}
     whole = isinstance(claims, list) and all(
         isinstance(each, dict) and fields <= each.keys() for each in claims
     )
@@ -164,60 +190,63 @@ def clock(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-class Entry(NamedTuple):
-    """One experiment in the Markdown: its row in the overview and its section."""
-
-    name: str  # as Markdown
-    row: str
-    section: str
-
-
-def entries(text: str) -> list[Entry]:
-    """The experiments in the text of an existing summary."""
-    top, *sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
-    rows = [line for line in top.splitlines() if line.startswith("| ")][2:]
-    return [
-        Entry(section.splitlines()[0].removeprefix("## "), row, section)
-        for row, section in zip(rows, sections, strict=True)
+def summary(reports: Sequence[Report], kept: str = "") -> str:
+    """The reports as Markdown, with figures in `figures/`; `kept` follows the
+    overview."""
+    paths = [
+        {
+            name: f"figures/{each.key}_{name}.png".replace(" ", "%20")
+            for name in each.figures
+        }
+        for each in reports
     ]
-
-
-def summary(reports: Sequence[Report], before: str = "") -> str:
-    """The report as Markdown, with figures in `figures/`; experiments in the summary
-    `before` keep their place, and their text unless they are reported again."""
-    found = {entry.name: entry for entry in entries(before)}
-    found |= {entry.name: entry for entry in map(_entry, reports)}
-    sections = "".join(entry.section for entry in found.values())
-    return _top(list(found.values())) + sections
+    sections = map(_section, reports, paths)
+    return _top(reports) + kept + "".join(sections)
 
 
 def page(reports: Sequence[Report]) -> str:
     """The report as one HTML page with embedded figures and each sweep's settings."""
-    found, sections, settings = [], {}, {}
-    for report in reports:
-        figures = {n: html_report.embedded(png) for n, png in report.figures.items()}
-        found.append(_entry(report, figures))
-        sections[anchor(report.name)] = found[-1].section
-        settings[anchor(report.name)] = report.settings
-    return html_report.page(_top(found), sections, settings)
+    sections, settings = {}, {}
+    for each in reports:
+        figures = {n: html_report.embedded(png) for n, png in each.figures.items()}
+        sections[anchor(each.name)] = _section(each, figures)
+        settings[anchor(each.name)] = each.settings
+    return html_report.page(_top(reports), sections, settings)
 
 
-def _top(found: Sequence[Entry]) -> str:
+def _top(reports: Sequence[Report]) -> str:
     """The head of a summary: how many claims hold, the commits, the overview table."""
-    scores = [re.findall(r"(\d+) of (\d+)", entry.row)[:1] for entry in found]
-    held, claims = (sum(int(s[i]) for score in scores for s in score) for i in (0, 1))
-    sections = "".join(entry.section for entry in found)
-    commits = re.findall(r"^- git commit: (.*)$", sections, flags=re.MULTILINE)
-    title = [f"# Report: {held} of {claims} claims hold", "", origin(commits), ""]
-    rows = [entry.row for entry in found]
-    return "\n".join([*title, *markdown_table(HEAD, [])[:2], *rows, "", ""])
+    commits = [each.facts["git commit"] for each in reports]
+    title = [f"# Report: {verdict(reports)}", "", origin(commits), ""]
+    rows = []
+    for each in reports:
+        scores = (str(score(each.claims, ours)) for ours in (False, True))
+        facts = (each.facts[name] for name in FACTS)
+        name, *rest = map(as_markdown, [each.name, *scores, *facts])
+        rows.append([f"[{name}](#{anchor(each.name)})", *rest])
+    return "\n".join([*title, *markdown_table(HEAD, rows), ""])
 
 
-def _entry(report: Report, paths: Mapping[str, str] | None = None) -> Entry:
-    """The entry of a report: its figures, then its claims, then how it was run."""
-    if paths is None:
-        named = {name: f"figures/{report.key}_{name}.png" for name in report.figures}
-        paths = {name: path.replace(" ", "%20") for name, path in named.items()}
+def verdict(reports: Sequence[Report]) -> str:
+    """How many claims hold, in words.
+
+    >>> verdict([])
+    'no claims'
+    """
+    claims = [claim for each in reports for claim in each.claims]
+    words = (
+        f"{each} {of}"
+        for each, of in (
+            (score(claims, False), "claims of papers hold"),
+            (score(claims, True), "of our own"),
+        )
+        if each.claims
+    )
+    return ", ".join(words) or "no claims"
+
+
+def _section(report: Report, paths: Mapping[str, str]) -> str:
+    """The section of a report: its figures, then its claims, then how it was run."""
     facts = dict(report.facts)
     out = [f"## {as_markdown(report.name)}", "", as_markdown(report.description), ""]
     for name, path in paths.items():
@@ -228,11 +257,11 @@ def _entry(report: Report, paths: Mapping[str, str] | None = None) -> Entry:
         marked = zip(rows, marks, strict=True)
         out += markdown_table(COLUMNS, [[*row, mark] for row, mark in marked])
     out += ["```sh", facts.pop("command"), "```", ""]
+    commits = {claim["git_commit"] for claim in report.claims}
+    if commits - {facts["git commit"]}:
+        facts["claims tested at"] = ", ".join(sorted(commits))
     out += [*(f"- {name}: {as_markdown(fact)}" for name, fact in facts.items()), ""]
-    columns = [report.score, *(report.facts[column] for column in HEAD[2:])]
-    name, *rest = map(as_markdown, [report.name, *columns])
-    row = f"| [{name}](#{anchor(report.name)}) | {' | '.join(rest)} |"
-    return Entry(name, row, "\n".join(out) + "\n")
+    return "\n".join(out) + "\n"
 
 
 def _cells(claim: dict[str, Any]) -> list[str]:
@@ -241,8 +270,11 @@ def _cells(claim: dict[str, Any]) -> list[str]:
     several = isinstance(measured, dict)
     parts = [{k: v} for k, v in measured.items()] if several else [measured]
     lines = "<br>".join(as_markdown(claims_lib.format_value(part)) for part in parts)
-    names = ("id", "figure", "statement", "expected")
-    return [*(as_markdown(str(claim[name])) for name in names), lines]
+    statement = claim["statement"]
+    if claim["less"]:
+        statement += f" (Not tested: {claim['less']}.)"
+    texts = (claim["id"], claim["place"], statement, claim["expected"])
+    return [*map(as_markdown, texts), lines]
 
 
 def anchor(heading: str) -> str:
@@ -298,8 +330,14 @@ def write(reports: Sequence[Report], out: Path | None, markdown: Path) -> None:
         for report in reports:
             for name, png in report.figures.items():
                 (figures / f"{report.key}_{name}.png").write_bytes(png)
-        kept = before if out is None else ""
-        markdown.write_text(summary(reports, kept), encoding="utf-8")
+        others = stored(markdown) if before and out is None else []
+        found = {
+            each.name: each for each in [*others, *reports]
+        }  # in the first's place
+        plain = [each.as_json() for each in found.values()]
+        workdirs.write_json(markdown.with_suffix(".json"), plain)
+        text = summary(list(found.values()), kept(before))
+        markdown.write_text(text, encoding="utf-8")
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             (out / "index.html").write_text(page(reports), encoding="utf-8")
@@ -307,6 +345,27 @@ def write(reports: Sequence[Report], out: Path | None, markdown: Path) -> None:
         raise workdirs.WorkdirError(
             f"{error.filename or out} cannot be written: {error.strerror}."
         ) from error
+
+
+def stored(markdown: Path) -> list[Report]:
+    """The reports of an existing summary, from the JSON beside it.
+
+    Raises:
+      workdirs.WorkdirError: it is missing or damaged.
+    """
+    path = markdown.with_suffix(".json")
+    try:
+        return [Report.from_json(plain) for plain in workdirs.read_json(path)]
+    except (KeyError, TypeError) as error:
+        raise workdirs.WorkdirError(
+            f"{path} is damaged: it is not a list of reports."
+        ) from error
+
+
+def kept(text: str) -> str:
+    """What a summary keeps when it is written anew: the marked lines."""
+    found = re.search(r"^<!-- kept -->\n.*?^<!-- /kept -->\n", text, re.M | re.S)
+    return f"{found[0]}\n" if found else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -328,12 +387,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SettingError, workdirs.WorkdirError) as error:
         print(f"grok_jax: {error}", file=sys.stderr)
         return WRONG_USAGE
-    held, claims = (
-        sum(map(n, reports)) for n in (lambda r: r.held, lambda r: len(r.claims))
-    )
-    print(
-        f"{held} of {claims} claims hold; see {out / 'index.html' if out else markdown}"
-    )
+    print(f"{verdict(reports)}; see {out / 'index.html' if out else markdown}")
     return DONE
 
 

@@ -43,11 +43,12 @@ def test_holds_is_a_plain_truth_value(holds):
 def test_the_fields_are_those_of_the_contract():
     assert list(claim(1.0).as_json()) == [
         "id",
-        "figure",
+        "place",
         "statement",
         "expected",
         "measured",
         "holds",
+        "less",
     ]
 
 

@@ -206,7 +206,7 @@ def test_what_is_expected_is_made_of_the_checks():
         "peak / start > 1.02, end / peak < 0.35, every seed; slope <= -0.9; "
         "gap < 5e-06, every arm and seed"
     )
-    assert (made.id, made.figure, made.statement) == ("K1a", "1b", "it rises")
+    assert (made.id, made.place, made.statement) == ("K1a", "1b", "it rises")
     assert made.holds is False
 
 
@@ -443,3 +443,33 @@ def test_a_bound_is_taken_in_the_precision_of_the_values():
     assert pages.every("accuracy", accuracy, ">=", 0.95).holds
     assert pages.every("accuracy", accuracy, "<=", 0.95).holds
     assert not pages.every("accuracy", accuracy, "<", 0.95).holds
+
+
+def test_a_median_comes_with_the_interval_that_holds_it():
+    """Of ten values the second to the ninth hold the median with 97.9%."""
+    values = xr.DataArray(np.arange(10.0)[::-1], dims="seed")
+    check = pages.typical("t", values, ">", 4)
+    assert check.holds and check.measured == {"t": "median 4.5 (1 to 8 of 10)"}
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(2000):
+        ends = np.sort(rng.standard_normal(10))[[1, 8]]
+        inside += ends[0] < 0 < ends[1]
+    assert inside / 2000 > 0.96
+
+
+def test_a_censored_run_is_later_than_any_other():
+    times = xr.DataArray([3.0, np.nan, 5.0, np.nan, np.nan], dims="seed")
+    assert not pages.typical("t", times, ">", 1).holds  # NaN is nothing
+    check = pages.typical("t", pages.late(times), ">", 1e9)
+    assert check.holds and check.measured == {"t": "median inf (3 to inf of 5)"}
+    assert not pages.typical("t", pages.late(times), "<", 1e9).holds
+
+
+def test_slopes_are_those_of_each_run():
+    x = np.array([1.0, 2.0, 4.0])
+    runs = [3 * x**-1, 5 * x**-2, [np.nan, 1, 4], [np.nan, np.nan, 1]]
+    values = xr.DataArray(runs, {"decay": x}, ("seed", "decay"))
+    np.testing.assert_allclose(
+        pages.slopes(values, "decay"), [-1, -2, 2, np.nan], rtol=1e-6
+    )

@@ -29,9 +29,16 @@ ABOUT = dict(
     started="2026-11-22T17:40:57+0000",
 )
 CLAIMS = [
-    Claim("K9a", "9", "a < b", ">= 5x", {"x": 1234.5, "y": float("nan")}, True),
-    Claim("K9b", "9", "never", "strictly", np.array([0.5, 0.25]), False),
+    Claim("K9a", "Fig. 9", "a < b", ">= 5x", {"x": 1234.5, "y": float("nan")}, True),
+    Claim(
+        "K9b", "ours", "never", "strictly", np.array([0.5, 0.25]), False, "all of it"
+    ),
 ]
+
+
+def as_launched(commit=ABOUT["git_commit"]):
+    """The claims as the launcher writes them."""
+    return [claim.as_json() | {"git_commit": commit} for claim in CLAIMS]
 
 
 def write_json(path, content):
@@ -44,7 +51,7 @@ def workdir(tmp_path):
     folder = workdirs.Workdir(tmp_path / "k9 run")
     folder.create()
     write_json(folder.config, ABOUT)
-    write_json(folder.claims, [claim.as_json() for claim in CLAIMS])
+    write_json(folder.claims, as_launched())
     dims, shape = ("alpha", "seed"), (3, 2)
     times = np.where(np.arange(6).reshape(shape) < 4, 10.0, np.nan)
     results = xr.Dataset(
@@ -108,8 +115,13 @@ def test_the_page_says_what_was_claimed_measured_and_how_it_was_run(workdir, tmp
     page = Page(written(tmp_path / "out", workdir))
     text = " ".join(page.text)
     for words in (
-        *("1 of 2 claims hold", "K9 <laziness>", "delay | alpha & epsilon"),
-        *("K9a", "a < b", ">= 5x", "x: 1,234", "y: never", "0.5, 0.25"),
+        *(
+            "1 of 1 claims of papers hold, 0 of 1 of our own",
+            "K9 <laziness>",
+            "delay | alpha & epsilon",
+        ),
+        *("K9a", "Fig. 9", "a < b", ">= 5x", "x: 1,234", "y: never", "0.5, 0.25"),
+        "never (Not tested: all of it.)",
         *("6 runs, 6 memorised, 4 generalised, 1 diverged", "1 min 15 s", "finished"),
         *(ABOUT["command"], ABOUT["device"], ABOUT["git_commit"], ABOUT["started"]),
         *("float32, matmul precision highest", "jax 0.10.2", "model.name"),
@@ -167,8 +179,9 @@ def test_the_summary_refers_to_figures_that_lie_beside_it(workdir, tmp_path):
         assert len(links) == 2
         for link in links:
             assert (path.parent / link.replace("%20", " ")).is_file()
-    assert "| K9a | 9 | a \\< b | >= 5x | x: 1,234<br>y: never | yes |" in text
-    assert "| K9b | 9 | never | strictly | 0.5, 0.25 | **NO** |" in text
+    assert "| K9a | Fig. 9 | a \\< b | >= 5x | x: 1,234<br>y: never | yes |" in text
+    said = "never (Not tested: all of it.) | strictly | 0.5, 0.25"
+    assert f"| K9b | ours | {said} | **NO** |" in text
     assert "delay \\| alpha & epsilon" in text
     rows = [line for line in text.splitlines() if line.startswith("| K9")]
     assert all(line.count(" | ") == 5 for line in rows)
@@ -178,7 +191,7 @@ def test_the_summary_may_be_all_that_is_asked_for(workdir, tmp_path):
     line = ["report", str(workdir.path), f"--summary={tmp_path / 'new' / 'a.md'}"]
     assert report.main(line) == report.DONE
     names = {path.name for path in (tmp_path / "new").iterdir()}
-    assert names == {"a.md", "figures"}
+    assert names == {"a.json", "a.md", "figures"}
 
 
 def test_an_unfinished_run_is_shown_with_its_progress_and_no_claims(
@@ -189,7 +202,7 @@ def test_an_unfinished_run_is_shown_with_its_progress_and_no_claims(
     text = " ".join(page.text)
     assert "UNFINISHED: 42% of the steps done, at most 58 s left" in text
     assert "6 runs, 4 memorised, 1 generalised, 0 diverged" in text
-    assert "none tested" in text and "1 of 2 claims hold" in text
+    assert "1 of 1 claims of papers hold, 0 of 1 of our own" in text
     assert len(page.all("section")) == 2 and len(page.all("table")) == 2
 
 
@@ -201,7 +214,7 @@ def test_a_run_without_any_step_or_with_untested_claims_is_shown(
     text = written(tmp_path / "out", unfinished, workdir)
     assert "UNFINISHED: no step yet" in text
     assert "finished, claims not tested" in text
-    assert "0 of 0 claims hold" in text
+    assert "Report: no claims" in text
 
 
 def test_folders_of_one_name_do_not_overwrite_each_other(workdir, tmp_path):
@@ -214,7 +227,7 @@ def test_folders_of_one_name_do_not_overwrite_each_other(workdir, tmp_path):
     }
     summary = (tmp_path / "out" / "summary.md").read_text()
     assert "## K9 \\<laziness>, k9 run-1" in summary and "k9 run-2\n" in summary
-    assert "# Report: 2 of 4 claims hold" in summary
+    assert "# Report: 2 of 2 claims of papers hold, 0 of 2 of our own" in summary
 
 
 def test_names_that_differ_in_punctuation_alone_keep_sections_of_their_own(
@@ -325,25 +338,41 @@ def test_a_file_that_is_no_summary_is_left_as_it_is(workdir, tmp_path, capsys):
 
 
 def test_a_summary_keeps_what_it_says_of_other_experiments(workdir, tmp_path):
-    path = tmp_path / "gallery.md"
+    """Those in the JSON beside it, in their place, and the lines marked as kept."""
+    path, other = tmp_path / "gallery.md", workdirs.Workdir(tmp_path / "other")
+    shutil.copytree(workdir.path, other.path)
+    write_json(other.config, {**ABOUT, "name": "Another"})
+    assert report.main(["report", str(other.path), f"--summary={path}"]) == 0
+    marked = "<!-- kept -->\n## Mine\n<!-- /kept -->\n"
+    text = path.read_text()
+    path.write_text(text.replace("## Another", marked + "## Another"))
+    shutil.rmtree(other.path)
     line = ["report", str(workdir.path), f"--summary={path}"]
     assert report.main(line) == 0
-    alone = path.read_text()
-    other = alone.replace(workdir_name(alone), "Another")
-    path.write_text(other)
-    assert report.main(line) == 0
     both = path.read_text()
-    assert [entry.name for entry in report.entries(both)] == [
-        "Another",
-        workdir_name(alone),
-    ]
-    assert report.entries(both)[0] == report.entries(other)[0]
-    assert report.entries(both)[1] == report.entries(alone)[0]
-    held, of = (2 * int(n) for n in re.findall(r"\d+", alone.splitlines()[0]))
-    assert both.splitlines()[0] == f"# Report: {held} of {of} claims hold"
+    assert re.findall(r"^## (.*)", both, re.M) == ["Mine", "Another", "K9 \\<laziness>"]
+    assert both.startswith(
+        "# Report: 2 of 2 claims of papers hold, 0 of 2 of our own\n"
+    )
+    assert marked in both and text[text.index("## Another") :] in both
     assert report.main(line) == 0  # in its place, not once more
     assert path.read_text() == both
 
 
-def workdir_name(summary):
-    return report.entries(summary)[0].name
+@pytest.mark.parametrize("damage", ["{", '[{"key": "k9"}]', "missing"])
+def test_a_summary_without_its_json_is_left_alone(damage, workdir, tmp_path, capsys):
+    path = tmp_path / "gallery.md"
+    line = ["report", str(workdir.path), f"--summary={path}"]
+    assert report.main(line) == 0
+    before, stored = path.read_text(), path.with_suffix(".json")
+    stored.unlink()
+    if damage != "missing":
+        stored.write_text(damage)
+    assert report.main(line) == report.WRONG_USAGE
+    assert str(stored) in capsys.readouterr().err and path.read_text() == before
+
+
+def test_claims_tested_by_another_commit_say_so(workdir, tmp_path):
+    assert "claims tested at" not in written(tmp_path / "out", workdir)
+    write_json(workdir.claims, as_launched("17bc"))
+    assert "claims tested at: 17bc" in written(tmp_path / "out", workdir)

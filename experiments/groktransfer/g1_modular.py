@@ -80,7 +80,7 @@ get_config = presets(
         sweep=dict(seed=tuple(range(5))),
     ),
 )
-CLAIMS = {"addition": ("G1a", "1b, 6a"), "multiplication": ("G1b", "6b")}
+CLAIMS = {"addition": ("G1a", "Fig. 1b, 6a"), "multiplication": ("G1b", "Fig. 6b")}
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
@@ -89,7 +89,9 @@ def claims(results: xr.Dataset) -> list[Claim]:
     above = every("target", pages.last(moved.test_accuracy), ">", weak)
     return [
         *(faster(results.sel(operation=name)) for name in results.operation.values),
-        tested("G1d", "6", "the target surpasses the weak network's accuracy", above),
+        tested(
+            "G1d", "Fig. 6", "the target surpasses the weak network's accuracy", above
+        ),
     ]
 
 

@@ -75,10 +75,10 @@ def claims(results: xr.Dataset) -> list[Claim]:
     weak, moved = results.sel(arm="weak"), results.sel(arm="GrokTransfer")
     late = every("time gap", delay(weak), ">=", times(1, "t_train", weak.t_train))
     return [
-        tested("G1c", "6c", "the weak network generalises late", late),
+        tested("G1c", "Fig. 6c", "the weak network generalises late", late),
         tested(
             "G1c2",
-            "6c",
+            "Fig. 6c",
             "the large one with its first layer generalises as it fits",
             every("t_test", moved.t_test, "<", times(2, "t_train", moved.t_train)),
             shown("weak network stopped at", moved.weak_steps_taken.isel(step=0)),
@@ -94,7 +94,7 @@ def shorter(results: xr.Dataset, id: str, arm: str, whose: str) -> Claim:
     gap, other = delay(results.sel(arm="GrokTransfer")), delay(results.sel(arm=arm))
     a_fifth = every("time gap", gap, "<=", times(0.2, f"gap of {arm}", other))
     some = every(f"gap of {arm}", other, ">", 0)
-    return tested(id, "6c", f"its delay is not that of {whose}", a_fifth, some)
+    return tested(id, "Fig. 6c", f"its delay is not that of {whose}", a_fifth, some)
 
 
 def figure(results: xr.Dataset) -> Figure:

@@ -73,9 +73,9 @@ def claims_of(runs: xr.Dataset, reading: str, note: str) -> list[Claim]:
     best = shown("best", accuracy.max("step"))
     fits, ends = "it overfits within a few steps", "and it ends generalised"
     return [
-        tested(f"G4e{note}", "4a", f"{reading}: {fits}", early),
-        tested(f"G4f{note}", "4a", f"{reading}: it generalises long after", late),
-        tested(f"G4g{note}", "4a", f"{reading}: {ends}", end, best),
+        tested(f"G4e{note}", "Fig. 4a", f"{reading}: {fits}", early),
+        tested(f"G4f{note}", "Fig. 4a", f"{reading}: it generalises long after", late),
+        tested(f"G4g{note}", "Fig. 4a", f"{reading}: {ends}", end, best),
     ]
 
 

@@ -86,7 +86,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
         goes = f"goes as {symbol} to the power {exponent:g}"
         said = f"r_W {goes if exponent else f'does not depend on {symbol}'}"
         law = power_law("r_W", mean(ratio, name), name, exponent=exponent, within=0.1)
-        out.append(tested(f"G4{letter}", "5b, 5c", said, law, learned))
+        out.append(tested(f"G4{letter}", "Fig. 5b, 5c", said, law, learned))
     return out
 
 

@@ -84,7 +84,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
         *(after_one_step(largest, prefix, size) for prefix in STEP),
         tested(
             "G4l",
-            "5c",
+            "Fig. 5c",
             f"{size} the neurons keep no more noise than eps / sqrt(n) calls for",
             every("median r_W", ratio, "<=", times(1.5, "2 eps / sqrt(n)", most)),
             every("2 eps / sqrt(n)", most, "<=", times(1.5, "median r_W", ratio)),
@@ -100,7 +100,7 @@ def after_one_step(runs: xr.Dataset, prefix: str, size: str) -> Claim:
     right = every("train", train, ">=", 0.99), every("test accuracy", test, ">=", 0.99)
     return tested(
         "G4k2" if prefix else "G4k",
-        "9",
+        "Fig. 9",
         f"one step {STEP[prefix]} classifies train and test {size}",
         every("seeds with three directions", runs.sizes["seed"], ">=", 1),
         *(right if runs.sizes["seed"] else ()),

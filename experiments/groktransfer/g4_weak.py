@@ -88,23 +88,23 @@ def claims(results: xr.Dataset) -> list[Claim]:
     whole = share, shown("directions", found)
     each, they = "three neurons: each ends", "three neurons: they end"
     return [
-        at_most("G4a", "4b", "three neurons", results.sel(width=3)),
+        at_most("G4a", "Fig. 4b", "three neurons", results.sel(width=3)),
         tested(
             "G4a2",
-            "4b",
+            "Fig. 4b",
             "three neurons reach about 75% test accuracy",
             about,
             shown("train", three.train_accuracy),
             shown("test", three.test_accuracy),
         ),
-        tested("G4b", "4c", f"{each} near one of the directions (+-1, +-1)", near),
-        tested("G4b2", "4c", f"{they} near three of the four directions", *whole),
-        at_most("G4c", "10", "one neuron", results.sel(width=1)),
-        at_most("G4c2", "11", "two neurons", results.sel(width=2)),
+        tested("G4b", "Fig. 4c", f"{each} near one of the directions (+-1, +-1)", near),
+        tested("G4b2", "Fig. 4c", f"{they} near three of the four directions", *whole),
+        at_most("G4c", "Fig. 10", "one neuron", results.sel(width=1)),
+        at_most("G4c2", "Fig. 11", "two neurons", results.sel(width=2)),
         *(after_one_step(three.sel(seed=found == 3), prefix) for prefix in STEP),
         tested(
             "G4d3",
-            "10",
+            "Fig. 10",
             "on one neuron no step can: of four clusters two at most are right",
             every(
                 "accuracy at learning rate 2", one.one_step_test_accuracy, "<=", half
@@ -114,12 +114,12 @@ def claims(results: xr.Dataset) -> list[Claim]:
     ]
 
 
-def at_most(id: str, number: str, who: str, runs: xr.Dataset) -> Claim:
+def at_most(id: str, place: str, who: str, runs: xr.Dataset) -> Claim:
     """Lemma 3.1 for the runs of one width."""
     share, highest = xor.best_accuracy(int(runs.width)), runs.test_accuracy.max("step")
     said = f"{who}: the test accuracy is never above {share:.0%} but by chance"
     below = every("highest", highest, "<=", share + chance(share))
-    return tested(id, number, said, below)
+    return tested(id, place, said, below)
 
 
 def after_one_step(runs: xr.Dataset, prefix: str) -> Claim:
@@ -128,7 +128,7 @@ def after_one_step(runs: xr.Dataset, prefix: str) -> Claim:
     right = every("train", train, ">=", 0.99), every("test accuracy", test, ">=", 0.99)
     return tested(
         "G4d2" if prefix else "G4d",
-        "9",
+        "Fig. 9",
         f"on three directions one step {STEP[prefix]} classifies train and test",
         every("seeds with three directions", runs.sizes["seed"], ">=", 1),
         *(right if runs.sizes["seed"] else ()),

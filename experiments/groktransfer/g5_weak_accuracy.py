@@ -76,16 +76,18 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "G5a",
-            "7",
+            "Fig. 7",
             "the target network's test accuracy rises with the weak network's",
             rank("target"),
             shown("weak network, median", median(runs.weak)),
             shown("target network, median", median(runs.target)),
         ),
-        tested("G5b", "7", "and its time gap shrinks (1 / gap rises)", rank("1 / gap")),
+        tested(
+            "G5b", "Fig. 7", "and its time gap shrinks (1 / gap rises)", rank("1 / gap")
+        ),
         tested(
             "G5c",
-            "7",
+            "Fig. 7",
             "a weak network that has grokked is needed: largest 1 / gap where its test "
             "accuracy is below 50%, median where it is 90% and more",
             every("largest", worst, "<", times(0.5, "median", usual)),

@@ -98,7 +98,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "G6a",
-            "8",
+            "Fig. 8",
             "steps to 95% test accuracy: fewer than from scratch",
             every("GrokTransfer", moved.late, "<", times(1, "scratch", scratch.late)),
             shown("GrokFast", fast.late),
@@ -115,7 +115,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
         ),
         tested(
             "G6c",
-            "8b",
+            "Fig. 8b",
             "its time gap is below GrokFast's",
             every("GrokTransfer", moved.gap, "<", times(1, "GrokFast", fast.gap)),
             shown("scratch", scratch.gap),

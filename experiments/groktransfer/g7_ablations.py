@@ -85,11 +85,11 @@ def claims(results: xr.Dataset) -> list[Claim]:
     merged = results.test_accuracy.sel(arm=MERGED).where(results.step > MERGE_AT)
     some = every("that from scratch", scratch, ">", 0)
 
-    def kept(id: str, figure: str, statement: str, arm: str) -> Claim:
+    def kept(id: str, place: str, statement: str, arm: str) -> Claim:
         own = gap.sel(arm=arm).clip(min=0)
         weak = results.weak_test_accuracy.sel(arm=arm).isel(step=0)
         return tested(
-            *(id, figure, statement),
+            *(id, place, statement),
             every("time gap", own, "<=", times(0.1, "that from scratch", scratch)),
             some,
             shown("with GrokTransfer", gap.sel(arm="GrokTransfer")),
@@ -99,21 +99,24 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "G7a",
-            "15a",
+            "Fig. 15a",
             "A and B both random do not help",
             every("time gap / that from scratch", ratio, ">", 0.5),
             some,
             shown("with A and B random", random),
         ),
-        kept("G7b", "15b", "merging A B keeps the gain", MERGED),
+        kept("G7b", "Fig. 15b", "merging A B keeps the gain", MERGED),
         tested(
             "G7b2",
-            "15b",
+            "Fig. 15b",
             "and what was learned stays after the merge",
             every("least test accuracy", merged.min("step"), ">=", 0.95),
         ),
         kept(
-            "G7c", "15c", "so does a weak embedding of the target network's width", WIDE
+            "G7c",
+            "Fig. 15c",
+            "so does a weak embedding of the target network's width",
+            WIDE,
         ),
     ]
 

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from grok_jax import plot
 from grok_jax.claims import Claim
-from grok_jax.pages import delay, every, grid, last, presets, shown, tested, times
+from grok_jax.pages import OURS, delay, every, grid, last, presets, shown, tested, times
 
 get_config = presets(
     dict(
@@ -70,13 +70,13 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "G7d",
-            "14",
+            "Fig. 14",
             "from scratch the digits are grokked (never is late)",
             every("t_test", late, ">=", times(5, "t_train", scratch.t_train)),
         ),
         tested(
             "G7e",
-            "14",
+            "Fig. 14",
             "with the weak network's first layer they are not",
             every("t_test", moved.t_test, "<=", times(2, "t_train", moved.t_train)),
             shown("weak network stopped at", moved.weak_steps_taken.isel(step=0)),
@@ -84,14 +84,14 @@ def claims(results: xr.Dataset) -> list[Claim]:
         ),
         tested(
             "G7f",
-            "14",
+            "Fig. 14",
             "and the test accuracy at the end is no lower",
             every("GrokTransfer", moved.end, ">=", times(1, "scratch", scratch.end)),
             shown("random A B", random.end),
         ),
         tested(
             "G7g",
-            "-",
+            OURS,
             "it takes what the weak network has learned: A and B random do not help",
             every("time gap / that from scratch", ratio, ">", 0.5),
             every("that from scratch", scratch.gap, ">", 0),

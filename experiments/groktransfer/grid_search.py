@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from grok_jax import plot
 from grok_jax.claims import Claim
-from grok_jax.pages import every, median, presets, sheet, shown, tested
+from grok_jax.pages import OURS, every, median, presets, sheet, shown, tested
 
 GRID = ("init_scale", "learning_rate", "weight_decay")
 
@@ -82,7 +82,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "G0",
-            "-",
+            OURS,
             "in either arm some setting generalises",
             every(f"settings of {step[0].size} that generalise", came, ">", 0),
             *(

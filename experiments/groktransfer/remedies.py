@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from grok_jax import pages, plot
 from grok_jax.claims import Claim
-from grok_jax.pages import every, panels, presets, sheet, shown, tested, times
+from grok_jax.pages import OURS, every, panels, presets, sheet, shown, tested, times
 
 LEAST = {
     "time gap": ("R2", "GrokTransfer leaves the shortest delay"),
@@ -106,12 +106,12 @@ def claims(results: xr.Dataset) -> list[Claim]:
     def least(what: str, id: str, statement: str) -> Claim:
         own, bound = middle[what].sel(arm="GrokTransfer"), middle[what]
         check = every("median of GrokTransfer", own, "<=", times(1, "any arm's", bound))
-        return tested(id, "-", statement, check, shown(what, found[what]))
+        return tested(id, OURS, statement, check, shown(what, found[what]))
 
     return [
         tested(
             "R1",
-            "-",
+            OURS,
             "every remedy shortens the delay",
             every("median time gap", rest, "<", times(1, "that from scratch", scratch)),
             shown("time gap", found["time gap"]),

@@ -58,26 +58,26 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "K10a",
-            "10",
+            "Fig. 10",
             "without an aligned part the test loss rises first",
             every("rise", none, ">", 0.02),
         ),
         tested(
             "K10b",
-            "10",
+            "Fig. 10",
             "the rise shrinks with every larger aligned part",
             every("growth of the rise from one share to the next", growth, "<=", 1e-3),
             shown("median rise", median(height)),
         ),
         tested(
             "K10c",
-            "10",
+            "Fig. 10",
             "and vanishes with a small one",
             every(f"rise at a share of {shares[-1]:g}", largest, "<", 0.005),
         ),
         tested(
             "K10d",
-            "10",
+            "Fig. 10",
             "the aligned part raises the initial kernel-task alignment",
             ordered("centred CKA at step 0", cka, "aligned_share", "rises"),
         ),

@@ -54,7 +54,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "K11a",
-            "11",
+            "Fig. 11",
             f"{sizes[1]}: test loss rises, then falls, as linear power does",
             every("risk peak / start", rise(some.population_risk), ">", 1.02),
             every("risk end / peak", left(some.population_risk), "<", 0.35),
@@ -63,14 +63,14 @@ def claims(results: xr.Dataset) -> list[Claim]:
         ),
         tested(
             "K11b",
-            "11",
+            "Fig. 11",
             f"{sizes[0]}: linear power stays and nothing generalises",
             every("power end / peak", left(few.linear_power), ">=", 0.3),
             every("risk end / peak", left(few.population_risk), ">=", 0.3),
         ),
         tested(
             "K11c",
-            "11",
+            "Fig. 11",
             f"{sizes[2]}: linear power stays low and the risk vanishes",
             every(
                 "power peak",

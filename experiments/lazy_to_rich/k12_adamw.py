@@ -55,25 +55,25 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "K12b1",
-            "13",
+            "Fig. 13",
             "AdamW without decay: the network groks in the loss",
             every("t_test", net.t_test, ">=", times(3, "t_train", net.t_train)),
         ),
         tested(
             "K12b2",
-            "13",
+            "Fig. 13",
             "the test loss rises before it falls",
             every("peak / start", rise(net.population_risk), ">", 1.02),
         ),
         tested(
             "K12b3",
-            "13",
+            "Fig. 13",
             "the linearisation is tracked until the train loss has lost 20%",
             every("gap of the train losses until then / start", early, "<", 0.05),
         ),
         tested(
             "K12b4",
-            "13",
+            "Fig. 13",
             "the network leaves its linearisation far behind",
             every("test loss at the end / that of the linearisation", end, "<", 0.25),
         ),

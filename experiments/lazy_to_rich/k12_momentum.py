@@ -64,19 +64,19 @@ def story(results: xr.Dataset, id: str) -> list[Claim]:
     return [
         tested(
             f"{id}1",
-            "13a",
+            "Fig. 13a",
             "the network groks in the loss",
             every("t_test", net.t_test, ">=", times(3, "t_train", net.t_train)),
         ),
         tested(
             f"{id}2",
-            "13a",
+            "Fig. 13a",
             "the test loss rises before it falls",
             every("peak / start", rise(risk), ">", 1.02),
         ),
         tested(
             f"{id}3",
-            "13a",
+            "Fig. 13a",
             "the linearisation is tracked early and left behind later (they part where "
             "the test losses differ by 5% of the start)",
             every("train loss at parting / start", at(fit, parting), "<", 0.8),
@@ -90,7 +90,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     speed = (plain.t_train / heavy.t_train).sel(linearized=False)
     faster = tested(
         "K12a-4",
-        "13a",
+        "Fig. 13a",
         "momentum 0.95 is the same descent at up to 1 / (1 - 0.95) = 20 times the "
         "learning rate",
         every("t_train without / with momentum", speed, ">", 2),

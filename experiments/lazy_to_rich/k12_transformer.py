@@ -53,25 +53,25 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "K12t1",
-            "13",
+            "Fig. 13",
             "the transformer fits early and generalises late",
             every("t_test", net.t_test, ">=", times(5, "t_train", net.t_train)),
         ),
         tested(
             "K12t2",
-            "13",
+            "Fig. 13",
             "its test loss has a bump",
             every("peak / start", rise(net.test_loss), ">", 1.02),
         ),
         tested(
             "K12t3",
-            "13",
+            "Fig. 13",
             "the linearised network does the same until the train loss has lost 10%",
             every("gap of the train losses until then / start", early, "<", 0.05),
         ),
         tested(
             "K12t4",
-            "13",
+            "Fig. 13",
             "the linearised network does not generalise",
             every("best test accuracy", linear.test_accuracy.max("step"), "<", 0.5),
         ),

@@ -57,7 +57,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             f"K13{letter}",
-            "15",
+            "Fig. 15",
             f"degree {run.task_degree:d}: the network groks in the loss",
             every("t_test", run.t_test, ">=", times(3, "t_train", run.t_train)),
             every("test loss, end / start", run.end, "<", 0.15),

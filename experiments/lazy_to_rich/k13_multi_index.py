@@ -48,7 +48,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             f"K13{letter}",
-            "14",
+            "Fig. 14",
             f"{run.directions:d} direction(s): the network groks in the loss",
             every("t_test", run.t_test, ">=", times(3, "t_train", run.t_train)),
             every("test loss, end / start", run.end, "<", 0.15),

@@ -54,7 +54,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "K1a",
-            "1b",
+            "Fig. 1b",
             "test loss rises, then falls long after train loss",
             every("peak / start", rise(risk), ">", 1.02),
             every("peak at step", peak_step, ">", 10),
@@ -62,31 +62,31 @@ def claims(results: xr.Dataset) -> list[Claim]:
         ),
         tested(
             "K1b",
-            "1c",
+            "Fig. 1c",
             "the parameter norm increases",
             every("end / start", norm.isel(step=-1) / norm.isel(step=0), ">", 1.05),
         ),
         tested(
             "K1c",
-            "1b",
+            "Fig. 1b",
             "the linearised network plateaus at the kernel-regression error of K0",
             every("|final test loss / error - 1|", abs(plateau - 1), "<", 0.05),
         ),
         tested(
             "K1d",
-            "1b",
+            "Fig. 1b",
             "the network ends far below the kernel-regression error",
             every("final test loss / error", end, "<", 0.25),
         ),
         tested(
             "K1e",
-            "1c",
+            "Fig. 1c",
             "the kernel aligns with the task (centred CKA on the test set)",
             every("end / start", cka.isel(step=-1) / cka.isel(step=0), ">", 1.5),
         ),
         tested(
             "K1f",
-            "1b",
+            "Fig. 1b",
             "the linearised network trained step by step is its own closed form",
             every("largest gap of the test loss / its maximum", gap, "<", 1e-3),
         ),

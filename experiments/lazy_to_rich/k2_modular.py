@@ -19,6 +19,7 @@ from grok_jax import measures, plot
 from grok_jax.claims import Claim
 from grok_jax.kernel_history import kernel_history
 from grok_jax.pages import (
+    OURS,
     along,
     at,
     by_loss,
@@ -79,38 +80,38 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "K2a",
-            "2a, 16",
+            "Fig. 2a, 16",
             "alpha = 1: test accuracy comes long after train accuracy",
             every("t_test", one.t_test, ">=", times(2, "t_train", one.t_train)),
         ),
         tested(
             "K2b",
-            "2b, 16",
+            "Fig. 2b, 16",
             "alpha = 1: and so in the loss",
             every("t_test", loss.t_test, ">", times(1, "t_train", loss.t_train)),
         ),
         tested(
             "K2c",
-            "2a",
+            "Fig. 2a",
             "alpha = 1: the weight norm rises from memorising to generalising",
             every("norm at t_test / at t_train", after / before, ">", 1.02),
         ),
         tested(
             "K2d",
-            "2a",
+            "Fig. 2a",
             "alpha = 1: the weight norm is larger at the end than at the start",
             every("end / start", norm.isel(step=-1) / norm.isel(step=0), ">", 1),
         ),
         tested(
             "K2e",
-            "2c",
+            "Fig. 2c",
             "the output scale moves the delay continuously",
             ordered("t_test - t_train", gap, "output_scale", "rises"),
             every("at the largest", large, ">=", times(5, "at the smallest", small)),
         ),
         tested(
             "K2f",
-            "-",
+            OURS,
             "alpha = 1: 1 - cos(K_t, K_0) is half-way to its end before test accuracy "
             "is at 95%",
             every("that step", half_way, "<", times(1, "t_test", one.t_test)),

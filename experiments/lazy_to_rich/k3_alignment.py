@@ -49,7 +49,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             f"K3{letter} (alpha {alpha:g})",
-            "3b",
+            "Fig. 3b",
             f"smaller epsilon, lower test loss {where}",
             ordered("test loss", loss.sel(output_scale=alpha), "epsilon", "rises"),
         )

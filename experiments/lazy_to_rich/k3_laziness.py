@@ -100,14 +100,14 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "K3a",
-            "3a",
+            "Fig. 3a",
             "at epsilon = 0.25 the delay grows with alpha",
             ordered("delay", over_alpha, "output_scale", "rises"),
             every("median at the largest alpha / at 0.25", growth, ">=", 5),
         ),
         tested(
             "K3b",
-            "3a",
+            "Fig. 3a",
             "alpha >= 0.25: test risk peaks above its start after train loss has begun "
             "to fall",
             every("peak / start", rise(lazy.population_risk), ">", 1),
@@ -115,25 +115,25 @@ def claims(results: xr.Dataset) -> list[Claim]:
         ),
         tested(
             "K3c1",
-            "3a",
+            "Fig. 3a",
             f"at small alpha ({said}) the test loss never rises",
             every("peak / start", rise(results.sel(rich).population_risk), "<=", 1.01),
         ),
         tested(
             "K3c2",
-            "3a",
+            "Fig. 3a",
             f"small alpha ({said}) removes the delay",
             every("delay / that at alpha = 1", ratio, "<=", 0.05),
         ),
         tested(
             "K3d",
-            "3b",
+            "Fig. 3b",
             "at alpha = 1 the delay grows as epsilon falls",
             ordered("delay", usual, "epsilon", "falls"),
         ),
         tested(
             "K3e",
-            "3e",
+            "Fig. 3e",
             "the lazy, misaligned corner of the heat map has the longest delay",
             every("median delay", there, ">", times(1, "at smaller alpha", smaller)),
             every("median delay", there, ">=", times(1, "at this alpha", same)),

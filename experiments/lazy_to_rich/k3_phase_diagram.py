@@ -44,6 +44,7 @@ from grok_jax import measures
 from grok_jax.claims import Claim
 from grok_jax.engine.config import logspace
 from grok_jax.pages import (
+    OURS,
     Check,
     along,
     delay,
@@ -146,38 +147,38 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "K3p1",
-            "3a, 3e",
+            "Fig. 3a, 3e",
             "the delay grows with alpha",
             *ranked(gap, "output_scale", ">=", RANK),
         ),
         tested(
             "K3p2",
-            "3b, 8.1",
+            "Fig. 3b, App. 8.1",
             "at alpha >= 1 the delay grows as epsilon falls",
             *ranked(gap.sel(output_scale=alphas >= 1), "epsilon", "<=", -RANK),
         ),
         tested(
             "K3p3",
-            "3b, 8.1",
+            "Fig. 3b, App. 8.1",
             "at alpha >= 4, smaller epsilon ends in lower test loss",
             *ranked(risk.sel(output_scale=alphas >= 4), "epsilon", ">=", RANK),
         ),
         tested(
             "K3p4",
-            "3a",
+            "Fig. 3a",
             "at epsilon <= 0.5 the last test loss falls as alpha grows",
             *ranked(risk.sel(epsilon=epsilons <= 0.5), "output_scale", "<=", -RANK),
         ),
         tested(
             "K3p5",
-            "3a",
+            "Fig. 3a",
             f"alpha {alphas.values[0]:g} removes the delay",
             most(f"delay / that at {usual}", small, "<=", 0.05, share=SHARE),
             shown("median", small.median()),
         ),
         tested(
             "K3p6",
-            "ours",
+            OURS,
             "in the rich part (alpha <= 1/4, epsilon 1) the delay is proportional to "
             "alpha, as the speed at which the kernel moves is to 1 / alpha",
             every("slope of log delay", slope, ">=", 0.8),
@@ -185,7 +186,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
         ),
         tested(
             "K3p7",
-            "ours",
+            OURS,
             "no cell diverges: a flow has no largest stable learning rate",
             every("diverged cells", results.diverged.sum(), "<=", 0),
         ),

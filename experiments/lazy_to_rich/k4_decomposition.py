@@ -55,7 +55,7 @@ def claims_at(results: xr.Dataset, id: str, dim: str) -> list[Claim]:
     return [
         tested(
             f"{id}1",
-            "9b, 9e",
+            "Fig. 9b, 9e",
             f"{dim}, {sizes[1]}: linear power rises, then falls as it groks",
             every("power peak / start", rise(some.linear_power), ">=", 5),
             every("power end / peak", left(some.linear_power), "<=", 0.25),
@@ -63,14 +63,14 @@ def claims_at(results: xr.Dataset, id: str, dim: str) -> list[Claim]:
         ),
         tested(
             f"{id}2",
-            "9a, 9d",
+            "Fig. 9a, 9d",
             f"{dim}, {sizes[0]}: linear power stays high and nothing generalises",
             every("power end / peak", left(few.linear_power), ">=", 0.3),
             every("risk end / peak", left(few.population_risk), ">=", 0.3),
         ),
         tested(
             f"{id}3",
-            "9c, 9f",
+            "Fig. 9c, 9f",
             f"{dim}, {sizes[2]}: linear power stays low throughout",
             every("power peak", peak, "<=", times(0.5, f"that at {sizes[1]}", usual)),
             every("risk end / peak", left(many.population_risk), "<=", 0.1),

@@ -57,19 +57,19 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "K6a",
-            "6a",
+            "Fig. 6a",
             "at the largest output scale the digits are grokked",
             every("t_test", largest.t_test, ">=", times(5, "t_train", largest.t_train)),
         ),
         tested(
             "K6b",
-            "6a",
+            "Fig. 6a",
             "lowering the output scale alone removes the grokking",
             every("t_test", least.t_test, "<=", times(2, "t_train", least.t_train)),
         ),
         tested(
             "K6c",
-            "6a",
+            "Fig. 6a",
             "and continuously (never is the longest)",
             ordered("median t_test / t_train", middle, "output_scale", "never falls"),
             every("at the largest", high, ">", times(1, "at the smallest", low)),

@@ -78,26 +78,26 @@ def claims_of(gap: xr.DataArray, rule: str) -> list[Claim]:
     return [
         tested(
             "K7a",
-            "6b",
+            "Fig. 6b",
             f"{rule} learning rate, gamma = 1: the delay grows with the output scale",
             ordered("median delay", middle, "output_scale", "rises"),
             shown("delay", light),
         ),
         tested(
             "K7b",
-            "6b",
+            "Fig. 6b",
             f"{rule} learning rate, alpha = 0.15: no delay to speak of",
             every("median delay", least, "<", times(0.2, "that at alpha = 1", one)),
         ),
         tested(
             "K7c",
-            "12",
+            "Fig. 12",
             f"{rule} learning rate, alpha = 0.5: gamma = 5, not 1, cuts the delay",
             every("delay", cut, "<", times(0.5, "that at gamma = 1", usual)),
         ),
         tested(
             "K7d",
-            "12",
+            "Fig. 12",
             f"{rule} learning rate, gamma = 5: alpha = 1.4, not 0.5, brings it back",
             every("delay", restored, ">", times(1.5, "that at alpha = 0.5", cut)),
         ),

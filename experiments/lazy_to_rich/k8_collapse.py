@@ -72,7 +72,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             f"K8{letter}",
-            "7d-f",
+            "Fig. 7d-f",
             f"{name} is a function of sigma^2 alpha",
             *collapse(ends(results, variable), relation, bound),
         )

@@ -51,19 +51,19 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "K9a",
-            "8",
+            "Fig. 8",
             "alpha = 1 is Omnigrok's grokking",
             every("t_test", usual.t_test, ">=", times(10, "t_train", usual.t_train)),
         ),
         tested(
             "K9b",
-            "8",
+            "Fig. 8",
             f"alpha = {low:g} removes the delay, at the same initial norm",
             every("delay", delays.sel(output_scale=low), "<", times(0.1, *bar)),
         ),
         tested(
             "K9c",
-            "8",
+            "Fig. 8",
             f"alpha = {high:g} lengthens it; a run that never generalises counts with "
             "the steps that it had left",
             every("delay", least, ">", times(2, *bar)),

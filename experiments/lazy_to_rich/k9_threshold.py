@@ -60,20 +60,20 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "K9d",
-            "17, 18",
+            "Fig. 17, 18",
             "the delay in accuracy depends on the threshold",
             ordered("delay", gap, "tolerance", "falls"),
             every("at the least", strict, ">=", times(10, "at the largest", lenient)),
         ),
         tested(
             "K9e",
-            "17, 18",
+            "Fig. 17, 18",
             "the loss curves do not depend on it, to the bit",
             every("largest difference of a loss between thresholds", apart, "<=", 0),
         ),
         tested(
             "K9f",
-            "17, 18",
+            "Fig. 17, 18",
             "and they lie apart by themselves (t_train and t_test by the losses)",
             every("t_test", loss.t_test, ">=", times(10, "t_train", loss.t_train)),
         ),

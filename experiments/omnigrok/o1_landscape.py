@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from grok_jax import measures, plot
 from grok_jax.claims import Claim
 from grok_jax.engine.config import logspace
-from grok_jax.pages import along, every, median, ordered, presets, sheet, tested
+from grok_jax.pages import OURS, along, every, median, ordered, presets, sheet, tested
 
 get_config = presets(
     dict(
@@ -54,7 +54,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "O1a",
-            "2a",
+            "Fig. 2a",
             "the test loss is a U: lowest near the usual norm, far higher at both ends",
             every("minimum at", best, ">=", 0.5),
             every("minimum at", best, "<=", 2),
@@ -63,14 +63,14 @@ def claims(results: xr.Dataset) -> list[Claim]:
         ),
         tested(
             "O1a2",
-            "2a",
+            "Fig. 2a",
             "the train loss is an L: it falls up to alpha = 1 and stays low from there",
             ordered("median up to 1", usual, "init_scale", "never rises"),
             every("median beyond / left end", beyond / train[0], "<", 1e-4),
         ),
         tested(
             "O1a3",
-            "2a",
+            "Fig. 2a",
             "L and U (of medians) differ on the side of large norms alone",
             every("mismatch in decades", mismatch, ">", 2),
             every("Goldilocks norm", bottom, ">=", 0.5),
@@ -78,7 +78,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
         ),
         tested(
             "O1a4",
-            "-",
+            OURS,
             "the norm of all parameters stays where it began",
             every("|w / w0 - 1|", held, "<=", 1e-6),
         ),

@@ -62,7 +62,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "O1b",
-            "2b",
+            "Fig. 2b",
             "alpha = 2: without weight decay it never generalises, with little late, "
             "with much early",
             every("runs that generalise at gamma = 0", free.t_test.count(), "<", 1),
@@ -71,19 +71,19 @@ def claims(results: xr.Dataset) -> list[Claim]:
         ),
         tested(
             "O1b2",
-            "2b",
+            "Fig. 2b",
             "alpha = 0.5: it generalises early whatever the weight decay",
             every("t_test", small.t_test, "<", times(0.1, bar, late)),
         ),
         tested(
             "O1c",
-            "2c",
+            "Fig. 2c",
             "alpha = 2: the time to generalise goes as 1 / gamma",
             power_law("t_test", t_test, "weight_decay", exponent=-1, within=0.15),
         ),
         tested(
             "O1c2",
-            "2c",
+            "Fig. 2c",
             "alpha = 2: the time to fit does not depend on gamma",
             every("longest t_train", longest, "<", times(2, "shortest", shortest)),
         ),

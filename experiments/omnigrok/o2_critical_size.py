@@ -58,7 +58,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "O2c",
-            "3e",
+            "Fig. 3e",
             "fewer digits, later generalisation (t_test = inf: never)",
             ordered("median t_test", middle, "train_size", "never rises"),
             every("median at the smallest N", middle[0], ">", largest),
@@ -66,14 +66,14 @@ def claims(results: xr.Dataset) -> list[Claim]:
         ),
         tested(
             "O2c2",
-            "3e",
+            "Fig. 3e",
             "below a critical number of digits it never generalises (t_test = inf)",
             every("t_test at the smallest N", t_test.isel(train_size=0), ">=", np.inf),
             every("t_test at the largest N", t_test.isel(train_size=-1), "<", np.inf),
         ),
         tested(
             "O2c3",
-            "3e",
+            "Fig. 3e",
             "the time diverges towards the critical number (slopes of log t_test on "
             "log N, where it generalises)",
             every("first slope / last slope", steeper(middle), ">", 2),

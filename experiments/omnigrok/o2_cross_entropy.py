@@ -50,14 +50,14 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "O2d2",
-            "12",
+            "Fig. 12",
             "alpha = 100, N = 200: fitted early, generalised long after",
             every("test accuracy at t_train", fitted, "<", 0.6),
             every("t_test", large.t_test, ">=", times(10, "t_train", large.t_train)),
         ),
         tested(
             "O2d3",
-            "12",
+            "Fig. 12",
             "alpha = 1: no delay (t_train = inf: the run ended before it)",
             every("t_test", usual.t_test, "<=", in_time),
         ),

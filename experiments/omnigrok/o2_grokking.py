@@ -53,7 +53,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "O2b",
-            "3d",
+            "Fig. 3d",
             "alpha = 8: the test accuracy is poor when the digits are fitted, and good "
             "long after",
             every("test accuracy at t_train", fitted, "<", 0.6),
@@ -61,13 +61,13 @@ def claims(results: xr.Dataset) -> list[Claim]:
         ),
         tested(
             "O2b2",
-            "3d",
+            "Fig. 3d",
             "alpha = 1: no delay (t_train = inf: the run ended before it)",
             every("t_test", usual.t_test, "<=", in_time),
         ),
         tested(
             "O2b3",
-            "3d",
+            "Fig. 3d",
             "alpha = 8: the norm shrinks as it generalises",
             every("weight norm at t_test / at t_train", shrunk, "<", 0.75),
         ),

@@ -70,7 +70,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "O2a",
-            "3a, 3b",
+            "Fig. 3a, 3b",
             "the test loss is a U, whatever the number of digits (squared error, "
             "median over seeds)",
             every("at the smallest norm / least", rise.isel(init_scale=0), ">=", 2),
@@ -78,20 +78,20 @@ def claims(results: xr.Dataset) -> list[Claim]:
         ),
         tested(
             "O2a2",
-            "3a",
+            "Fig. 3a",
             f"N = {few.train_size:d}: the train loss of few digits is an L (likewise)",
             every("at the largest norm / at the smallest", fall, "<", 0.01),
             shown("lowest at norm", few.idxmin("init_scale")),
         ),
         tested(
             "O2a3",
-            "3c",
+            "Fig. 3c",
             "the gap between L and U shrinks as the data grow (likewise)",
             ordered("mismatch in decades", mismatch, "train_size", "falls"),
         ),
         tested(
             "O2d",
-            "11, 12",
+            "Fig. 11, 12",
             f"N = {some.train_size:d}: cross-entropy has a wider Goldilocks zone than "
             "squared error (test loss within twice the least; without an end among the "
             "norms it counts as infinite)",

@@ -54,13 +54,13 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "O3c",
-            "4c",
+            "Fig. 4c",
             "on 1,000 reviews the U of the test loss leaves the L of the train loss",
             every("mismatch in decades", mismatch, ">", 0.5),
         ),
         tested(
             "O3c2",
-            "4c",
+            "Fig. 4c",
             "the test loss rises towards large norms, the train loss does not",
             every("test loss at the largest norm / least", rise, ">", 1.2),
             every("train loss there / at the smallest norm", fall, "<=", 0.5),

@@ -59,20 +59,20 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "O3a",
-            "4a",
+            "Fig. 4a",
             "alpha = 6: fitted early, generalised later",
             every("t_test", large.t_test, ">=", times(3, "t_train", t_train)),
         ),
         tested(
             "O3a2",
-            "4a",
+            "Fig. 4a",
             "alpha = 6: the test accuracy rises after the fit",
             every("best - that at t_train", best - fitted, ">", 0.05),
             shown("best", best),
         ),
         tested(
             "O3b",
-            "4b",
+            "Fig. 4b",
             "alpha = 1 without weight decay: no delay (t_train = inf: the run ended "
             "before it)",
             every("t_test", usual.t_test, "<=", in_time),

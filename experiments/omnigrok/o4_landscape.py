@@ -55,14 +55,14 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "O4c",
-            "5c",
+            "Fig. 5c",
             "the test loss is a U over the norm (median over seeds)",
             every("at the smallest norm / least", rise.isel(init_scale=0), ">=", 2),
             every("at the largest norm / least", rise.isel(init_scale=-1), ">=", 2),
         ),
         tested(
             "O4c2",
-            "5c",
+            "Fig. 5c",
             "the gap between L and U shrinks as the data grow (median over seeds)",
             ordered("mismatch in decades", mismatch, "train_size", "falls"),
         ),

@@ -64,14 +64,14 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "O4a",
-            "5a",
+            "Fig. 5a",
             "alpha = 3: the test loss falls below 1% of the targets' mean square long "
             "after the train loss",
             every("t_test", large.t_test, ">=", times(3, "t_train", large.t_train)),
         ),
         tested(
             "O4b",
-            "5b",
+            "Fig. 5b",
             "alpha = 1: with it",
             every("t_test", usual.t_test, "<=", times(2, "t_train", usual.t_train)),
         ),

@@ -94,7 +94,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "O5e",
-            "6d, 6e",
+            "Fig. 6d, 6e",
             f"the angle of the boundary (train loss {LEVEL}, median over seeds) grows "
             "as the train set shrinks",
             ordered("angle", angles(middle, LEVEL), "train_size", "falls"),
@@ -102,7 +102,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
         ),
         tested(
             "O5f",
-            "6d, 6e",
+            "Fig. 6d, 6e",
             "so it does in each draw of data and network",
             every("angle", each, ">", 0),  # there is one
             every("rank correlation of angle and pairs", ranks, "<=", -0.8),

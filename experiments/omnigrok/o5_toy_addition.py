@@ -128,7 +128,7 @@ def claims_of(losses: xr.Dataset, suffix: str, kind: str) -> list[Claim]:
     return [
         tested(
             f"O5a{suffix}",
-            "6a, 6b",
+            "Fig. 6a, 6b",
             f"{kind}: the test loss depends on the messiness, the train loss hardly "
             "(largest - least over m, at the norm that fits best)",
             every("test loss", change.test_loss, ">=", tenfold),
@@ -136,7 +136,7 @@ def claims_of(losses: xr.Dataset, suffix: str, kind: str) -> list[Claim]:
         ),
         tested(
             f"O5b{suffix}",
-            "6a, 6b",
+            "Fig. 6a, 6b",
             f"{kind}: no L and U at m = 0, where train and test landscape agree; both "
             "at the largest m (mismatch in decades)",
             every("at m = 0", mismatch.isel(messiness=0), "<", 0.3),
@@ -144,7 +144,7 @@ def claims_of(losses: xr.Dataset, suffix: str, kind: str) -> list[Claim]:
         ),
         tested(
             f"O5c{suffix}",
-            "6c",
+            "Fig. 6c",
             f"{kind}: on the path the test loss falls more than once",
             every("descents on the landscape of the medians", falls[0], ">=", 2),
             shown("on that of each seed", falls[1:]),
@@ -152,7 +152,7 @@ def claims_of(losses: xr.Dataset, suffix: str, kind: str) -> list[Claim]:
         ),
         tested(
             f"O5d{suffix}",
-            "6c",
+            "Fig. 6c",
             f"{kind}: the path ends at a small messiness and a smaller norm (that of "
             "the medians and of each seed)",
             every("m / start", [p.messiness[-1] / M0 for p in paths], "<", 1 / 4),

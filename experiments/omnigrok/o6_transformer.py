@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from grok_jax import measures, plot, spectra
 from grok_jax.claims import Claim
 from grok_jax.pages import (
+    OURS,
     along,
     change,
     every,
@@ -86,18 +87,20 @@ def claims(results: xr.Dataset) -> list[Claim]:
     small = every("|w / w0 - 1| of all records", moved, "<=", 1e-6)
     sphere = "on the sphere of 0.8 times the initial norm the delay is cut"
     return [
-        tested("O6a", "7a", "free: it fits early and generalises late", late, spikes),
+        tested(
+            "O6a", "Fig. 7a", "free: it fits early and generalises late", late, spikes
+        ),
         tested(
             "O6b",
-            "7a",
+            "Fig. 7a",
             "free: the norm rises and peaks while it overfits",
             every("peak / start", rise(norm), ">", 1.1),
             every("peak at", peak, ">", times(1, "t_train", free.t_train)),
             every("peak at", peak, "<", times(1, "t_test", free.t_test)),
         ),
-        tested("O6c", "7a", "free: it ends below its start", back),
-        tested("O6d", "7b", sphere, cut),
-        tested("O6e", "-", "the norm stays on the sphere", small),
+        tested("O6c", "Fig. 7a", "free: it ends below its start", back),
+        tested("O6d", "Fig. 7b", sphere, cut),
+        tested("O6e", OURS, "the norm stays on the sphere", small),
     ]
 
 

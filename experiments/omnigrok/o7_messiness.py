@@ -78,10 +78,13 @@ def claims(results: xr.Dataset) -> list[Claim]:
     agree = "train and test landscape nearly agree below the Goldilocks norm"
     return [
         tested(
-            "O7a", "8", "the test landscape hardly depends on the messiness", little
+            "O7a",
+            "Fig. 8",
+            "the test landscape hardly depends on the messiness",
+            little,
         ),
-        tested("O7b", "8", agree, near),
-        tested("O7c", "8", "and have one shape", one),
+        tested("O7b", "Fig. 8", agree, near),
+        tested("O7c", "Fig. 8", "and have one shape", one),
     ]
 
 

@@ -75,14 +75,14 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "O8a",
-            "9",
+            "Fig. 9",
             f"at a fraction of {some:g} the test loss is a U over the norm",
             every("median at the ends / minimum", ends, ">=", 2),
         ),
-        tested("O8b", "9", "and the train loss an L", low),
+        tested("O8b", "Fig. 9", "and the train loss an L", low),
         tested(
             "O8c",
-            "9",
+            "Fig. 9",
             "below a critical fraction it does not generalise at any norm",
             every("best test accuracy at the smallest fraction", few, "<", 0.5),
             every("at the largest", many, ">", 0.95),

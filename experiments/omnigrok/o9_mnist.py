@@ -52,8 +52,10 @@ def claims(results: xr.Dataset) -> list[Claim]:
     law = power_law("t_test", t_test, "weight_decay", exponent=-1, within=0.15)
     late = every("t_test", t_test, ">=", times(2, "t_train", t_train))
     return [
-        tested("O9b", "10b", "digits: the time to generalise goes as 1 / gamma", law),
-        tested("O9b2", "10b", "digits: it groks at every gamma", late),
+        tested(
+            "O9b", "Fig. 10b", "digits: the time to generalise goes as 1 / gamma", law
+        ),
+        tested("O9b2", "Fig. 10b", "digits: it groks at every gamma", late),
     ]
 
 

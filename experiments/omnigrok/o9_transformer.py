@@ -67,8 +67,8 @@ def claims(results: xr.Dataset) -> list[Claim]:
     alike = every("median t_train", fit, "<", times(2, "the least", fit.min()))
     name = "transformer: the time to"
     return [
-        tested("O9a", "10a", f"{name} generalise goes as 1 / gamma", law),
-        tested("O9a2", "10a", f"{name} fit hardly depends on gamma", alike),
+        tested("O9a", "Fig. 10a", f"{name} generalise goes as 1 / gamma", law),
+        tested("O9a2", "Fig. 10a", f"{name} fit hardly depends on gamma", alike),
     ]
 
 

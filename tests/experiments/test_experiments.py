@@ -130,9 +130,9 @@ def test_smoke_runs_to_its_end(path, tmp_path):
     ids = [claim["id"] for claim in claims]
     assert ids and len(set(ids)) == len(ids)
     for claim in claims:
-        assert tuple(claim) == Claim._fields
+        assert tuple(claim) == (*Claim._fields, "git_commit")
         assert isinstance(claim["holds"], bool)
-        assert all(claim[name] for name in ("id", "figure", "statement", "expected"))
+        assert all(claim[name] for name in ("id", "place", "statement", "expected"))
 
     figures = list(workdir.figures.glob("*.png"))
     assert figures and all(figure.stat().st_size > 5000 for figure in figures)

@@ -33,7 +33,7 @@ def get_config(preset="cpu"):
     return make_config(base, choose_preset(preset, **presets))
 
 def claims(results):
-    return [Claim("NAME", "1", "it ran", "at all", 1.0, True)]
+    return [Claim("NAME", "Fig. 1", "it ran", "at all", 1.0, True)]
 
 def figure(results):
     return Figure()
@@ -103,7 +103,7 @@ def make(checkout, *more):
 
 
 def names(path):
-    return [entry.name for entry in report.entries(path.read_text())]
+    return [each.name for each in report.stored(path)]
 
 
 NAMES = ["K2 (smoke)", "K10 (smoke)"]
