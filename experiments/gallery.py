@@ -10,14 +10,26 @@ resumes. A page whose data are not here is named as left out. A page that fails 
 not stop the others. Workdirs of another commit are refused, unless --mixed says that
 the report may list several.
 
-Exit status: 0 done; 1 a page failed; 2 wrong usage; 75 stopped after saving.
+Three questions about experiments/README.md are answered instead where asked:
+  --totals    prints as JSON how many claims hold, and what of the papers has no page
+  --check     lists the pages whose settings or claims have changed since the run that
+              decided them without a line in CHANGES.md beside the pages that names the
+              page and the commit of that run
+  --coverage  writes its table of what the papers show anew, from coverage.toml beside
+              the pages
+
+Exit status: 0 done; 1 a page failed, or --check found some; 2 wrong usage; 75 stopped
+after saving.
 """
 
+import ast
+import json
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +37,7 @@ import jax
 from absl import flags
 
 from grok_jax import launch, report
+from grok_jax.claims import OURS
 from grok_jax.engine import command_line, config, programs, session, workdirs
 from grok_jax.settings import SettingError, nearest
 from grok_jax.tasks.reading import DataError
@@ -32,7 +45,11 @@ from grok_jax.tasks.reading import DataError
 DONE, FAILED, WRONG_USAGE, STOPPED = 0, 1, launch.WRONG_USAGE, launch.STOPPED
 ROOT = Path(__file__).resolve().parents[1]
 PRESETS = ("smoke", "cpu", "paper")
-PAPERS = ("lazy_to_rich", "omnigrok", "groktransfer")
+PAPERS = {
+    "lazy_to_rich": "Kumar et al. 2024",
+    "omnigrok": "Liu et al. 2023",
+    "groktransfer": "Xu et al. 2025",
+}
 
 
 def pages() -> list[Path]:
@@ -157,11 +174,157 @@ def write_report(finished: Sequence[Path], out: str, summary: str, only: bool) -
     return status or report.main(["report", *folders, place])
 
 
+def summary_file() -> Path:
+    return ROOT / "experiments" / "README.md"
+
+
+def page_of(entry: report.Report) -> tuple[str, str, str]:
+    """(paper, page, preset) of an entry of the gallery, by the command that made it."""
+    found = re.search(r"(\w+)/(\w+)\.py(?::(\w+))?", entry.facts["command"])
+    assert found, entry.facts["command"]
+    return found[1], found[2], found[3] or "cpu"
+
+
+def totals() -> dict[str, Any]:
+    """How many claims hold in the gallery, each counted once, at the preset `cpu`; the
+    places in the papers that no page shows, and why."""
+    claims = [
+        (page_of(entry)[0], claim)
+        for entry in report.stored(summary_file())
+        if page_of(entry)[2] == "cpu"
+        for claim in entry.claims
+    ]
+
+    def count(some: list[Any]) -> dict[str, int]:
+        return {"claims": len(some), "hold": sum(bool(c["holds"]) for _, c in some)}
+
+    ours = [each for each in claims if each[1]["place"] == OURS]
+    papers = [each for each in claims if each[1]["place"] != OURS]
+    return {
+        "paper": count(papers),
+        "ours": count(ours),
+        "by_paper": {
+            name: count([each for each in papers if each[0] == paper])
+            for paper, name in PAPERS.items()
+        },
+        "not_covered": [
+            {"paper": name, "place": row["place"], "why": row.get("why", "")}
+            for paper, name in PAPERS.items()
+            for row in covered(paper)
+            if "page" not in row
+        ],
+    }
+
+
+def covered(paper: str) -> list[dict[str, Any]]:
+    """The rows of a paper's coverage.toml; none where there is no such file."""
+    path = ROOT / "experiments" / paper / "coverage.toml"
+    return tomllib.loads(path.read_text())["row"] if path.exists() else []
+
+
+def coverage() -> str:
+    """What the papers show against the pages and claims that show it, as Markdown."""
+    found = {page_of(each): each for each in report.stored(summary_file())}
+    out = ["## What the papers show, and where it is here", ""]
+    for paper, name in PAPERS.items():
+        rows = []
+        for row in covered(paper):
+            entry = found.get((paper, row.get("page", ""), "cpu"))
+            holds = {c["id"]: c["holds"] for c in entry.claims} if entry else {}
+            marks = {True: "yes", False: "**NO**", None: "not run"}
+            claims = ", ".join(
+                f"{claim}: {marks[holds.get(claim)]}" for claim in row.get("claims", [])
+            )
+            where = report.as_markdown(row.get("page", "-"))
+            if entry:
+                where = f"[{where}](#{report.anchor(entry.name)})"
+            texts = (row["place"], row["shows"], row.get("why", ""))
+            place, shows, why = map(report.as_markdown, texts)
+            rows.append([place, shows, where, claims, why])
+        if rows:
+            head = ("place", "what it shows", "page", "claims", "left out, and why")
+            out += [f"### {name}", "", *report.markdown_table(head, rows)]
+    return "\n".join(out)
+
+
+def write_coverage() -> None:
+    """Writes the table into the gallery, before its first experiment."""
+    path = summary_file()
+    text = path.read_text(encoding="utf-8").replace(report.kept(path.read_text()), "")
+    top, mark, rest = text.partition("## ")
+    block = f"<!-- kept -->\n{coverage()}\n<!-- /kept -->\n\n"
+    path.write_text(f"{top}{block}{mark}{rest}", encoding="utf-8")
+
+
+def what_decides(source: str) -> list[str]:
+    """The settings and claims of a page, and all that they use of it, as syntax trees
+    without docstrings: two versions of a page that agree here decide alike."""
+    defined: dict[str, ast.AST] = {}
+    for node in ast.parse(source).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node]
+        for target in targets:
+            name = getattr(target, "name", getattr(target, "id", None))
+            if name:
+                defined[name] = node
+    found: dict[str, str] = {}
+    wanted = ["get_config", "claims"]
+    while wanted:
+        name = wanted.pop()
+        if name in defined and name not in found:
+            for node in ast.walk(defined[name]):
+                if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):
+                    node.body = node.body[1:]
+                if isinstance(node, ast.Name):
+                    wanted.append(node.id)
+            found[name] = ast.dump(defined[name])
+    return [found[name] for name in sorted(found)]
+
+
+def unexplained() -> Iterator[str]:
+    """A sentence for each page of the gallery that no longer says what its run decided,
+    where the change log has no line for it."""
+    for entry in report.stored(summary_file()):
+        paper, page, _ = page_of(entry)
+        place, commit = f"experiments/{paper}/{page}.py", entry.facts["git commit"]
+        log = ROOT / "experiments" / paper / "CHANGES.md"
+        lines = log.read_text().splitlines() if log.exists() else []
+        if any(page in line and commit[:10] in line for line in lines):
+            continue
+        path = ROOT / place
+        if not path.exists():
+            yield f"{entry.name}: {place} is gone."
+            continue
+        now = what_decides(path.read_text())
+        judges = {claim["git_commit"] for claim in entry.claims}
+        if what_decides(at_commit(commit, place)) != now:
+            yield f"{entry.name}: {place} has changed since its run at {commit[:10]}."
+        for other in sorted(judges - {commit}):
+            if what_decides(at_commit(other, place)) != now:
+                yield f"{entry.name}: its claims were tested by another {place}."
+
+
+def at_commit(commit: str, place: str) -> str:
+    """A file as it was at a commit; empty where it was not there or not committed."""
+    line = ["git", "-C", str(ROOT), "show", f"{commit}:{place}"]
+    shown = subprocess.run(line, capture_output=True, text=True)
+    return shown.stdout if shown.returncode == 0 else ""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     jax.config.update("jax_platforms", "cpu")  # the accelerator is for the launcher
     try:
         options = _flags(list(sys.argv if argv is None else argv))
+        if options.totals:
+            print(json.dumps(totals(), indent=1))
+            return DONE
+        if options.coverage:
+            write_coverage()
+            return DONE
+        if options.check:
+            found = list(unexplained())
+            print("\n".join([*found, f"{len(found)} pages of the gallery to explain."]))
+            return FAILED if found else DONE
         if options.preset not in PRESETS:
             close = nearest(options.preset, PRESETS)
             raise SettingError(f"--preset: there is no {options.preset!r}; {close}.")
@@ -201,7 +364,13 @@ def _flags(argv: Sequence[str]) -> Any:
         ("summary", "", "Path of the Markdown."),
     ):
         flags.DEFINE_string(name, default, says, flag_values=values)
-    flags.DEFINE_bool("mixed", False, "Report several commits.", flag_values=values)
+    for name, says in (
+        ("mixed", "Report several commits."),
+        ("totals", "Print how many claims hold."),
+        ("check", "List pages that changed after their run without a line."),
+        ("coverage", "Write the table of what the papers show."),
+    ):
+        flags.DEFINE_bool(name, False, says, flag_values=values)
     return command_line.parse(values, argv, __doc__)[0]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from grok_jax import experiment, launch, report
+from grok_jax.claims import Claim
 from grok_jax.engine import workdirs
 
 PATH = Path(__file__).parents[2] / "experiments" / "gallery.py"
@@ -155,7 +156,8 @@ def test_a_page_that_was_stopped_stops_the_gallery_and_goes_on(
 def test_the_summary_keeps_other_pages_only_where_some_are_asked_for(checkout, here):
     place = checkout / "README.md"
     assert make(checkout, "--only=k2", f"--summary={place}") == gallery.DONE
-    place.write_text(place.read_text().replace("K2", "Other"))
+    stored = place.with_suffix(".json")
+    stored.write_text(stored.read_text().replace('"K2 ', '"Other '))
     assert make(checkout, "--only=k10", f"--summary={place}") == gallery.DONE
     assert names(place) == ["Other (smoke)", *NAMES]
     make(checkout, f"--summary={place}")
@@ -229,3 +231,153 @@ def test_sigterm_reaches_the_page_and_the_same_line_goes_on(checkout):
     assert again.returncode == gallery.DONE
     assert "Going on from checkpoint" in again.stdout
     assert names(checkout / "out" / "summary.md") == NAMES
+
+
+# --- the gallery as it stands ---------------------------------------------------------
+
+
+def entry(commit, preset="cpu", judged=None, holds=(True, False)):
+    """An entry of the page k2_early with a claim of the paper's and one of ours."""
+    claims = [
+        Claim("K2a", "Fig. 2", "it falls", "x < 1", 0.5, holds[0]),
+        Claim("K2b", "ours", "it rises", "x > 1", 0.5, holds[1]),
+    ]
+    return report.Report(
+        key="k2_early",
+        name="K2 early" if preset == "cpu" else f"K2 early ({preset})",
+        description="a page",
+        facts={
+            "state": "finished",
+            "command": f"... --config=experiments/lazy_to_rich/k2_early.py:{preset}",
+            "runs": "2 runs",
+            "duration": "1 s",
+            "device": "2 x CPU",
+            "git commit": commit,
+        },
+        settings={},
+        claims=[each.as_json() | {"git_commit": judged or commit} for each in claims],
+        figures={},
+    )
+
+
+@pytest.fixture
+def published(checkout):
+    """A checkout in git, and a function that makes its gallery of some entries."""
+
+    def git(*words):
+        who = ("-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=0")
+        line = ["git", "-C", str(checkout), *who, *words]
+        return subprocess.check_output(line, text=True).strip()
+
+    def publish(*entries):
+        plain = [each.as_json() for each in entries]
+        path = checkout / "experiments" / "README.md"
+        path.with_suffix(".json").write_text(json.dumps(plain))
+        path.write_text(report.summary(entries))
+
+    def commit(old="", new=""):
+        page = checkout / "experiments" / "lazy_to_rich" / "k2_early.py"
+        page.write_text(page.read_text().replace(old, new) if old else page.read_text())
+        git("add", "-A")
+        git("commit", "-q", "--allow-empty", "-m", "pages")
+        return git("rev-parse", "HEAD")
+
+    git("init", "-q")
+    return publish, commit
+
+
+def test_totals_count_each_claim_once_by_paper_and_apart_from_ours(
+    checkout, published, capsys
+):
+    publish, _ = published
+    publish(entry("a"), entry("a", "paper", holds=(False, True)))
+    coverage = checkout / "experiments" / "omnigrok" / "coverage.toml"
+    coverage.write_text(
+        '[[row]]\nplace = "Fig. 1"\nshows = "a scheme"\nwhy = "no data in it"\n'
+        '[[row]]\nplace = "Fig. 2"\nshows = "L and U"\npage = "o1"\nclaims = ["O1"]\n'
+    )
+    assert gallery.main(["gallery", "--totals"]) == gallery.DONE
+    said = json.loads(capsys.readouterr().out)
+    none = {"claims": 0, "hold": 0}
+    assert said == {
+        "paper": {"claims": 1, "hold": 1},
+        "ours": {"claims": 1, "hold": 0},
+        "by_paper": {
+            "Kumar et al. 2024": {"claims": 1, "hold": 1},
+            "Liu et al. 2023": none,
+            "Xu et al. 2025": none,
+        },
+        "not_covered": [
+            {"paper": "Liu et al. 2023", "place": "Fig. 1", "why": "no data in it"}
+        ],
+    }
+
+
+def test_a_page_that_changed_after_its_run_needs_a_line_with_its_reason(
+    checkout, published, capsys
+):
+    """Its docstring and its figure may change; settings and claims may not."""
+    publish, commit = published
+    first = commit()
+    publish(entry(first))
+
+    def check():
+        status = gallery.main(["gallery", "--check"])
+        return status, capsys.readouterr().out.splitlines()
+
+    assert check() == (gallery.DONE, ["0 pages of the gallery to explain."])
+    commit("return Figure()", "return {'a': Figure()}")
+    assert check()[0] == gallery.DONE
+    commit("steps=48", "steps=50")
+    status, said = check()
+    assert status == gallery.FAILED and len(said) == 2
+    assert f"k2_early.py has changed since its run at {first[:10]}" in said[0]
+    log = checkout / "experiments" / "lazy_to_rich" / "CHANGES.md"
+    log.write_text("- k2_early (since 0123456789): other steps, since ...\n")
+    assert check()[0] == gallery.FAILED  # of another run
+    log.write_text(f"- k2_early (since {first[:10]}): other steps, since ...\n")
+    assert check()[0] == gallery.DONE
+
+
+def test_claims_that_another_page_tested_are_named(checkout, published, capsys):
+    publish, commit = published
+    first = commit()
+    second = commit('"at all"', '"for long"')
+    third = commit('"for long"', '"at all"')
+    publish(entry(first, judged=second))
+    assert gallery.main(["gallery", "--check"]) == gallery.FAILED
+    assert "its claims were tested by another" in capsys.readouterr().out
+    publish(entry(first, judged=third))
+    assert gallery.main(["gallery", "--check"]) == gallery.DONE
+
+
+def test_the_table_of_what_the_papers_show_stays_in_the_gallery(checkout, published):
+    publish, _ = published
+    publish(entry("a"))
+    coverage = checkout / "experiments" / "lazy_to_rich" / "coverage.toml"
+    coverage.write_text(
+        '[[row]]\nplace = "Fig. 2"\nshows = "it | falls"\npage = "k2_early"\n'
+        'claims = ["K2a", "K2b", "K2c"]\n'
+        '[[row]]\nplace = "Fig. 3"\nshows = "a scheme"\nwhy = "no data"\n'
+    )
+    path = checkout / "experiments" / "README.md"
+    for _ in range(2):  # the second time in place of the first
+        assert gallery.main(["gallery", "--coverage"]) == gallery.DONE
+        text = path.read_text()
+        assert text.count("### Kumar et al. 2024") == 1
+        assert "| Fig. 3 | a scheme | - |  | no data |" in text
+        row = "| Fig. 2 | it \\| falls | [k2\\_early](#k2-early) | "
+        assert row + "K2a: yes, K2b: **NO**, K2c: not run |  |" in text
+        assert text.index("### Kumar") < text.index("## K2 early")
+    report.write([entry("a")], None, path)
+    assert path.read_text() == text
+
+
+def test_the_gallery_here_is_of_the_pages_here_or_the_log_says_why():
+    own = load()
+    if own.at_commit("HEAD", "README.md") == "":
+        pytest.skip("no history of the checkout here")
+    assert list(own.unexplained()) == []
+    assert own.summary_file().read_text() == report.summary(
+        report.stored(own.summary_file()), report.kept(own.summary_file().read_text())
+    )
