@@ -121,7 +121,7 @@ def positions_case():
 
 
 def shared_case():
-    """The same layer twice (positions), and once more transposed (a Jacobian)."""
+    """The same layer twice (positions), and one that is used transposed too."""
 
     def apply(params, x):
         h = jnp.tanh(x @ params["w"] + params["b"])
@@ -129,7 +129,7 @@ def shared_case():
         return (h @ params["v"]) @ params["v"].T
 
     params = {"w": normal(0, 4, 4), "b": normal(1, 4), "v": normal(2, 4, 2)}
-    return apply, params, normal(3, 9, 4), {"w", "b"}
+    return apply, params, normal(3, 9, 4), {"w", "b", "v"}
 
 
 def odd_bias_case():

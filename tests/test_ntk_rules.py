@@ -177,3 +177,70 @@ def test_scans(rule, length, inner, reverse, width, carried):
         return last + every.sum(0)
 
     check(apply, params, normal(3, 3, width), rule)
+
+
+@few
+@given(
+    rule=rules,
+    vocabulary=st.integers(2, 5),
+    width=sizes,
+    tokens=sizes,
+    reads=sizes,
+    transposed=st.booleans(),
+    biased=st.booleans(),
+    axis=st.integers(0, 1),
+)
+def test_tied_embeddings(
+    rule, vocabulary, width, tokens, reads, transposed, biased, axis
+):
+    """Of a table that is looked up, and read out by its transpose or a product."""
+    shape = (vocabulary, width) if axis == 0 else (width, vocabulary)
+    params = {"mix": normal(0, width, width), "table": normal(1, *shape)}
+    params |= {"bias": normal(2, vocabulary)} if biased else {}
+    x = np.random.default_rng(3).integers(0, vocabulary, (3, tokens)).astype(float)
+
+    def apply(params, x):
+        table = params["table"]
+        found = jnp.take(table, x.astype(int), axis=axis)
+        found = jnp.tanh(found if axis == 0 else jnp.moveaxis(found, 0, -1))
+        h = jnp.tanh(found[:, :reads] @ params["mix"])
+        if transposed and axis == 0:
+            f = h @ (0.5 * table.T)
+        else:
+            f = jnp.einsum("ntd,vd->ntv" if axis == 0 else "ntd,dv->ntv", h, table)
+        f = f + params["bias"] if biased else f
+        return jnp.tanh(f).sum(1)[:, :4]
+
+    left = {"table", "bias"} if biased else {"table"}
+    check(apply, params, x, rule, () if rule == "gram" else left)
+
+
+def test_every_kind_of_a_tied_embedding():
+    """Also with two sets of inputs, and under a look-up out of bounds."""
+    params = {"table": normal(0, 5, 3), "mix": normal(1, 3, 3)}
+
+    def apply(params, x):
+        h = jnp.tanh(params["table"].at[x].get(mode="fill", fill_value=0).sum(1))
+        return jnp.tanh(h @ params["mix"]) @ params["table"].T
+
+    x1 = np.random.default_rng(2).integers(0, 7, (4, 3))
+    x2 = np.random.default_rng(3).integers(0, 7, (2, 3))
+    row = jax.vmap(jax.jacrev(lambda p, x: apply(p, x[None])[0]), (None, 0))
+
+    def jacobian(x):
+        leaves = jax.tree.leaves(row(params, x))
+        return np.concatenate([j.reshape(*j.shape[:2], -1) for j in leaves], -1)
+
+    full = np.einsum("ncp,mdp->nmcd", jacobian(x1), jacobian(x2))
+    expected = {
+        "full": full,
+        "diagonal": np.einsum("nmcc->nmc", full),
+        "trace": np.einsum("nmcc->nm", full) / 5,
+        "pseudo": full.sum((2, 3)) / 5,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(empirical, "_gram_is_cheaper", lambda *_: True)
+        assert {leaf.rule for leaf in ntk.explain(apply, params, x1)} == {"gram"}
+        for kind, k in expected.items():
+            found = ntk.empirical_ntk(apply, params, x1, x2, kind=kind)
+            np.testing.assert_allclose(found, k, rtol=1e-10, atol=1e-12)

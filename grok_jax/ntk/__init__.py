@@ -1,9 +1,10 @@
 """Empirical neural tangent kernels of any function, and what is computed from them.
 
 The kernel is K(x, x') = <df(x)/dtheta, df(x')/dtheta> (Jacot et al. 2018). Dense
-layers, convolutions and table look-ups, also under scans, are contracted layer by layer
-from their inputs and back-propagated signals (`factors.py`); all other parameters use
-explicit gradients; the two agree, and `explain` says which leaf goes which way.
+layers, convolutions and embeddings, tied or not, also under scans, are contracted layer
+by layer from their inputs and back-propagated signals (`factors.py`); all other
+parameters use explicit gradients; the two agree, and `explain` says which leaf goes
+which way.
 
 Samples are independent: row i is `apply_fn(params, x[i:i+1])[0]` and its gradient,
 whatever apply_fn does with a batch (a BatchNorm in train mode sees batches of one).

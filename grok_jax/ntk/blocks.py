@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from grok_jax.ntk.factors import Factorization, leaf_kernels, sample_factors
+from grok_jax.ntk.factors import Factorization, leaf_kernels, sample_factors, swap
 from grok_jax.ntk.inputs import Kind
 from grok_jax.ntk.jaxprs import Footprint
 
@@ -97,7 +97,9 @@ def working_bytes(
     layers = [v for v in factorization.layers if v.rule == "gram"]
     item, entries = factorization.dtype.itemsize, math.prod(entry_shape(problem))
     # XLA forms the products of several layers before it adds the first two.
-    pairs = sum(v.sizes.positions**2 for v in layers) * (1 + entries)
+    pairs = sum(v.positions**2 for v in layers) * (1 + entries)
+    turned = sum(v.positions**2 for v in layers if v.turned)
+    pairs += turned * len(problem.cotangents) // 2
     others = len(factorization.layers) - len(layers) + len(factorization.jacobians)
     pairs += (2 + others) * entries
     # Measured: twice what the footprint shows, for layouts and convolutions.
@@ -252,11 +254,6 @@ def _by_halves(
 
     cut(0, n, _HALVINGS)
     return jax.tree.map(join, *(kernels for _, _, kernels in tiles))
-
-
-def swap(k: Array) -> Array:
-    """The kernel with its arguments swapped, and so the output axes of `full`."""
-    return jnp.transpose(k, (1, 0, *range(2, k.ndim)[::-1]))
 
 
 def symmetrise(k: Array) -> Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from grok_jax.ntk.blocks import Problem
 from grok_jax.ntk.empirical import make_problem
 from grok_jax.ntk.inputs import Kind, check_kind
-from grok_jax.ntk.layers import multiplications
+from grok_jax.ntk.layers import multiplications, sizes_of
 from grok_jax.tree import flat_names
 from grok_jax.types import Apply, Params
 
@@ -100,13 +100,14 @@ def _uses(problem: Problem) -> Iterator[tuple[int, tuple[str, int, str, int, int
     samples = n1 + (0 if problem.x2 is None else n2)
     rows, item = len(problem.cotangents), problem.factorization.dtype.itemsize
     for layer in problem.factorization.layers:
-        batch, positions, inputs, outputs = layer.sizes
         gram, gradient = multiplications(layer, rows, problem.kind, n1 * n2, samples)
-        kept = {
-            "gram": batch * positions * (inputs + rows * outputs),
-            "gradient": rows * batch * inputs * outputs,
-        }[layer.rule]
-        used = " + ".join(dict.fromkeys(p.name for p in layer.products))
+        sizes = [sizes_of(products) for products in layer.uses]
+        batch, _, inputs, outputs = sizes[0]
+        kept = sum(s.batch * s.positions * (s.inputs + rows * s.outputs) for s in sizes)
+        if layer.rule == "gradient":
+            kept = rows * batch * inputs * outputs
+        names = [p.name for products in layer.uses for p in products]
+        used, positions = " + ".join(dict.fromkeys(names)), layer.positions
         chosen = gram if layer.rule == "gram" else gradient
         yield (
             layer.weight,

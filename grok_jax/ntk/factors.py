@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from grok_jax.ntk.jaxprs import FlatJaxpr, flatten
-from grok_jax.ntk.layers import Layer, find_layers
+from grok_jax.ntk.layers import Layer, find_layers, is_lookup
 from grok_jax.ntk.reverse import differentiate, zeros
 
 
@@ -51,7 +51,7 @@ def factorize(
     for layer in layers:
         if gram_is_cheaper(layer):
             kept.append(layer)
-        elif layer.is_lookup:  # a scatter forms its gradient
+        elif is_lookup(layer.products) or layer.turned:  # its gradient is left to JAX
             jacobians += [i for i in (layer.weight, layer.bias) if i is not None]
         else:
             kept.append(layer._replace(rule="gradient"))
@@ -69,22 +69,29 @@ def sample_factors(
     """Factored gradients of one sample's outputs, weighted by `cotangents` [R, C].
 
     One entry per layer: of rule `gram` its inputs [B, T, I] and signals [R, B, T, O],
-    of rule `gradient` the gradients of its weight and of its bias, if any. Then one per
-    leaf in `factorization.jacobians`, its gradient. Gradients are [F, R, F'], whose
-    axes F and F' together are the leaf's entries.
+    and those of the products with the transposed leaf, if any; of rule `gradient` the
+    gradients of its weight and of its bias, if any. Then one per leaf in
+    `factorization.jacobians`, its gradient. Gradients are [F, R, F'], whose axes F and
+    F' together are the leaf's entries.
     """
     flat, layers, explicit, dtype = factorization
-    products = [p for layer in layers for p in layer.products]
+    products = [p for layer in layers for uses in layer.uses for p in uses]
     active = [i in explicit for i in range(len(leaves))] + [False]
     rows = len(cotangents)
     outputs = differentiate(flat, [*leaves, x], active, products, rows, dtype)
     pulled, factors = outputs.pull([cotangents])
     result: list[tuple[jax.Array, ...]] = []
     for layer in layers:
-        found = [(p, *factors[p.key]) for p in layer.products]
-        a = jnp.concatenate([p.join(a, rows=False) for p, a, _ in found], axis=1)
-        g = jnp.concatenate([p.join(g, rows=True) for p, _, g in found], axis=2)
-        result.append((a, g) if layer.rule == "gram" else _gradients(layer, a, g))
+        entry: list[jax.Array] = []
+        for uses in layer.uses:
+            found = [(p, *factors[p.key]) for p in uses]
+            entry += (
+                jnp.concatenate([p.join(a, rows=False) for p, a, _ in found], axis=1),
+                jnp.concatenate([p.join(g, rows=True) for p, _, g in found], axis=2),
+            )
+        result.append(
+            tuple(entry) if layer.rule == "gram" else _gradients(layer, *entry)
+        )
     for leaf in explicit:
         gradient = pulled[leaf]
         gradient = (
@@ -148,28 +155,81 @@ def _layer_kernels(
 ) -> list[jax.Array]:
     """The kernels of a layer's weight and bias from inputs [n, B, T, I] and signals
     [n, R, B, T, O]."""
-    n1, n2, positions = len(first[0]), len(second[0]), layer.sizes.positions
+    looks_up = is_lookup(layer.products)
+    weight, *bias = _use_kernels(
+        first[:2], second[:2], kind, looks_up, layer.bias is not None
+    )
+    if layer.turned:
+        tables = looks_up, is_lookup(layer.turned)
+        (own,) = _use_kernels(first[2:], second[2:], kind, tables[1])
+        weight = weight + own + _between(first[:2], second[2:], kind, *tables)
+        weight = weight + swap(_between(second[:2], first[2:], kind, *tables))
+    return [weight, *bias]
+
+
+def _use_kernels(
+    first: tuple[jax.Array, ...],
+    second: tuple[jax.Array, ...],
+    kind: str,
+    looks_up: bool,
+    with_bias: bool = False,
+) -> list[jax.Array]:
+    """The kernels of a weight and, if asked for, of a bias, from products of one
+    layout; inputs of a look-up are row numbers."""
+    n1, n2, positions = len(first[0]), len(second[0]), first[0].shape[2]
 
     def one(group: Any) -> list[jax.Array]:
         (a1, g1), (a2, g2) = group
         signals = gram(_by_position(g1), _by_position(g2), kind)
         a1, a2 = a1.reshape(n1 * positions, -1), a2.reshape(n2 * positions, -1)
-        inputs = (a1 == a2.T) & (a1 >= 0) if layer.is_lookup else a1 @ a2.T
+        inputs = (a1 == a2.T) & (a1 >= 0) if looks_up else a1 @ a2.T
         inputs = inputs.reshape(inputs.shape + (1,) * (signals.ndim - 2))
         shape = (n1, positions, n2, positions, *signals.shape[2:])
         kernels = [_sum_positions(inputs * signals, shape)]
-        if layer.bias is not None:
+        if with_bias:
             kernels.append(_sum_positions(signals, shape))
         return kernels
 
     # The groups of a product one after the other, which takes the memory of one.
     groups = jax.tree.map(jnp.moveaxis, (first, second), ((1, 2),) * 2, ((0, 0),) * 2)
     kernels = one(jax.tree.map(lambda a: a[0], groups))
-    if layer.sizes.batch == 1:
+    if first[0].shape[1] == 1:
         return kernels
     rest = jax.tree.map(lambda a: a[1:], groups)
     add = functools.partial(jax.tree.map, jnp.add)
     return jax.lax.scan(lambda k, group: (add(k, one(group)), None), kernels, rest)[0]
+
+
+def _between(
+    use: tuple[jax.Array, ...],
+    other: tuple[jax.Array, ...],
+    kind: str,
+    looks_up: bool,
+    other_looks_up: bool,
+) -> jax.Array:
+    """The kernel between products with a leaf and, in the second argument, with its
+    transpose: sum_{t,p} (a_t . h_p) (g_t . b_p) for inputs a, b and signals g, h."""
+    (a, g), (b, h) = use, other
+    g, h = g[:, :, 0], h[:, :, 0]  # [n, R, T, O] and [m, R, P, I]
+    inputs = jnp.moveaxis(_against(h, a[:, 0], looks_up), -2, 0)  # [n, m, R, P, T]
+    signals = _against(g, b[:, 0], other_looks_up)  # [n, R, T, m, P]
+    sums = {"full": "nmrs", "diagonal": "nmr"}.get(kind, "nm")
+    last = "s" if kind == "full" else "r"
+    return jnp.einsum(f"nrtmp,nm{last}pt->{sums}", signals, inputs)
+
+
+def _against(signals: jax.Array, inputs: jax.Array, looks_up: bool) -> jax.Array:
+    """Products of signals [n, R, T, O] with inputs [m, P, O], or with the one-hot rows
+    that row numbers [m, P, 1] stand for: [n, R, T, m, P]."""
+    if not looks_up:
+        return jnp.einsum("nrto,mpo->nrtmp", signals, inputs)
+    rows = inputs[..., 0]
+    return jnp.where(rows >= 0, signals[..., jnp.maximum(rows, 0)], 0)
+
+
+def swap(k: jax.Array) -> jax.Array:
+    """The kernel with its arguments swapped, and so the output axes of `full`."""
+    return jnp.transpose(k, (1, 0, *range(2, k.ndim)[::-1]))
 
 
 def _sum_positions(pairs: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 
@@ -27,20 +27,32 @@ class Layer(NamedTuple):
 
     weight: int
     products: tuple[Product, ...]
+    turned: tuple[Product, ...] = ()
+    """Products with the transposed leaf, as of an embedding that is read out too."""
     bias: int | None = None
     rule: Literal["gram", "gradient"] = "gram"
     """`gram`: inner products of inputs and of signals, for each pair of positions;
     `gradient`: their sum over positions, which is the weight's gradient."""
 
     @property
-    def sizes(self) -> Sizes:
-        """Those of its products, with T summed over all of them."""
-        sizes = [product.all_sizes for product in self.products]
-        return sizes[0]._replace(positions=sum(s.positions for s in sizes))
+    def uses(self) -> list[tuple[Product, ...]]:
+        """Its products, and the transposed ones if there are any."""
+        return [products for products in (self.products, self.turned) if products]
 
     @property
-    def is_lookup(self) -> bool:
-        return self.products[0].vocabulary is not None
+    def positions(self) -> int:
+        """T of all its products."""
+        return sum(sizes_of(products).positions for products in self.uses)
+
+
+def sizes_of(products: Sequence[Product]) -> Sizes:
+    """Those of products in one layout, with T summed over all of them."""
+    sizes = [product.all_sizes for product in products]
+    return sizes[0]._replace(positions=sum(s.positions for s in sizes))
+
+
+def is_lookup(products: Sequence[Product]) -> bool:
+    return products[0].vocabulary is not None
 
 
 def multiplications(
@@ -49,14 +61,17 @@ def multiplications(
     """Of a kernel of so many pairs of samples by the rules `gram` and `gradient`: over
     pairs of positions, or over the gradients' entries, which are formed first."""
     combinations = rows * rows if kind == "full" else rows
-    batch, positions, inputs, outputs = layer.sizes
-    if layer.is_lookup:
-        assert layer.products[0].vocabulary is not None
-        inputs = layer.products[0].vocabulary
-    size = batch * inputs * outputs
-    inner = 1 if layer.is_lookup else inputs
-    gram = pairs * batch * positions**2 * (inner + combinations * outputs)
-    gradient = pairs * combinations * size + samples * rows * positions * size
+    gram, gradient, between = 0, 0, 2 * pairs
+    for products in layer.uses:
+        batch, positions, inputs, outputs = sizes_of(products)
+        size = batch * (products[0].vocabulary or inputs) * outputs
+        gram += pairs * batch * positions**2 * (inputs + combinations * outputs)
+        gradient = gradient or pairs * combinations * size
+        gradient += samples * rows * positions * size
+        between *= positions
+    if layer.turned:
+        inputs, outputs = (sizes_of(products).inputs for products in layer.uses)
+        gram += between * (rows * (inputs + outputs) + combinations)
     return gram, gradient
 
 
@@ -78,13 +93,13 @@ def find_layers(flat: FlatJaxpr, leaves: int) -> tuple[list[Layer], list[int]]:
     A leaf that the function does not use is in neither list.
     """
     uses = Uses(defaultdict(list), defaultdict(list), set())
-    views = {v: LeafView(i, (), None) for i, v in enumerate(flat.inputs[:leaves])}
+    views = {v: LeafView(i, (), None, None) for i, v in enumerate(flat.inputs[:leaves])}
     _find_uses(flat, views, uses, ())
     products, additions, opaque = uses
     layers = [
-        Layer(leaf, tuple(found))
+        layer
         for leaf, found in products.items()
-        if leaf not in opaque | set(additions) and len({p.layout for p in found}) == 1
+        if leaf not in opaque | set(additions) and (layer := _layer(leaf, found))
     ]
     for leaf, added in additions.items():
         if leaf in opaque or leaf in products or len({view for _, view in added}) > 1:
@@ -95,6 +110,21 @@ def find_layers(flat: FlatJaxpr, leaves: int) -> tuple[list[Layer], list[int]]:
     done = {i for layer in layers for i in (layer.weight, layer.bias)}
     touched = opaque | set(products) | set(additions)
     return layers, sorted(touched - done)
+
+
+def _layer(leaf: int, found: Sequence[Product]) -> Layer | None:
+    """The layer of a leaf's products; None if there are layouts that do not fit."""
+    layouts: dict[Any, list[Product]] = {}
+    for product in found:
+        layouts.setdefault(product.layout, []).append(product)
+    first, *others = sorted(layouts.values(), key=is_lookup)  # a bias is of the first
+    if not others:
+        return Layer(leaf, tuple(first))
+    second, *more = others
+    plain = all(sizes_of(products).batch == 1 for products in (first, second))
+    if more or not plain or not first[0].is_transpose_of(second[0]):
+        return None
+    return Layer(leaf, tuple(first), tuple(second))
 
 
 def _find_uses(
@@ -191,7 +221,8 @@ def _enter(
     for place, view in seen:
         stacked = place >= state
         plain = view.varying is None and not view.scales
-        if not plain or consts <= place < state or (stacked and view.path):
+        moved = view.path or view.axes
+        if not plain or consts <= place < state or (stacked and moved):
             left.add(view.leaf)
             continue
         path = ("slice",) if stacked else view.path
@@ -213,14 +244,21 @@ def _follow(statement: Statement, place: int, view: LeafView) -> LeafView | None
         return view if both else None
     if name == "neg":
         return view._replace(scales=(*view.scales, ("neg", 0)))
-    path = (*view.path, f"{name}{out.aval.shape}{sorted(statement.eqn.params.items())}")
+    if name == "transpose":
+        axes = view.before(statement.eqn.params["permutation"])
+        return view._replace(axes=None if axes == tuple(sorted(axes)) else axes)
+    path = (
+        *view.path,
+        str(view.axes),
+        f"{name}{out.aval.shape}{sorted(statement.eqn.params.items())}",
+    )
     if out.aval.size == source.size:
-        return view._replace(path=path)
+        return view._replace(path=path, axes=None)
     if name != "broadcast_in_dim" or view.scales:
         return None
     kept = statement.eqn.params["broadcast_dimensions"]
     varying = tuple(k for k, size in zip(kept, source.shape, strict=True) if size > 1)
-    return view._replace(path=path, varying=varying)
+    return view._replace(path=path, axes=None, varying=varying)
 
 
 def _scaled(

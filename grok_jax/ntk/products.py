@@ -8,7 +8,7 @@ weight is then sum_t a[b, t] g[b, t]^T, [B, I, O], whatever the statement was.
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -41,9 +41,14 @@ class LeafView(NamedTuple):
 
     leaf: int
     path: tuple[str, ...]  # how it was rearranged; equal for equal layouts
+    axes: tuple[int, ...] | None  # then transposed: where its axes were; None: not
     varying: tuple[int, ...] | None  # axes kept by a broadcast; None: not broadcast
     scales: tuple[tuple[str, Value], ...] = ()  # ("mul" or "div", scalar)
     loops: tuple[Loop, ...] = ()  # outermost first
+
+    def before(self, axes: Sequence[int]) -> tuple[int, ...]:
+        """Where these axes were before the transposition."""
+        return tuple(axes) if self.axes is None else tuple(self.axes[i] for i in axes)
 
 
 class Sizes(NamedTuple):
@@ -64,6 +69,7 @@ class Product(NamedTuple):
     other: Value  # the operand that is not the leaf
     scales: tuple[tuple[str, Value], ...]
     layout: tuple[Any, ...]  # equal layouts may be concatenated along T
+    turned: tuple[Any, ...]  # the layout of which this one is the transpose
     sizes: Sizes
     inputs: Callable[[Array], Array]  # the other operand -> [B, T, I]
     signals: Callable[[Array], Array]  # the gradient of the output -> [B, T, O]
@@ -76,6 +82,10 @@ class Product(NamedTuple):
     def key(self) -> tuple[Place, Part | None]:
         """What tells it from every other product."""
         return self.place, self.part
+
+    def is_transpose_of(self, other: "Product") -> bool:
+        """Whether its I lies where the other's O lies, and its O where its I."""
+        return bool(self.turned) and self.turned[:4] == other.layout[-4:]
 
     @property
     def all_sizes(self) -> Sizes:
@@ -160,8 +170,11 @@ def _as_dot(
 ) -> Product | None:
     contracting, batch = statement.eqn.params["dimension_numbers"]
     weight, other = (statement.eqn.invars[i].aval for i in (operand, 1 - operand))
-    # The weight's axes in ascending order, each with its axis of the other operand.
-    pairs = sorted(zip(contracting[operand], contracting[1 - operand], strict=True))
+    # The leaf's axes in ascending order, each with its axis of the other operand.
+    pairs = sorted(
+        zip(contracting[operand], contracting[1 - operand], strict=True),
+        key=lambda pair: view.before(pair[:1]),
+    )
     ins, other_ins = tuple(p for p, _ in pairs), tuple(q for _, q in pairs)
     groups, other_groups = tuple(batch[operand]), tuple(batch[1 - operand])
     positions = tuple(i for i in range(other.ndim) if i not in other_ins + other_groups)
@@ -171,6 +184,12 @@ def _as_dot(
     position_axes = tuple(range(first, first + len(positions)))
     axes = range(len(groups) + len(positions) + len(free))
     bias_axes = tuple(i for i in axes if i not in position_axes)
+    outs = sorted(
+        zip(free, bias_axes[len(groups) :], strict=True),
+        key=lambda pair: view.before(pair[:1]),
+    )
+    free = tuple(axis for axis, _ in outs)
+    bias_axes = bias_axes[: len(groups)] + tuple(axis for _, axis in outs)
     shape, of_inputs, of_signals = list(weight.shape), None, None
     if part is not None:
         shape[part.axis] = part.size
@@ -195,7 +214,8 @@ def _as_dot(
         other=statement.inputs[1 - operand],
         scales=view.scales,
         loops=view.loops,
-        layout=("product", view.path, ins, groups),
+        layout=_layout(view, ins, free, groups),
+        turned=_layout(view, free, ins, groups),
         sizes=sizes,
         inputs=functools.partial(
             _arrange, other_groups + positions + other_ins, sizes[:3], part=of_inputs
@@ -205,6 +225,13 @@ def _as_dot(
         ),
         bias_axes=bias_axes,
     )
+
+
+def _layout(
+    view: LeafView, ins: tuple[int, ...], outs: tuple[int, ...], groups: Any = ()
+) -> tuple[Any, ...]:
+    """How I, O and B lie in the leaf."""
+    return (view.path, *(view.before(axes) for axes in (ins, outs, groups)))
 
 
 def _as_convolution(
@@ -238,7 +265,8 @@ def _as_convolution(
         other=statement.inputs[0],
         scales=view.scales,
         loops=view.loops,
-        layout=("convolution", view.path, kernel, groups),
+        layout=("convolution", view.path, view.axes, kernel, groups),
+        turned=(),
         sizes=sizes,
         inputs=functools.partial(_patches, params, weight),
         signals=signals,
@@ -298,6 +326,7 @@ def _as_look_up(statement: Statement, place: Place, view: LeafView) -> Product |
         ):
             return None
     positions = tuple(i for i in range(out.ndim) if i not in row_axes)
+    others = tuple(i for i in range(table.ndim) if i != axis)
     sizes = Sizes(
         1,
         math.prod(out.shape[i] for i in positions),
@@ -311,7 +340,8 @@ def _as_look_up(statement: Statement, place: Place, view: LeafView) -> Product |
         other=statement.inputs[1],
         scales=(),
         loops=view.loops,
-        layout=("look-up", view.path, axis),
+        layout=("look-up", *_layout(view, (axis,), others)),
+        turned=_layout(view, others, (axis,)),
         sizes=sizes,
         inputs=lambda rows: rows.reshape(sizes[:3]),
         signals=functools.partial(
