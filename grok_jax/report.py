@@ -331,13 +331,11 @@ def write(reports: Sequence[Report], out: Path | None, markdown: Path) -> None:
             for name, png in report.figures.items():
                 (figures / f"{report.key}_{name}.png").write_bytes(png)
         others = stored(markdown) if before and out is None else []
-        found = {
-            each.name: each for each in [*others, *reports]
-        }  # in the first's place
-        plain = [each.as_json() for each in found.values()]
+        found = {each.name: each for each in [*others, *reports]}  # in the old place
+        placed = side_by_side(list(found.values()))
+        plain = [each.as_json() for each in placed]
         workdirs.write_json(markdown.with_suffix(".json"), plain)
-        text = summary(list(found.values()), kept(before))
-        markdown.write_text(text, encoding="utf-8")
+        markdown.write_text(summary(placed, kept(before)), encoding="utf-8")
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             (out / "index.html").write_text(page(reports), encoding="utf-8")
@@ -345,6 +343,17 @@ def write(reports: Sequence[Report], out: Path | None, markdown: Path) -> None:
         raise workdirs.WorkdirError(
             f"{error.filename or out} cannot be written: {error.strerror}."
         ) from error
+
+
+def side_by_side(reports: Sequence[Report]) -> list[Report]:
+    """The reports in their order, but the other presets of a page after it."""
+    names = [each.name for each in reports]
+
+    def place(report: Report) -> int:
+        page = re.sub(r" \(\w+\)$", "", report.name)
+        return names.index(page if page in names else report.name)
+
+    return sorted(reports, key=place)
 
 
 def stored(markdown: Path) -> list[Report]:

@@ -372,6 +372,19 @@ def test_a_summary_without_its_json_is_left_alone(damage, workdir, tmp_path, cap
     assert str(stored) in capsys.readouterr().err and path.read_text() == before
 
 
+def test_the_presets_of_a_page_stand_side_by_side(workdir, tmp_path):
+    path, folders = tmp_path / "gallery.md", []
+    named = (("cpu", "K9"), ("cpu", "K10"), ("paper", "K9"), ("paper", "K1"))
+    for number, (preset, name) in enumerate(named):
+        folders.append(workdirs.Workdir(tmp_path / f"run {number}"))
+        shutil.copytree(workdir.path, folders[-1].path)
+        write_json(folders[-1].config, {**ABOUT, "name": name, "preset": preset})
+    line = ["report", *(str(each.path) for each in folders), f"--summary={path}"]
+    assert report.main(line) == report.DONE
+    found = re.findall(r"^## (.*)", path.read_text(), re.M)
+    assert found == ["K9", "K9 (paper)", "K10", "K1 (paper)"]
+
+
 def test_claims_tested_by_another_commit_say_so(workdir, tmp_path):
     assert "claims tested at" not in written(tmp_path / "out", workdir)
     write_json(workdir.claims, as_launched("17bc"))
