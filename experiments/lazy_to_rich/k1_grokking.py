@@ -10,9 +10,12 @@ the test loss is that of the exact population risk; t_train and t_test are the s
 which train loss is below 5% of its start and the risk below 10% of its peak.
 
 The paper does not state epsilon and eta for Fig. 1: 0.02, eta = N and the number of
-steps are those of a script of the authors, as others have kept it. The linearisation
-keeps the output at step 0, which is small at this epsilon. Seeds from 100 on, because
-seeds 0-2 were seen when the claims were chosen.
+steps are those of a script of the authors, as others have kept it; 0.25 is the least
+epsilon of Fig. 3. At 0.02 the initial kernel fits little but the linear part, so that
+most of the train loss falls with the test loss: one run of another seed had lost 95% of
+the one at step 9,000 and 90% of the other at 14,000. The definition of Sec. 16.1 is
+tested there, a long delay at 0.25. The linearisation keeps the output at step 0. Seeds
+from 100 on, because seeds 0-2 were seen when the claims were chosen.
 """
 
 from functools import partial
@@ -29,6 +32,7 @@ from grok_jax.pages import (
     by_loss,
     change,
     late,
+    left,
     presets,
     rise,
     share,
@@ -37,19 +41,22 @@ from grok_jax.pages import (
     typical,
 )
 
+SCRIPT, USUAL = 0.02, 0.25
+"""The values of epsilon."""
+
 get_config = presets(
     dict(
         name="K1 grokking",
         description="the committee machine and its linearisation",
         task=dict(name="polynomial", input_dim=100, train_size=550),
-        model=dict(name="committee_dynamics", width=500, epsilon=0.02),
+        model=dict(name="committee_dynamics", width=500),
         optimizer=dict(name="gradient_descent", learning_rate=1.0, rule="lazy"),
         observe=dict(
             norms={}, population_risk={}, kernel_alignment=dict(every=3, points=400)
         ),
         reference=dict(lazy=True),
         train=dict(steps=100_000, records=150),
-        sweep=dict(seed=tuple(range(100, 110))),
+        sweep=dict(epsilon=(SCRIPT, USUAL), seed=tuple(range(100, 110))),
     ),
     smoke=dict(
         task=dict(input_dim=12, train_size=60, test_size=50),
@@ -62,12 +69,14 @@ get_config = presets(
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
-    timed, risk = by_loss(results, "population_risk"), results.population_risk
-    delayed = late(timed.t_test) / timed.t_train
+    usual = by_loss(results.sel(epsilon=USUAL), "population_risk")
+    delayed = late(usual.t_test) / usual.t_train
+    results = results.sel(epsilon=SCRIPT)
+    risk, train = results.population_risk, share(results, "train_loss").train_loss
+    peak = along("step", measures.peak, risk)
     gap = abs(results.test_loss - results.lazy_test_loss)
     gap = gap / results.test_loss.isel(step=0, drop=True)
     parting = along("step", measures.first_step_reaching, gap, threshold=0.05)
-    fitted = at(share(results, "train_loss").train_loss, parting)
     end = results.test_loss.isel(step=-1) / results.kernel_regression_loss
     measured = results[["cka_test", "misalignment_error"]].dropna("step")
     cka, misaligned = measured.cka_test, measured.misalignment_error
@@ -79,6 +88,13 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "plain gradient descent without regularisation groks in the loss: the test "
             "loss does not fall but rise while the train loss falls, and falls later",
             typical("peak / start of the risk", rise(risk), ">", 1.02),
+            typical("train loss / start at the peak", at(train, peak.step), "<", 0.9),
+            typical("end / peak of the risk", left(risk), "<=", 0.25),
+        ),
+        tested(
+            "K1g",
+            "Abstract, Sec. 5",
+            f"epsilon {USUAL}: the train loss falls much earlier than the test loss",
             typical("t_test / t_train", delayed, ">=", 3),
             typical("t_test / t_train", delayed, "<", float("inf")),
         ),
@@ -93,7 +109,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "Secs. 1, 4",
             "the network tracks its linearisation at first and leaves it when the "
             "train loss is already low",
-            typical("train loss / start where they part", fitted, "<", 0.5),
+            typical("train loss / start where they part", at(train, parting), "<", 0.5),
             less="they part where their test losses differ by 5% of the start",
         ),
         tested(
@@ -124,9 +140,13 @@ def rank_correlations(x, y):
 
 
 def figure(results: xr.Dataset) -> Figure:
+    script, usual = (results.sel(epsilon=epsilon) for epsilon in (SCRIPT, USUAL))
     return sheet(
-        ("(b) grokking, and the linearised network", losses, results),
-        ("(c) norm and alignment rise", rises, results),
+        (f"(b) grokking, and the linearised network, ε = {SCRIPT}", losses, script),
+        (f"(c) norm and alignment, ε = {SCRIPT}", rises, script),
+        (f"(b) ε = {USUAL}", losses, usual),
+        (f"(c) ε = {USUAL}", rises, usual),
+        columns=2,
     )
 
 

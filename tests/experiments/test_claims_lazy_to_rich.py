@@ -39,33 +39,35 @@ def runs(axes, **variables):
 
 
 def k1_holds(axes):
+    every = 0 * axes.epsilon
     test = bump(axes, 1.0, 1.3, 0.05, 50, 20_000)
     return runs(
         axes,
-        train_loss=turns(axes, 1.0, 0.0, 500),
-        test_loss=test,
-        population_risk=test,
-        lazy_test_loss=turns(axes, 1.0, 1.3, 50),
-        kernel_regression_loss=1.2,
-        weight_norm=turns(axes, 1.0, 2.0, 20_000),
-        cka_test=turns(axes, 0.1, 0.5, 20_000),
-        misalignment_error=turns(axes, 1.0, 0.1, 20_000),
+        train_loss=every + bump(axes, 1.0, 0.6, 0.0, 40, 500),
+        test_loss=every + test,
+        population_risk=every + test,
+        lazy_test_loss=every + turns(axes, 1.0, 1.3, 50),
+        kernel_regression_loss=every + 1.2,
+        weight_norm=every + turns(axes, 1.0, 2.0, 20_000),
+        cka_test=every + turns(axes, 0.1, 0.5, 20_000),
+        misalignment_error=every + turns(axes, 1.0, 0.1, 20_000),
     )
 
 
 def k1_fails(axes):
     """The network learns features at once."""
+    every = 0 * axes.epsilon
     test = turns(axes, 1.0, 0.5, 500)
     return runs(
         axes,
-        train_loss=turns(axes, 1.0, 0.4, 500),
-        test_loss=test,
-        population_risk=test,
-        lazy_test_loss=turns(axes, 1.0, 1.3, 50),
-        kernel_regression_loss=1.2,
-        weight_norm=turns(axes, 1.0, 0.5, 500),
-        cka_test=turns(axes, 0.5, 0.1, 500),
-        misalignment_error=turns(axes, 1.0, 0.1, 500),
+        train_loss=every + turns(axes, 1.0, 0.4, 500),
+        test_loss=every + test,
+        population_risk=every + test,
+        lazy_test_loss=every + turns(axes, 1.0, 1.3, 50),
+        kernel_regression_loss=every + 1.2,
+        weight_norm=every + turns(axes, 1.0, 0.5, 500),
+        cka_test=every + turns(axes, 0.5, 0.1, 500),
+        misalignment_error=every + turns(axes, 1.0, 0.1, 500),
     )
 
 

@@ -174,6 +174,19 @@ def test_the_kernel_is_the_empirical_kernel_of_the_committee_model(float64):
     np.testing.assert_allclose(closed, closed.T, rtol=1e-12)
 
 
+def test_the_kernels_share_in_the_target_grows_with_the_alignment_of_m(float64):
+    """The numerator of the CKA is a quarter of eq. 20, which leaves out the 1/2 of y =
+    (beta . x)^2 / 2; wbar, and the linear part, take no part in it."""
+    x, weight = quadrature()
+    beta, epsilon = normal(3, DIM), 0.7
+    wbar, m = theory.summary_statistics(normal(4, WIDTH, DIM))
+    weighted = weight * target(x, beta)
+    numerator = weighted @ theory.ntk(wbar, m, x, epsilon=epsilon) @ weighted
+    size = jnp.sum(beta**2)
+    eq20 = epsilon**2 / DIM**4 * (size**2 * jnp.trace(m) + 8 * size * beta @ m @ beta)
+    np.testing.assert_allclose(numerator, eq20 / 4, rtol=1e-10)
+
+
 def test_the_spectrum_is_that_of_the_kernel_under_the_input_law(float64):
     """Exact moments: the quadrature integrates products of two kernel rows exactly."""
     dim, epsilon = DIM, 0.6
