@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from grok_jax import plot
 from grok_jax.claims import Claim
-from grok_jax.pages import OURS, grid, presets, rise, tested, typical
+from grok_jax.pages import OURS, grid, presets, rise, share, tested, typical
 
 get_config = presets(
     dict(
@@ -84,5 +84,5 @@ def claims(results: xr.Dataset) -> list[Claim]:
 
 def figure(results: xr.Dataset) -> Figure:
     losses = partial(plot.losses, test="population_risk", each=True)
-    first = results.isel(seed=slice(3))
+    first = share(results.isel(seed=slice(3)), "train_loss", "population_risk")
     return grid(first, "train_size", "P = {}", losses, plot.risk_terms)

@@ -22,7 +22,16 @@ from matplotlib.figure import Figure
 
 from grok_jax import plot
 from grok_jax.claims import Claim
-from grok_jax.pages import by_loss, change, grid, late, presets, tested, typical
+from grok_jax.pages import (
+    by_loss,
+    change,
+    grid,
+    late,
+    presets,
+    share,
+    tested,
+    typical,
+)
 
 P = (120, 600, 500)
 """The training examples of each degree."""
@@ -85,5 +94,5 @@ def claims(results: xr.Dataset) -> list[Claim]:
 
 def figure(results: xr.Dataset) -> Figure:
     losses = partial(plot.losses, log=True, each=True)
-    first = results.isel(seed=slice(3))
+    first = share(results.isel(seed=slice(3)), "train_loss", "test_loss")
     return grid(first, "task_degree", "degree {}, P = {train_size}", losses)

@@ -17,7 +17,17 @@ from matplotlib.figure import Figure
 
 from grok_jax import plot
 from grok_jax.claims import Claim
-from grok_jax.pages import by_loss, change, grid, late, presets, rise, tested, typical
+from grok_jax.pages import (
+    by_loss,
+    change,
+    grid,
+    late,
+    presets,
+    rise,
+    share,
+    tested,
+    typical,
+)
 
 get_config = presets(
     dict(
@@ -65,5 +75,5 @@ def claims(results: xr.Dataset) -> list[Claim]:
 
 def figure(results: xr.Dataset) -> Figure:
     losses = partial(plot.losses, each=True)
-    first = results.isel(seed=slice(3))
+    first = share(results.isel(seed=slice(3)), "train_loss", "test_loss")
     return grid(first, "directions", "{} directions", losses)

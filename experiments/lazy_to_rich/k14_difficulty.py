@@ -32,7 +32,9 @@ get_config = presets(
         name="K14 difficulty",
         description="how far the parameters move against y' K0^-1 y",
         task=dict(name="eigenlabels", input_dim=30, train_size=150, test_size=150),
-        model=dict(name="committee_flow", width=500, centered=True, rtol=1e-5, atol=1e-6),
+        model=dict(
+            name="committee_flow", width=500, centered=True, rtol=1e-5, atol=1e-6
+        ),
         optimizer=dict(name="gradient_descent", learning_rate=0.5, rule="lazy"),
         observe=dict(norms={}, difficulty=dict(every=1000)),
         train=dict(steps=200_000, records=80),

@@ -26,6 +26,7 @@ from grok_jax.pages import (
     median,
     presets,
     rise,
+    share,
     shown,
     tested,
     typical,
@@ -113,6 +114,6 @@ def claims(results: xr.Dataset) -> list[Claim]:
 
 def figure(results: xr.Dataset) -> Figure:
     losses = partial(plot.losses, test="population_risk", each=True)
-    first = results.isel(seed=slice(3))
+    first = share(results.isel(seed=slice(3)), "train_loss", "population_risk")
     title = "P = {}, D = {input_dim}"
     return grid(first, "train_size", title, losses, plot.risk_terms)

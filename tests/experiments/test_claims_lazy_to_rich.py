@@ -2,6 +2,7 @@
 fails on others: no claim is true by construction, and none is beyond reach."""
 
 import functools
+import tomllib
 
 import numpy as np
 import pytest
@@ -492,6 +493,7 @@ STORIES = {
 axes_of = functools.cache(made_up.axes)
 
 
+@functools.cache
 def verdicts(page, story):
     name = f"{PAPER}/{page}"
     return made_up.claims(name, story(axes_of(name)))
@@ -512,3 +514,12 @@ def test_no_claim_holds_if_it_is_wrong(page):
 def test_every_page_is_told():
     pages = (ROOT / "experiments" / PAPER).glob("*.py")
     assert {path.stem for path in pages} == set(STORIES)
+
+
+def test_the_coverage_names_pages_and_claims_that_are_there():
+    text = (ROOT / "experiments" / PAPER / "coverage.toml").read_text(encoding="utf-8")
+    for row in tomllib.loads(text)["row"]:
+        assert row["place"] and row["shows"] and (row.get("page") or row["why"])
+        if "page" in row:
+            known = verdicts(row["page"], STORIES[row["page"]][0])
+            assert set(row["claims"]) <= set(known), row["place"]
