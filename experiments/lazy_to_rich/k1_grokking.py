@@ -19,6 +19,7 @@ from 100 on, because seeds 0-2 were seen when the claims were chosen.
 """
 
 from functools import partial
+from typing import Any
 
 import xarray as xr
 from matplotlib.axes import Axes
@@ -134,7 +135,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     ]
 
 
-def rank_correlations(x, y):
+def rank_correlations(x: Any, y: Any) -> list[float]:
     """The rank correlation of each pair of lines [seed, step]."""
     return [float(measures.spearman(*pair)) for pair in zip(x, y, strict=True)]
 

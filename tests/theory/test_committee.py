@@ -300,6 +300,25 @@ def late(step, second, dim=6, steps=50_000):
     return float(risk), np.linalg.eigvalsh(m - np.outer(wbar, wbar)).min()
 
 
+def test_the_statistics_move_as_far_as_the_weights_over_the_root_of_n(float64):
+    alpha, epsilon, eta0 = 1.3, 0.4, 0.2
+    w0, x, y = normal(0, WIDTH, DIM), normal(1, 12, DIM), normal(2, 12)
+    params = first = theory.factored(*theory.summary_statistics(w0))
+
+    def loss(w):
+        return jnp.mean((network(w, x, alpha, epsilon) - y) ** 2)
+
+    w = w0
+    for _ in range(5):
+        w = w - eta0 * WIDTH / alpha**2 * jax.grad(loss)(w)
+        moved = theory.velocity(params, x, y, alpha, epsilon, eta0)
+        params = jax.tree.map(jnp.add, params, moved)
+    change = jax.tree.map(jnp.subtract, params, first)
+    distance = jnp.sqrt(sum(jnp.sum(v**2) for v in jax.tree.leaves(change)))
+    expected = jnp.linalg.norm(w - w0) / WIDTH**0.5
+    np.testing.assert_allclose(distance, expected, rtol=1e-9)
+
+
 def test_late_in_training_the_factor_keeps_what_rounding_takes_from_the_statistics():
     """In float32 M leaves the cone of positive matrices; F F^T cannot."""
 
