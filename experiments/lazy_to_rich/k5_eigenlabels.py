@@ -72,41 +72,40 @@ get_config = presets(
 def claims(results: xr.Dataset) -> list[Claim]:
     few, some, short, many = results.train_size.values
     easy, middle, listed, top = results.eigenvector.values
-    end, peak = change(results.test_loss), rise(results.test_loss)
-    end, peak = (values.sel(train_size=some) for values in (end, peak))
-    ends, ratio = change(results.test_loss), late(results.t_test) / results.t_train
-    hard, hardest = (ends.sel(eigenvector=j) for j in (middle, top))
-    unlearned = median(hardest.sel(train_size=[few, some]))
+    results = results.assign(
+        end=change(results.test_loss),
+        peak=rise(results.test_loss),
+        ratio=late(results.t_test) / results.t_train,
+    )
+
+    def at(eigenvector: int, train_size: int) -> xr.Dataset:
+        return results.sel(eigenvector=eigenvector, train_size=train_size)
+
+    fast, groks, never = (at(j, some) for j in (easy, middle, top))
+    unlearned = median(results.end.sel(eigenvector=top, train_size=[few, some]))
+    rescued = at(top, many)
     return [
         tested(
             "K5a",
             "Sec. 6.1, Fig. 5a",
             f"j = {easy} (P = {some}): the network generalises at once, the learning "
             "curves move together",
-            typical(
-                "t_test / t_train",
-                ratio.sel(eigenvector=easy, train_size=some),
-                "<=",
-                2,
-            ),
-            typical("peak / start", peak.sel(eigenvector=easy), "<", 1.05),
+            typical("t_test / t_train", fast.ratio, "<=", 2),
+            typical("peak / start", fast.peak, "<", 1.05),
         ),
         tested(
             "K5b",
             "Sec. 6.1, Fig. 5b",
             f"j = {middle} (P = {some}): the network groks",
-            typical("peak / start", peak.sel(eigenvector=middle), ">", 1.05),
-            typical("end / start", end.sel(eigenvector=middle), "<", 0.5),
+            typical("peak / start", groks.peak, ">", 1.05),
+            typical("end / start", groks.end, "<", 0.5),
         ),
         tested(
             "K5c",
             "Sec. 6.1, Fig. 5c",
             f"large j ({top}, P = {some}): the network cannot generalise",
-            typical("end / start", end.sel(eigenvector=top), ">=", 0.5),
-            shown(
-                f"median end / start of j = {listed}",
-                median(end.sel(eigenvector=listed)),
-            ),
+            typical("end / start", never.end, ">=", 0.5),
+            shown(f"median end / start of j = {listed}", median(at(listed, some).end)),
             less="the paper's j is 100",
         ),
         tested(
@@ -115,33 +114,22 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "more data rescue a task that failed, and the learning curves move "
             f"together then (j = {top})",
             every("median end / start", unlearned, ">=", 0.5),
-            typical(
-                f"end / start at P = {many}", hardest.sel(train_size=many), "<", 0.1
-            ),
-            typical(
-                "t_test / t_train", ratio.sel(eigenvector=top, train_size=many), "<=", 2
-            ),
+            typical(f"end / start at P = {many}", rescued.end, "<", 0.1),
+            typical("t_test / t_train", rescued.ratio, "<=", 2),
         ),
         tested(
             "K5e",
             "App. 17, Fig. 19",
             f"going down the column of few data (P = {few}), the harder task fails",
-            typical(
-                f"end / start of j = {middle}", hard.sel(train_size=few), ">=", 0.5
-            ),
-            typical(
-                f"end / start of j = {easy}",
-                ends.sel(eigenvector=easy, train_size=few),
-                "<",
-                0.5,
-            ),
+            typical(f"end / start of j = {middle}", at(middle, few).end, ">=", 0.5),
+            typical(f"end / start of j = {easy}", at(easy, few).end, "<", 0.5),
         ),
         tested(
             "K5f",
             OURS,
             f"it is the data that rescue it, not features: below 495 examples (P = "
             f"{short}) j = {top} is not learned",
-            typical("end / start", hardest.sel(train_size=short), ">=", 0.5),
+            typical("end / start", at(top, short).end, ">=", 0.5),
         ),
     ]
 
