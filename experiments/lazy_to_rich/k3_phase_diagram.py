@@ -22,10 +22,10 @@ without the latter has no such time, and is left out of the correlations of K3p1
 Seen before its claims were chosen: 12 x 12 cells at seed 0 (t_test was half-way from
 the peak then, against 95% for t_train, which made the delay of all 100 cells that
 generalise negative), 12 x 12 and 100 x 100 cells at seed 1. There the last test loss
-grew with alpha by a factor of 5,000. An earlier version expected that it falls; but
-the caption means a falling alpha, as Secs. 5.1 and App. 8.2 say: large alpha ends in
-poor performance. So `cpu` has a seed of its own;
-`paper` keeps seed 1, and its verdicts are on data that were seen.
+grew with alpha by a factor of 5,000. An earlier version expected that it falls; but the
+caption of Fig. 3 means a falling alpha, as Sec. 5.1 and App. 8.2 say: large alpha ends
+in poor performance. `cpu` has a seed of its own; `paper` keeps seed 1, so that its
+verdicts are on data that were seen.
 """
 
 from typing import Any
