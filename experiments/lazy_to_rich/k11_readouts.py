@@ -33,6 +33,7 @@ get_config = presets(
     smoke=dict(
         task=dict(input_dim=8, test_size=30),
         model=dict(width=20),
+        optimizer=dict(learning_rate=0.2),
         train=dict(steps=100, records=20),
         sweep=dict(train_size=(10, 30, 60), seed=(0, 1)),
     ),
@@ -84,5 +85,6 @@ def claims(results: xr.Dataset) -> list[Claim]:
 
 def figure(results: xr.Dataset) -> Figure:
     losses = partial(plot.losses, test="population_risk", each=True)
+    terms = partial(plot.risk_terms, each=True)
     first = share(results.isel(seed=slice(3)), "train_loss", "population_risk")
-    return grid(first, "train_size", "P = {}", losses, plot.risk_terms)
+    return grid(first, "train_size", "P = {}", losses, terms)

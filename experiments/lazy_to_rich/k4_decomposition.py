@@ -114,6 +114,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
 
 def figure(results: xr.Dataset) -> Figure:
     losses = partial(plot.losses, test="population_risk", each=True)
+    terms = partial(plot.risk_terms, each=True)
     first = share(results.isel(seed=slice(3)), "train_loss", "population_risk")
     title = "P = {}, D = {input_dim}"
-    return grid(first, "train_size", title, losses, plot.risk_terms)
+    return grid(first, "train_size", title, losses, terms)
