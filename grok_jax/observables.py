@@ -69,6 +69,23 @@ def kernel_alignment(view: View, *, points: Natural = 0) -> Record:
     return record
 
 
+def difficulty(view: View) -> Record:
+    """difficulty = (y - f)^T K^-1 (y - f) of the train examples for the network's NTK
+    K, output scale included; at step 0 of a centred network it is y^T K0^-1 y (Kumar et
+    al. 2024, eq. 8), the squared distance that the parameters move in the lazy limit
+    (eq. 9). For tasks with one output; NaN where K is not positive."""
+    x, y, weight = view.data.train
+    if y.ndim > 1:
+        raise SettingError("observe.difficulty needs a task with one output.")
+    seen = weight > 0
+    kernel = view.model["output_scale"] ** 2 * view.kernel(view.params, x, x)
+    kernel = jnp.where(seen[:, None] & seen[None, :], kernel, jnp.eye(len(y)))
+    residual = jnp.where(seen, y - view.apply(view.params, x), 0)
+    root = jax.scipy.linalg.cholesky(kernel, lower=True)
+    solved = jax.scipy.linalg.solve_triangular(root, residual, lower=True)
+    return {"difficulty": jnp.sum(solved**2)}
+
+
 def output_alignment(view: View, *, points: Natural = 64) -> Record:
     """CKA of each output's NTK with that output's target, [C], on the first `points`
     test examples (kernel specialisation, Shan and Bordelon 2021)."""

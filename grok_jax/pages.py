@@ -274,7 +274,7 @@ def typical(label: str, values: Any, relation: str, bound: float) -> Check:
     out = max(int(scipy.stats.binom.ppf(0.025, count, 0.5)) - 1, 0) if count > 5 else 0
     ends = " to ".join(map(claims.format_value, (values[out], values[-1 - out])))
     shown = f"median {claims.format_value(middle)} ({ends} of {count})"
-    holds = bool(_RELATIONS[relation](middle, bound))
+    holds = bool(_RELATIONS[relation](middle, bound)) and not np.isnan(values).any()
     expected = f"median {label} {relation} {bound:g}"
     return Check(expected, "", {label: shown}, count, holds)
 

@@ -246,14 +246,15 @@ def censored(
     axis.set_xlabel(label)
 
 
-def risk_terms(axis: Axes, results: xr.Dataset) -> None:
-    """Draws the three terms of a committee's population risk against log steps."""
+def risk_terms(axis: Axes, results: xr.Dataset, *, each: bool = False) -> None:
+    """Draws the three terms of a committee's population risk against log steps; `each`
+    as in `curves`."""
     for variable, label, color in (
         ("linear_power", "power in linear modes", "black"),
         ("misalignment_error", "misalignment error", "tab:green"),
         ("variance_error", "variance error", "tab:orange"),
     ):
-        curves(axis, results, variable, color=color, label=label)
+        curves(axis, results, variable, color=color, label=label, each=each)
     _finish(axis, "terms of the risk")
 
 

@@ -221,6 +221,7 @@ class OptimizersTest(chex.TestCase):
 SEEN = {  # observable -> (its settings, a model that it may be taken of)
     "norms": ({}, "mlp"),
     "kernel_alignment": (dict(points=4), "mlp"),
+    "difficulty": ({}, "committee"),
     "population_risk": ({}, "committee"),
     "output_alignment": (dict(points=4), "mlp"),
     "kernel_snapshots": (dict(points=4), "mlp"),

@@ -3,15 +3,17 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from grok_jax import alignment, losses, measures, ntk, observables, optim, rng
 from grok_jax.hermite import hermite
 from grok_jax.models.committee import committee
 from grok_jax.models.fnn import fnn
+from grok_jax.settings import SettingError
 from grok_jax.tasks.modular import modular
 from grok_jax.tasks.polynomial import polynomial
 from grok_jax.theory import committee as theory
-from grok_jax.types import Dataset
+from grok_jax.types import Dataset, Split
 
 SMALL = dict(input_dim=6, train_size=20, test_size=10)
 
@@ -138,6 +140,42 @@ def test_output_alignment_of_one_output_is_its_cka():
     x, y = view.data.test.x, view.data.test.y
     expected = alignment.cka(kernel(view.params, x, x), y)
     np.testing.assert_allclose(record["output_alignment"], expected[None], rtol=1e-4)
+
+
+def test_difficulty_is_how_far_a_linear_model_moves():
+    """|w - w0|^2 of the least solution that fits, whatever the output scale."""
+    x = jax.random.normal(jax.random.key(0), (5, 9))
+    y = jax.random.normal(jax.random.key(1), (5,))
+    padded = Split(jnp.append(x, x[:1], 0), jnp.append(y, 7.0), jnp.r_[jnp.ones(5), 0])
+    w0 = jax.random.normal(jax.random.key(2), (9,))
+
+    def kernel(p, x1, x2, kind="trace"):
+        return x1 @ x2.T
+
+    own = (lambda w, x: 3.0 * x @ w, w0, w0, Dataset(padded, padded, {}), kernel)
+    settings = dict(output_scale=3.0)
+    view = observables.View(*own, lambda f: f, losses.regression(), settings)
+    moved = jnp.linalg.lstsq(3.0 * x, y - 3.0 * x @ w0)[0]
+    record = observables.difficulty(view)
+    np.testing.assert_allclose(record["difficulty"], jnp.sum(moved**2), rtol=1e-4)
+
+
+def test_difficulty_is_that_of_the_closed_form():
+    view, kernel = view_of(polynomial(rng.run_keys(0), **SMALL))
+    view = view._replace(model=dict(output_scale=1.0))
+    x, y, _ = view.data.train
+    gram = kernel(view.params, x, x) + 1e-3 * jnp.eye(len(y))
+    expected = alignment.difficulty(gram, y - view.apply(view.params, x))
+    ridged = view._replace(kernel=lambda *_: gram)
+    np.testing.assert_allclose(
+        observables.difficulty(ridged)["difficulty"], expected, rtol=1e-3
+    )
+
+
+def test_difficulty_is_for_one_output():
+    view, _ = view_of(modular(rng.run_keys(0), modulus=5))
+    with pytest.raises(SettingError, match="one output"):
+        observables.difficulty(view)
 
 
 def test_norms_of_the_leaves_make_the_weight_norm():

@@ -5,7 +5,10 @@
 
 The committee machine at alpha = 1 from random weights plus a share c of an exact
 solution (w_i +- beta / sqrt(alpha epsilon) in turn: wbar = 0, M = beta beta^T / (alpha
-epsilon)). `paper` has the paper's sizes.
+epsilon)). The paper states neither epsilon nor the shares; epsilon = 0.1 is ours, at
+which the rise is plain at these sizes. `paper` has the paper's sizes and the epsilon of
+the authors' script for Fig. 1. Seeds from 100 on, because seeds 0-2 were seen when
+epsilon was chosen.
 """
 
 from functools import partial
@@ -16,18 +19,20 @@ from matplotlib.figure import Figure
 
 from grok_jax import plot
 from grok_jax.claims import Claim
-from grok_jax.pages import every, median, ordered, presets, sheet, shown, tested
+from grok_jax.pages import median, ordered, presets, sheet, tested, typical
 
 get_config = presets(
     dict(
         name="K10 aligned initialisation",
         description="a share of the solution in the initial weights",
         task=dict(name="polynomial", input_dim=50, train_size=220),
-        model=dict(name="committee", width=300, epsilon=0.25),
+        model=dict(name="committee", width=300, epsilon=0.1),
         optimizer=dict(name="gradient_descent", learning_rate=1.0, rule="lazy"),
         observe=dict(population_risk={}, kernel_alignment=dict(every=10, points=300)),
         train=dict(steps=6_000, records=80),
-        sweep=dict(aligned_share=(0.0, 0.02, 0.05, 0.1, 0.2, 0.4), seed=(0, 1, 2)),
+        sweep=dict(
+            aligned_share=(0.0, 0.02, 0.05, 0.1, 0.2), seed=tuple(range(100, 110))
+        ),
     ),
     smoke=dict(
         task=dict(input_dim=8, train_size=30, test_size=30),
@@ -37,9 +42,8 @@ get_config = presets(
     ),
     paper=dict(
         task=dict(input_dim=100, train_size=550),
-        model=dict(width=500),
+        model=dict(width=500, epsilon=0.02),
         train=dict(steps=60_000),
-        sweep=dict(seed=tuple(range(10))),
     ),
 )
 
@@ -52,34 +56,41 @@ def bump(results: xr.Dataset) -> xr.DataArray:
 
 def claims(results: xr.Dataset) -> list[Claim]:
     height, shares = bump(results), results.aligned_share.values
-    cka = results.cka_centered_test.isel(step=0)
-    growth = height.diff("aligned_share")
+    start = results.isel(step=0)
     none, largest = (height.sel(aligned_share=c) for c in (shares[0], shares[-1]))
     return [
         tested(
             "K10a",
-            "Fig. 10",
-            "without an aligned part the test loss rises first",
-            every("rise", none, ">", 0.02),
+            "Sec. 8.3.3, Fig. 10",
+            "from random weights the test loss rises first",
+            typical("rise", none, ">", 0.02),
         ),
         tested(
             "K10b",
-            "Fig. 10",
-            "the rise shrinks with every larger aligned part",
-            every("growth of the rise from one share to the next", growth, "<=", 1e-3),
-            shown("median rise", median(height)),
+            "Sec. 8.3.3, Fig. 10",
+            "the rise goes as the aligned part grows",
+            ordered("median rise", median(height), "aligned_share", "never rises"),
         ),
         tested(
             "K10c",
-            "Fig. 10",
-            "and vanishes with a small one",
-            every(f"rise at a share of {shares[-1]:g}", largest, "<", 0.005),
+            "Sec. 8.3.3, Fig. 10",
+            "even a small aligned part makes the rise vanish",
+            typical(f"rise at a share of {shares[-1]:g}", largest, "<", 0.005),
         ),
         tested(
             "K10d",
-            "Fig. 10",
-            "the aligned part raises the initial kernel-task alignment",
-            ordered("centred CKA at step 0", cka, "aligned_share", "rises"),
+            "Sec. 8.3.3",
+            "the aligned part raises the initial alignment of the NTK and lowers the "
+            "initial loss",
+            ordered(
+                "median CKA at step 0", median(start.cka_test), "aligned_share", "rises"
+            ),
+            ordered(
+                "median loss at step 0",
+                median(start.population_risk),
+                "aligned_share",
+                "falls",
+            ),
         ),
     ]
 

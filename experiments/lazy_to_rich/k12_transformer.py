@@ -1,12 +1,11 @@
-"""K12 (Kumar et al. 2024, Fig. 13 and Sec. 14): the transformer and its linearisation.
+"""K12 (Kumar et al. 2024, Fig. 13c and Sec. 14): the transformer and its linearisation.
 
     python -m grok_jax.launch --config=experiments/lazy_to_rich/k12_transformer.py \
         --workdir=runs/k12_transformer
 
 The transformer of `k7_transformer.py` beside its linearisation at step 0, trained by
-the same AdamW: where the two curves agree the network is lazy, and what the
-linearisation never learns has needed features. `paper` has the paper's modulus and
-share of the pairs.
+the same AdamW with weight decay. `paper` has the paper's modulus and share of the
+pairs. Seeds from 100 on, because seeds 0-2 were seen when the claims were chosen.
 """
 
 from functools import partial
@@ -14,9 +13,20 @@ from functools import partial
 import xarray as xr
 from matplotlib.figure import Figure
 
-from grok_jax import plot
+from grok_jax import measures, plot
 from grok_jax.claims import Claim
-from grok_jax.pages import every, presets, rise, sheet, tested, times
+from grok_jax.pages import (
+    OURS,
+    along,
+    every,
+    late,
+    presets,
+    share,
+    sheet,
+    tested,
+    times,
+    typical,
+)
 
 get_config = presets(
     dict(
@@ -29,7 +39,7 @@ get_config = presets(
         observe=dict(norms={}),
         train=dict(steps=8000, records=100),
         grok=dict(kind="accuracy", train=0.99, test=0.95),
-        sweep=dict(linearized=(False, True), seed=(0, 1, 2)),
+        sweep=dict(linearized=(False, True), seed=(100, 101, 102)),
     ),
     smoke=dict(
         task=dict(modulus=7),
@@ -40,38 +50,40 @@ get_config = presets(
     paper=dict(
         task=dict(modulus=113, train_fraction=0.3),
         train=dict(steps=20_000),
-        sweep=dict(seed=tuple(range(5))),
+        sweep=dict(seed=tuple(range(100, 105))),
     ),
 )
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
     net, linear = results.sel(linearized=False), results.sel(linearized=True)
-    start = net.train_loss.isel(step=0)
-    gap = abs(net.train_loss - linear.train_loss) / start
-    early = gap.where(net.train_loss > 0.9 * start, 0).max("step", skipna=False)
+    losses = share(results, "train_loss", "test_loss")
+    losses = losses[["train_loss", "test_loss"]]
+    gap = abs(losses.sel(linearized=False) - losses.sel(linearized=True))
+    gap = gap.to_array().max("variable")
+    parting = along("step", measures.first_step_reaching, gap, threshold=0.1)
     return [
         tested(
             "K12t1",
-            "Fig. 13",
-            "the transformer fits early and generalises late",
-            every("t_test", net.t_test, ">=", times(5, "t_train", net.t_train)),
-        ),
-        tested(
-            "K12t2",
-            "Fig. 13",
-            "its test loss has a bump",
-            every("peak / start", rise(net.test_loss), ">", 1.02),
+            "Sec. 14, Fig. 13c",
+            "trained with AdamW the transformer groks",
+            typical("t_test / t_train", late(net.t_test) / net.t_train, ">=", 5),
+            typical("t_test", late(net.t_test), "<", float("inf")),
         ),
         tested(
             "K12t3",
-            "Fig. 13",
-            "the linearised network does the same until the train loss has lost 10%",
-            every("gap of the train losses until then / start", early, "<", 0.05),
+            "Sec. 14, Fig. 13c",
+            "due to weight decay its loss deviates quickly from that of the "
+            "linearisation, in spite of the grokking",
+            every(
+                "step of parting", late(parting), "<", times(1, "t_train", net.t_train)
+            ),
+            less="that weight decay is the cause; they part where a loss differs by "
+            "10% of its start, and quickly is before the train pairs are fitted",
         ),
         tested(
             "K12t4",
-            "Fig. 13",
+            OURS,
             "the linearised network does not generalise",
             every("best test accuracy", linear.test_accuracy.max("step"), "<", 0.5),
         ),
@@ -81,4 +93,9 @@ def claims(results: xr.Dataset) -> list[Claim]:
 def figure(results: xr.Dataset) -> Figure:
     accuracies = partial(plot.family, over="linearized", symbol="linearised")
     losses = partial(accuracies, kind="loss", log=True)
-    return sheet(("", accuracies, results), ("", losses, results))
+    early = results.sel(step=slice(0, 300))
+    return sheet(
+        ("", losses, results),
+        ("the first steps", partial(accuracies, kind="loss"), early),
+        ("", accuracies, results),
+    )

@@ -5,16 +5,18 @@
 
 Polynomial regression by gradient flow of the exact dynamics at infinite width; the unit
 of time is a step of gradient descent. t_train and t_test are the steps at which train
-loss is below 5% of its start and population risk below 10% of its peak.
+loss is below 5% of its start and population risk below 10% of its peak. Where the test
+loss ends is the subject of `k3_alignment.py`; here the predictor is not centred, so
+that all runs end near zero and have these times.
 
-`descent` is `cpu` by the gradient descent that the flow replaces (its numbers are from
-commit 13b0094). The same four claims hold, and the median delays over alpha and over
-epsilon are the same records. Two runs of descent diverge, at learning rates for which
-it is not stable, none of flow. The ratios of K3c2 are 0.0153, 0.0121, 0.0519 by flow,
-0.0153, 0.0129, 0.051 by descent.
+The authors' script for Fig. 3 has the target (beta . x)^2 without 1/2, so that their
+alpha is twice ours: their 2^-5..2^5 is our 2^-6..2^4. `descent` is `cpu` by the
+gradient descent that the flow replaces. Seeds from 100 on, because seeds 0-2 were seen
+when the claims were chosen.
 """
 
 from functools import partial
+from typing import Any
 
 import xarray as xr
 from matplotlib.axes import Axes
@@ -36,15 +38,16 @@ from grok_jax.pages import (
     sheet,
     tested,
     times,
+    typical,
 )
 
 EPSILONS = (0.25, 0.5, 1.0, 2.0, 4.0)
 CPU = dict(
     train=dict(steps=50_000, records=150),
     sweep=dict(
-        output_scale=(1 / 32, 1 / 8, 0.25, 0.5, 1.0, 2.0),
+        output_scale=(1 / 64, 1 / 16, 0.25, 0.5, 1.0, 2.0),
         epsilon=EPSILONS,
-        seed=(0, 1, 2),
+        seed=tuple(range(100, 110)),
     ),
 )
 
@@ -69,9 +72,9 @@ get_config = presets(
         train=dict(steps=60_000, records=200),
         stop=dict(threshold=1e-4),
         sweep=dict(
-            output_scale=tuple(2.0**k for k in range(-5, 6)),
+            output_scale=tuple(2.0**k for k in range(-6, 5)),
             epsilon=EPSILONS,
-            seed=tuple(range(5)),
+            seed=tuple(range(100, 105)),
         ),
     ),
 )
@@ -87,58 +90,68 @@ def claims(results: xr.Dataset) -> list[Claim]:
     over_alpha, usual = gap.sel(epsilon=0.25), gap.sel(output_scale=1.0)
     middle = median(over_alpha)
     growth = middle.isel(output_scale=-1) / middle.sel(output_scale=0.25)
-    lazy = results.sel(epsilon=0.25, output_scale=alphas >= 0.25)
+    lazy = results.sel(epsilon=0.25, output_scale=alphas >= 0.5)
     peak = along("step", measures.peak, lazy.population_risk).step
     fitted = at(share(lazy, "train_loss").train_loss, peak)
     rich = dict(epsilon=0.25, output_scale=alphas.values[0])
     said = f"1/{1 / rich['output_scale']:g}"
     ratio = gap.sel(rich) / usual.sel(epsilon=0.25)
-    longest = median(gap).fillna(-1)  # below any delay
+    longest = median(gap)
     there = longest.isel(output_scale=-1, epsilon=0)
-    smaller = longest.isel(output_scale=slice(-1))
-    same = longest.isel(output_scale=-1)
     return [
         tested(
             "K3a",
-            "Fig. 3a",
-            "at epsilon = 0.25 the delay grows with alpha",
-            ordered("delay", over_alpha, "output_scale", "rises"),
-            every("median at the largest alpha / at 0.25", growth, ">=", 5),
+            "Sec. 5.1, Fig. 3a",
+            "increasing alpha continuously makes a longer delay",
+            ordered("median delay", middle, "output_scale", "rises"),
+            every("that at the largest alpha / at 0.25", growth, ">=", 5),
         ),
         tested(
             "K3b",
-            "Fig. 3a",
-            "alpha >= 0.25: test risk peaks above its start after train loss has begun "
-            "to fall",
-            every("peak / start", rise(lazy.population_risk), ">", 1),
-            every("train loss at the peak / start", fitted, "<", 0.9),
+            "Fig. 3a, Sec. 16.1",
+            "the lazy curves (alpha >= 0.5) grok in the loss: the test loss rises "
+            "while the train loss falls",
+            every("median peak / start", median(rise(lazy.population_risk)), ">", 1),
+            every("median train loss at the peak / start", median(fitted), "<", 0.9),
         ),
         tested(
-            "K3c1",
-            "Fig. 3a",
-            f"at small alpha ({said}) the test loss never rises",
-            every("peak / start", rise(results.sel(rich).population_risk), "<=", 1.01),
-        ),
-        tested(
-            "K3c2",
-            "Fig. 3a",
-            f"small alpha ({said}) removes the delay",
-            every("delay / that at alpha = 1", ratio, "<=", 0.05),
+            "K3c",
+            "Sec. 5.1, Fig. 3a",
+            f"small alpha ({said}) eliminates grokking altogether: no rise, no delay",
+            typical(
+                "peak / start", rise(results.sel(rich).population_risk), "<=", 1.01
+            ),
+            typical("delay / that at alpha = 1", ratio, "<=", 0.05),
         ),
         tested(
             "K3d",
-            "Fig. 3b",
-            "at alpha = 1 the delay grows as epsilon falls",
-            ordered("delay", usual, "epsilon", "falls"),
+            "Sec. 5.2, Fig. 3b",
+            "small epsilon makes a longer delay (alpha = 1)",
+            ordered("median delay", median(usual), "epsilon", "falls"),
         ),
         tested(
             "K3e",
             "Fig. 3e",
-            "the lazy, misaligned corner of the heat map has the longest delay",
-            every("median delay", there, ">", times(1, "at smaller alpha", smaller)),
-            every("median delay", there, ">=", times(1, "at this alpha", same)),
+            "lazy, misaligned networks grok the most intensely: on the map the delay "
+            "grows with alpha at every epsilon and falls with epsilon at every alpha",
+            every("delay in the corner", there, ">=", times(1, "anywhere", longest)),
+            every(
+                "rank correlation with alpha", ranks(longest, "output_scale"), ">=", 0.9
+            ),
+            every(
+                "rank correlation with epsilon", ranks(longest, "epsilon"), "<=", -0.9
+            ),
         ),
     ]
+
+
+def ranks(cells: xr.DataArray, dim: str) -> xr.DataArray:
+    """The rank correlation of the coordinate `dim` with each line of cells."""
+
+    def rank(x: Any, lines: Any) -> list[float]:
+        return [float(measures.spearman(x, line)) for line in lines]
+
+    return along(dim, rank, cells)
 
 
 def figure(results: xr.Dataset) -> Figure:
@@ -147,13 +160,13 @@ def figure(results: xr.Dataset) -> Figure:
     return sheet(
         ("(a) output scale α at ε = 0.25", over_alpha, results.sel(epsilon=0.25)),
         ("(b) ε at α = 1", over_epsilon, results.sel(output_scale=1.0)),
-        ("(c) median delay", delay_map, results),
+        ("(e) median delay", delay_map, results),
     )
 
 
 def family(axis: Axes, runs: xr.Dataset, over: str, symbol: str) -> None:
     draw = partial(plot.family, kind="population_risk", dashed="train_loss", share=True)
-    draw(axis, runs, over, symbol)
+    draw(axis, runs.isel(seed=slice(3)), over, symbol, each=True)
     axis.set_ylim(0, 1.3)
 
 

@@ -8,8 +8,14 @@ train and test; the read-outs are trained (with read-outs fixed to 1 the quadrat
 that the network can learn is positive, and half of the eigenvectors cannot even be
 fitted). j against the number P of training examples.
 
-At D = 30, eigenvectors 1-30 are linear functions and 31-495 quadratic. At learning rate
-1 the runs of j = 400 diverge there.
+The paper has j = 1, 70, 100 and states neither D nor P. At D = 100, where the rest of
+the paper is, eigenvectors 1-100 are linear and all three would be easy. At our D = 30,
+1-30 are linear functions and 31-495 quadratic, and j = 400 stands for the hardest; j =
+100 is listed. A quadratic function of 30 inputs has 495 coefficients: more examples
+determine it for any learner, fewer for none if it has no structure.
+
+At learning rate 1 the runs of j = 400 diverge. Seeds from 100 on, because seeds 0-2
+were seen when the claims were chosen.
 """
 
 import xarray as xr
@@ -18,7 +24,20 @@ from matplotlib.figure import Figure
 
 from grok_jax import plot
 from grok_jax.claims import Claim
-from grok_jax.pages import every, ordered, panels, presets, rise, sheet, tested, times
+from grok_jax.pages import (
+    OURS,
+    change,
+    every,
+    late,
+    median,
+    panels,
+    presets,
+    rise,
+    sheet,
+    shown,
+    tested,
+    typical,
+)
 
 get_config = presets(
     dict(
@@ -30,79 +49,99 @@ get_config = presets(
         observe=dict(norms={}),
         train=dict(steps=12_000, records=80),
         sweep=dict(
-            eigenvector=(1, 70, 400), train_size=(100, 300, 800), seed=(0, 1, 2)
+            eigenvector=(1, 70, 100, 400),
+            train_size=(100, 300, 450, 800),
+            seed=tuple(range(100, 110)),
         ),
     ),
     smoke=dict(
         task=dict(input_dim=6, test_size=40),
         model=dict(width=20),
         train=dict(steps=100, records=15),
-        sweep=dict(eigenvector=(1, 10, 30), train_size=(20, 40, 60), seed=(0, 1)),
+        sweep=dict(
+            eigenvector=(1, 10, 20, 30), train_size=(20, 40, 50, 60), seed=(0, 1)
+        ),
     ),
     paper=dict(
-        task=dict(input_dim=100, test_size=1000),
         model=dict(width=500),
         train=dict(steps=60_000),
-        sweep=dict(
-            eigenvector=(1, 70, 100, 400, 1000),
-            train_size=(150, 550, 2000),
-            seed=tuple(range(5)),
-        ),
     ),
 )
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
-    easy, hard, hardest = results.eigenvector.values[[0, 1, -1]]
-    few, some, many = results.train_size.values[[0, 1, -1]]
-    learned = results.sel(eigenvector=easy, train_size=some)
-    loss, peak = results.test_loss, rise(results.test_loss.sel(train_size=some))
-    end = loss.isel(step=-1) / loss.isel(step=0)
-    groks, never = (end.sel(eigenvector=vector) for vector in (hard, hardest))
+    few, some, short, many = results.train_size.values
+    easy, middle, listed, top = results.eigenvector.values
+    results = results.assign(
+        end=change(results.test_loss),
+        peak=rise(results.test_loss),
+        ratio=late(results.t_test) / results.t_train,
+    )
+
+    def at(eigenvector: int, train_size: int) -> xr.Dataset:
+        return results.sel(eigenvector=eigenvector, train_size=train_size)
+
+    fast, groks, never = (at(j, some) for j in (easy, middle, top))
+    unlearned = median(results.end.sel(eigenvector=top, train_size=[few, some]))
+    rescued = at(top, many)
     return [
         tested(
             "K5a",
-            "Fig. 5a",
-            f"j = {easy}, P = {some}: train and test fall together",
-            every("t_test", learned.t_test, "<=", times(2, "t_train", learned.t_train)),
-            every("peak / start", peak.sel(eigenvector=easy), "<", 1.05),
+            "Sec. 6.1, Fig. 5a",
+            f"j = {easy} (P = {some}): the network generalises at once, the learning "
+            "curves move together",
+            typical("t_test / t_train", fast.ratio, "<=", 2),
+            typical("peak / start", fast.peak, "<", 1.05),
         ),
         tested(
             "K5b",
-            "Fig. 5b",
-            f"j = {hard}, P = {some}: the network groks",
-            every("peak / start", peak.sel(eigenvector=hard), ">", 1.05),
-            every("end / start", groks.sel(train_size=some), "<", 0.5),
+            "Sec. 6.1, Fig. 5b",
+            f"j = {middle} (P = {some}): the network groks",
+            typical("peak / start", groks.peak, ">", 1.05),
+            typical("end / start", groks.end, "<", 0.5),
         ),
         tested(
             "K5c",
-            "Fig. 5c",
-            f"j = {hardest}, P = {some}: it never generalises",
-            every("end / start", never.sel(train_size=some), ">=", 0.5),
+            "Sec. 6.1, Fig. 5c",
+            f"large j ({top}, P = {some}): the network cannot generalise",
+            typical("end / start", never.end, ">=", 0.5),
+            shown(f"median end / start of j = {listed}", median(at(listed, some).end)),
+            less="the paper's j is 100",
         ),
         tested(
             "K5d",
-            "Fig. 19",
-            f"more data rescue j = {hardest}",
-            ordered("end / start", never, "train_size", "falls"),
-            every(f"that at P = {many}", never.sel(train_size=many), "<", 0.1),
+            "App. 17, Fig. 19",
+            "more data rescue a task that failed, and the learning curves move "
+            f"together then (j = {top})",
+            every("median end / start", unlearned, ">=", 0.5),
+            typical(f"end / start at P = {many}", rescued.end, "<", 0.1),
+            typical("t_test / t_train", rescued.ratio, "<=", 2),
         ),
         tested(
             "K5e",
-            "Fig. 19",
-            f"too few data (P = {few}) fail already at j = {hard}",
-            every("end / start", groks.sel(train_size=few), ">=", 0.5),
+            "App. 17, Fig. 19",
+            f"going down the column of few data (P = {few}), the harder task fails",
+            typical(f"end / start of j = {middle}", at(middle, few).end, ">=", 0.5),
+            typical(f"end / start of j = {easy}", at(easy, few).end, "<", 0.5),
+        ),
+        tested(
+            "K5f",
+            OURS,
+            f"it is the data that rescue it, not features: below 495 examples (P = "
+            f"{short}) j = {top} is not learned",
+            typical("end / start", at(top, short).end, ">=", 0.5),
         ),
     ]
 
 
 def figure(results: xr.Dataset) -> Figure:
-    rows = (results.sel(eigenvector=j) for j in results.eigenvector.values[[0, 1, -1]])
+    drawn = results.isel(train_size=[0, 1, 3], seed=slice(3))
     title = "j = {eigenvector}, P = {}"
+    rows = (drawn.sel(eigenvector=j) for j in results.eigenvector.values)
     parts = [part for row in rows for part in panels(row, "train_size", title, losses)]
-    return sheet(*parts, columns=results.sizes["train_size"])
+    return sheet(*parts, columns=drawn.sizes["train_size"])
 
 
 def losses(axis: Axes, runs: xr.Dataset) -> None:
-    plot.losses(axis, runs)
+    plot.losses(axis, runs, each=True)
     axis.set_ylim(0, 2)

@@ -5,26 +5,46 @@
 
 One-layer transformer on modular addition, full batch. Fig. 6b: the output scale alpha
 at weight decay gamma = 1. Fig. 12: from (alpha, gamma) = (0.5, 1) the delay goes with
-gamma = 5, and comes back with alpha = 1.4 at the same gamma.
+gamma = 5, and comes back with alpha = 1.4 at the same gamma. `cpu` has a smaller
+modulus than the paper, and more of the pairs.
 
-The paper leaves open what alpha does to the learning rate of AdamW; its App. 8.1 scales
-that of gradient descent as 1 / alpha^2. Both readings are run and judged: the learning
-rate as it is (`plain`), and over alpha^2 (`lazy`), which multiplies the decay of a step
-as well. `cpu` has a smaller modulus than the paper, and more of the pairs.
+The paper leaves open what alpha does to the learning rate of AdamW. Its App. 8.1 has
+1 / alpha^2 in general, which is the `lazy` rule and multiplies the decay of a step as
+well; its claims are tested with it. With the rate as it is (`plain`) the delay shrinks
+with alpha: that arm is ours. Both directions are those of raw curves at the paper's
+size (Singh, Misra and Orvieto 2026, arXiv 2602.06702). The caption's alpha = 0.15 makes
+the lazy rate 0.044, where nothing is fitted; 0.25 is the smallest here. Seeds from 100
+on, because seeds 0-2 were seen when the rule was chosen.
 """
 
 from functools import partial
 
 import numpy as np
 import xarray as xr
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from grok_jax import plot
 from grok_jax.claims import Claim
-from grok_jax.pages import every, grid, median, ordered, presets, shown, tested, times
+from grok_jax.pages import (
+    OURS,
+    every,
+    late,
+    median,
+    ordered,
+    presets,
+    sheet,
+    shown,
+    tested,
+    times,
+    typical,
+)
 
-RULES = ("plain", "lazy")
+POINTS = (
+    *((alpha, 1.0, "lazy") for alpha in (0.25, 0.5, 1.0, 1.5)),
+    *((alpha, 5.0, "lazy") for alpha in (0.5, 1.4)),
+    *((alpha, 1.0, "plain") for alpha in (0.5, 1.0, 1.5)),
+)
+"""(output scale, weight decay, rule)"""
 
 get_config = presets(
     dict(
@@ -39,12 +59,12 @@ get_config = presets(
         grok=dict(kind="accuracy", train=0.99, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.97, above=True, patience=0.1),
         sweep=dict(
-            output_scale=(0.15, 0.5, 1.0, 1.5, 0.5, 1.4),
-            weight_decay=(1.0, 1.0, 1.0, 1.0, 5.0, 5.0),
-            rule=RULES,
-            seed=(0, 1, 2),
+            output_scale=tuple(alpha for alpha, _, _ in POINTS),
+            weight_decay=tuple(gamma for _, gamma, _ in POINTS),
+            rule=tuple(rule for *_, rule in POINTS),
+            seed=(100, 101, 102),
         ),
-        zip=("output_scale+weight_decay",),
+        zip=("output_scale+weight_decay+rule",),
     ),
     smoke=dict(
         task=dict(modulus=7),
@@ -55,60 +75,93 @@ get_config = presets(
     paper=dict(
         task=dict(modulus=113, train_fraction=0.3),
         train=dict(steps=50_000),
-        sweep=dict(seed=tuple(range(5))),
+        sweep=dict(seed=tuple(range(100, 105))),
     ),
 )
 
 
-def claims(results: xr.Dataset) -> list[Claim]:
-    gap = (results.t_test - results.t_train).fillna(np.inf)  # never: the longest
-    plain, lazy = (claims_of(gap.sel(rule=rule), rule) for rule in RULES)
-    return plain + [claim._replace(id=f"{claim.id}2") for claim in lazy]
-
-
-def claims_of(gap: xr.DataArray, rule: str) -> list[Claim]:
-    """The claims from the delays [output_scale, seed] under one learning rate."""
-    light, heavy = (gap.sel(output_scale=gap.weight_decay == g) for g in (1.0, 5.0))
-    usual, cut, restored = (
-        light.sel(output_scale=0.5),
-        *heavy.transpose("output_scale", ...),
+def points(results: xr.Dataset, rule: str, gamma: float) -> xr.Dataset:
+    """The runs of one rule and weight decay, over the output scale."""
+    return results.isel(
+        output_scale=(results.rule == rule) & (results.weight_decay == gamma)
     )
-    middle = median(light)
-    least, one = (middle.sel(output_scale=alpha) for alpha in (0.15, 1.0))
+
+
+def claims(results: xr.Dataset) -> list[Claim]:
+    delays = late(results.t_test) - results.t_train
+    delays = delays.where(results.t_train.notnull())
+    results = results.assign(delay=delays)
+    light, heavy = (points(results, "lazy", gamma) for gamma in (1.0, 5.0))
+    plain = points(results, "plain", 1.0)
+    usual, cut = (runs.sel(output_scale=0.5) for runs in (light, heavy))
+    restored = heavy.sel(output_scale=1.4)
+    middle = median(light.delay)
+    least, one = (middle.sel(output_scale=alpha) for alpha in (0.25, 1.0))
+    fall = np.log(cut.t_test / usual.t_test) / np.log(5)
     return [
         tested(
             "K7a",
-            "Fig. 6b",
-            f"{rule} learning rate, gamma = 1: the delay grows with the output scale",
+            "Sec. 6, Fig. 6b",
+            "alpha continuously makes grokking vanish or more drastic",
             ordered("median delay", middle, "output_scale", "rises"),
-            shown("delay", light),
+            shown("delay", light.delay),
         ),
         tested(
             "K7b",
             "Fig. 6b",
-            f"{rule} learning rate, alpha = 0.15: no delay to speak of",
+            "at the smallest alpha (0.25) grokking has vanished",
             every("median delay", least, "<", times(0.2, "that at alpha = 1", one)),
+            less="the caption's alpha is 0.15",
         ),
         tested(
             "K7c",
-            "Fig. 12",
-            f"{rule} learning rate, alpha = 0.5: gamma = 5, not 1, cuts the delay",
-            every("delay", cut, "<", times(0.5, "that at gamma = 1", usual)),
+            "Sec. 13, Fig. 12b",
+            "alpha = 0.5: weight decay 5 in place of 1 takes the delay away",
+            every("delay", cut.delay, "<", times(0.5, "that at 1", usual.delay)),
+            less="that nothing of the delay is left",
         ),
         tested(
             "K7d",
-            "Fig. 12",
-            f"{rule} learning rate, gamma = 5: alpha = 1.4, not 0.5, brings it back",
-            every("delay", restored, ">", times(1.5, "that at alpha = 0.5", cut)),
+            "Sec. 13, Fig. 12c",
+            "weight decay 5: alpha = 1.4 in place of 0.5 brings the delay back",
+            every("delay", restored.delay, ">", times(1.5, "at 0.5", cut.delay)),
+            less="that all of it comes back",
+        ),
+        tested(
+            "K7e",
+            "Sec. 13",
+            "the time to generalise is inversely proportional to weight decay (alpha = "
+            "0.5)",
+            typical("exponent", fall, ">=", -1.5),
+            typical("exponent", fall, "<=", -0.5),
+            less="two weight decays only",
+        ),
+        tested(
+            "K7f",
+            OURS,
+            "with the learning rate as it is, a larger alpha does not lengthen the "
+            "delay",
+            ordered("median delay", median(plain.delay), "output_scale", "never rises"),
         ),
     ]
 
 
 def figure(results: xr.Dataset) -> Figure:
-    rows = [partial(accuracies, rule=rule) for rule in RULES]
-    return grid(results, "output_scale", "α = {}, γ = {weight_decay:g}", *rows)
-
-
-def accuracies(axis: Axes, results: xr.Dataset, rule: str) -> None:
-    plot.accuracies(axis, results.sel(rule=rule))
-    axis.set_ylabel(f"accuracy ({rule})")
+    losses = partial(
+        plot.family, over="output_scale", symbol="α", kind="loss", log=True, each=True
+    )
+    accuracies = partial(plot.family, over="output_scale", symbol="α", each=True)
+    light = points(results, "lazy", 1.0)
+    three = results.isel(output_scale=[1, 4, 5])
+    three = three.assign_coords(output_scale=list("abc"))
+    return sheet(
+        ("Fig. 6b: loss, γ = 1", losses, light),
+        ("accuracy, γ = 1", accuracies, light),
+        (
+            "Fig. 12: α, γ = 0.5, 1 (a); 0.5, 5 (b); 1.4, 5 (c)",
+            partial(losses, symbol=""),
+            three,
+        ),
+        ("loss, γ = 1, plain rate", losses, points(results, "plain", 1.0)),
+        columns=2,
+    )

@@ -6,7 +6,9 @@
 Omnigrok makes the student grok by doubling its initial weights
 (`omnigrok/o1_weight_decay.py`). Here the initial norm stays doubled and the output
 scale alpha alone moves the delay, both ways; alpha = 1 is Omnigrok's run. An example is
-right where its mean squared error is below 0.001.
+right where its mean squared error is below 0.001, as in Omnigrok's code (the paper's
+text: within 0.001 of the label). The scales are ours. Seeds from 100 on, because seeds
+0-2 were seen when the smallest was chosen.
 """
 
 from functools import partial
@@ -16,7 +18,18 @@ from matplotlib.figure import Figure
 
 from grok_jax import plot
 from grok_jax.claims import Claim
-from grok_jax.pages import every, presets, sheet, shown, tested, times
+from grok_jax.pages import (
+    late,
+    median,
+    most,
+    ordered,
+    presets,
+    sheet,
+    shown,
+    tested,
+    times,
+    typical,
+)
 
 get_config = presets(
     dict(
@@ -27,10 +40,13 @@ get_config = presets(
         loss=dict(name="squared_error", tolerance=0.001, outputs="mean"),
         optimizer=dict(name="adamw", learning_rate=3e-4, weight_decay=0.03),
         observe=dict(norms={}),
-        train=dict(steps=100_000, records=150),
+        train=dict(steps=100_000, records=250),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.97, above=True, patience=0.5),
-        sweep=dict(output_scale=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0), seed=(0, 1, 2)),
+        sweep=dict(
+            output_scale=(0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0),
+            seed=tuple(range(100, 110)),
+        ),
     ),
     smoke=dict(
         task=dict(train_size=10, test_size=10),
@@ -38,36 +54,39 @@ get_config = presets(
         train=dict(steps=100, records=10),
         sweep=dict(output_scale=(0.125, 1.0, 4.0), seed=(0, 1)),
     ),
-    paper=dict(sweep=dict(seed=tuple(range(10)))),
+    paper={},
 )
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
-    low, high = results.output_scale.values[[0, -1]]
-    usual, longest = (results.sel(output_scale=alpha) for alpha in (1.0, high))
-    delays = results.t_test - results.t_train
-    least = longest.t_test.fillna(results.step.max()) - longest.t_train
-    bar = "that at alpha = 1", delays.sel(output_scale=1.0)
+    alphas = results.output_scale
+    delays = late(results.t_test) - results.t_train
+    usual = delays.sel(output_scale=1.0)
+    low, high = (delays.isel(output_scale=place) for place in (0, -1))
+    lazier = median(delays.sel(output_scale=alphas >= 1))
+    one = results.sel(output_scale=1.0)
     return [
         tested(
             "K9a",
-            "Fig. 8",
-            "alpha = 1 is Omnigrok's grokking",
-            every("t_test", usual.t_test, ">=", times(10, "t_train", usual.t_train)),
+            "Sec. 8.3.1, Fig. 8",
+            "alpha = 1 groks as Omnigrok's run does",
+            typical("t_test / t_train", late(one.t_test) / one.t_train, ">=", 10),
+            typical("t_test", late(one.t_test), "<", float("inf")),
         ),
         tested(
             "K9b",
-            "Fig. 8",
-            f"alpha = {low:g} removes the delay, at the same initial norm",
-            every("delay", delays.sel(output_scale=low), "<", times(0.1, *bar)),
+            "Sec. 8.3.1, Fig. 8",
+            f"a smaller alpha ({alphas.values[0]:g}) makes the grokking vanish at the "
+            "same initial norm",
+            typical("delay / that at alpha = 1", low / usual, "<", 0.1),
         ),
         tested(
             "K9c",
-            "Fig. 8",
-            f"alpha = {high:g} lengthens it; a run that never generalises counts with "
-            "the steps that it had left",
-            every("delay", least, ">", times(2, *bar)),
-            shown("t_test", longest.t_test),
+            "Sec. 8.3.1, Fig. 8",
+            "a larger alpha makes it more pronounced",
+            ordered("median delay", lazier, "output_scale", "rises"),
+            most("delay at the largest", high, ">", times(1, "at 1", usual), share=0.9),
+            shown("median delay at all scales", median(delays)),
         ),
     ]
 

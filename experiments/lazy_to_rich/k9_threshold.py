@@ -5,10 +5,9 @@
 
 The runs of `k9_teacher_student.py` at alpha = 1, an example counting as right below one
 of several thresholds: how long the accuracies lie apart depends on it (a mirage, after
-Schaeffer et al. 2023), the delay of the loss curves does not.
+Schaeffer et al. 2023), while train and test loss fall together. Seeds from 100 on,
+because seeds 0-2 were seen when the claims were chosen.
 """
-
-from functools import partial
 
 import xarray as xr
 from matplotlib.figure import Figure
@@ -17,13 +16,15 @@ from grok_jax import plot
 from grok_jax.claims import Claim
 from grok_jax.pages import (
     by_loss,
-    every,
+    late,
+    median,
     ordered,
     panels,
     presets,
     sheet,
+    shown,
     tested,
-    times,
+    typical,
 )
 
 get_config = presets(
@@ -36,7 +37,7 @@ get_config = presets(
         optimizer=dict(name="adamw", learning_rate=3e-4, weight_decay=0.03),
         train=dict(steps=100_000, records=150),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
-        sweep=dict(tolerance=(1e-3, 1e-2, 1e-1), seed=(0, 1, 2)),
+        sweep=dict(tolerance=(1e-3, 1e-2, 1e-1), seed=tuple(range(100, 110))),
     ),
     smoke=dict(
         task=dict(train_size=10, test_size=10),
@@ -44,45 +45,45 @@ get_config = presets(
         train=dict(steps=100, records=10),
         sweep=dict(seed=(0, 1)),
     ),
-    paper=dict(
-        sweep=dict(tolerance=(1e-4, 1e-3, 1e-2, 1e-1), seed=tuple(range(10))),
-    ),
+    paper=dict(sweep=dict(tolerance=(1e-4, 1e-3, 1e-2, 1e-1))),
 )
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
-    gap = results.t_test - results.t_train
+    gap = late(results.t_test) - results.t_train
     strict, lenient = (gap.isel(tolerance=place) for place in (0, -1))
-    one = results.isel(tolerance=0, drop=True)
-    losses = ["train_loss", "test_loss"]
-    apart = abs(results[losses] - one[losses]).to_array().max()
-    loss = by_loss(one)
+    loss = by_loss(results.isel(tolerance=0, drop=True))
+    apart = abs(loss.test_loss - loss.train_loss).max("step")
+    apart = apart / loss.test_loss.isel(step=0, drop=True)
     return [
         tested(
             "K9d",
-            "Fig. 17, 18",
-            "the delay in accuracy depends on the threshold",
-            ordered("delay", gap, "tolerance", "falls"),
-            every("at the least", strict, ">=", times(10, "at the largest", lenient)),
-        ),
-        tested(
-            "K9e",
-            "Fig. 17, 18",
-            "the loss curves do not depend on it, to the bit",
-            every("largest difference of a loss between thresholds", apart, "<=", 0),
+            "Sec. 16.2, Fig. 17",
+            "grokking in accuracy depends on the threshold, in the same runs",
+            ordered("median delay", median(gap), "tolerance", "falls"),
+            typical(
+                "at the least / at the largest", strict / lenient.clip(1), ">=", 10
+            ),
         ),
         tested(
             "K9f",
-            "Fig. 17, 18",
-            "and they lie apart by themselves (t_train and t_test by the losses)",
-            every("t_test", loss.t_test, ">=", times(10, "t_train", loss.t_train)),
+            "Sec. 16.3, Fig. 18",
+            "in the loss nothing groks: the train loss tracks the test loss throughout",
+            typical(
+                "t_test / t_train by the loss",
+                late(loss.t_test) / loss.t_train,
+                "<=",
+                2,
+            ),
+            shown("largest difference of the losses / start", median(apart)),
+            less="how near it stays",
         ),
     ]
 
 
 def figure(results: xr.Dataset) -> Figure:
-    losses = partial(plot.losses, log=True)
+    drawn = results.isel(seed=slice(3))
     return sheet(
-        ("loss, at every threshold", losses, results.isel(tolerance=0)),
-        *panels(results, "tolerance", "threshold {:g}", plot.accuracies),
+        ("loss, at every threshold", plot.losses, drawn.isel(tolerance=0)),
+        *panels(drawn, "tolerance", "threshold {:g}", plot.accuracies),
     )

@@ -88,6 +88,7 @@ GRADIENTS: dict[str, Callable[..., optax.GradientTransformation]] = {
 OBSERVABLES: dict[str, Callable[..., dict[str, Array]]] = {
     "norms": observables.norms,
     "kernel_alignment": observables.kernel_alignment,
+    "difficulty": observables.difficulty,
     "population_risk": observables.population_risk,
     "output_alignment": observables.output_alignment,
     "kernel_snapshots": observables.kernel_snapshots,

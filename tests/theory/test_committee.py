@@ -174,6 +174,19 @@ def test_the_kernel_is_the_empirical_kernel_of_the_committee_model(float64):
     np.testing.assert_allclose(closed, closed.T, rtol=1e-12)
 
 
+def test_the_kernels_share_in_the_target_grows_with_the_alignment_of_m(float64):
+    """The numerator of the CKA is a quarter of eq. 20, which leaves out the 1/2 of y =
+    (beta . x)^2 / 2; wbar, and the linear part, take no part in it."""
+    x, weight = quadrature()
+    beta, epsilon = normal(3, DIM), 0.7
+    wbar, m = theory.summary_statistics(normal(4, WIDTH, DIM))
+    weighted = weight * target(x, beta)
+    numerator = weighted @ theory.ntk(wbar, m, x, epsilon=epsilon) @ weighted
+    size = jnp.sum(beta**2)
+    eq20 = epsilon**2 / DIM**4 * (size**2 * jnp.trace(m) + 8 * size * beta @ m @ beta)
+    np.testing.assert_allclose(numerator, eq20 / 4, rtol=1e-10)
+
+
 def test_the_spectrum_is_that_of_the_kernel_under_the_input_law(float64):
     """Exact moments: the quadrature integrates products of two kernel rows exactly."""
     dim, epsilon = DIM, 0.6
@@ -285,6 +298,25 @@ def late(step, second, dim=6, steps=50_000):
     risk = theory.population_risk(wbar, m, beta, 1.0, 1.0).total
     wbar, m = np.asarray(wbar, float), np.asarray(m, float)
     return float(risk), np.linalg.eigvalsh(m - np.outer(wbar, wbar)).min()
+
+
+def test_the_statistics_move_as_far_as_the_weights_over_the_root_of_n(float64):
+    alpha, epsilon, eta0 = 1.3, 0.4, 0.2
+    w0, x, y = normal(0, WIDTH, DIM), normal(1, 12, DIM), normal(2, 12)
+    params = first = theory.factored(*theory.summary_statistics(w0))
+
+    def loss(w):
+        return jnp.mean((network(w, x, alpha, epsilon) - y) ** 2)
+
+    w = w0
+    for _ in range(5):
+        w = w - eta0 * WIDTH / alpha**2 * jax.grad(loss)(w)
+        moved = theory.velocity(params, x, y, alpha, epsilon, eta0)
+        params = jax.tree.map(jnp.add, params, moved)
+    change = jax.tree.map(jnp.subtract, params, first)
+    distance = jnp.sqrt(sum(jnp.sum(v**2) for v in jax.tree.leaves(change)))
+    expected = jnp.linalg.norm(w - w0) / WIDTH**0.5
+    np.testing.assert_allclose(distance, expected, rtol=1e-9)
 
 
 def test_late_in_training_the_factor_keeps_what_rounding_takes_from_the_statistics():
