@@ -381,3 +381,12 @@ def test_the_gallery_here_is_of_the_pages_here_or_the_log_says_why():
     assert own.summary_file().read_text() == report.summary(
         report.stored(own.summary_file()), report.kept(own.summary_file().read_text())
     )
+
+
+def test_no_figure_lies_about_that_nothing_shows():
+    """Of a page that is gone, or under an older name."""
+    folder = PATH.parent
+    texts = [*folder.glob("*.md"), PATH.parents[1] / "README.md"]
+    said = "".join(path.read_text(encoding="utf-8") for path in texts)
+    names = {path.name for path in (folder / "figures").iterdir()}
+    assert {name for name in names if name not in said} == set()
