@@ -97,7 +97,7 @@ def test_a_whole_run_leaves_config_results_claims_and_figures(done):
     claims = workdirs.read_json(done / "claims.json")
     assert claims
     for claim in claims:
-        assert tuple(claim) == claims_lib.Claim._fields
+        assert tuple(claim) == (*claims_lib.Claim._fields, "git_commit")
     assert (done / "figures" / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 

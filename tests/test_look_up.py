@@ -10,7 +10,7 @@ from grok_jax.engine import registry
 from grok_jax.models.fnn import fnn
 from grok_jax.models.transformer import transformer
 from grok_jax.ntk.jaxprs import flatten
-from grok_jax.ntk.layers import find_layers
+from grok_jax.ntk.layers import find_layers, is_lookup
 
 DRAW = np.random.default_rng(0)
 ROWS = np.array([[1, 2], [1, 4], [0, 1]])  # a row twice, one never
@@ -158,4 +158,6 @@ def test_the_tangent_kernel_finds_the_table(model):
         lambda leaves, x: model.apply(structure.unflatten(leaves), x[None])[0]
     )(leaves, one)
     layers, _ = find_layers(flatten(jaxpr), len(leaves))
-    assert {names[layer.weight] for layer in layers if layer.is_lookup} == {"embed"}
+    assert {names[layer.weight] for layer in layers if is_lookup(layer.products)} == {
+        "embed"
+    }

@@ -61,8 +61,8 @@ def fit(times: Mapping[int, float]) -> Line:
     smallest count. If noise makes the slope negative, or if there is only one count,
     the slope is the seconds of the largest count divided by it.
 
-    >>> fit({1: 3.0, 2: 5.0, 5: 11.0})
-    Line(slope=2.0, start=1.0)
+    >>> print("{:.3f} {:.3f}".format(*fit({1: 3.0, 2: 5.0, 5: 11.0})))
+    2.000 1.000
     """
     least, most = min(times), max(times)
     if len(times) > 1:

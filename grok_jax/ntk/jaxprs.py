@@ -101,6 +101,15 @@ def is_look_up(eqn: Any) -> bool:
     return eqn.params.get("name") == look_up.NAME
 
 
+def constants_and_state(scan: Any) -> tuple[int, int]:
+    """How many of the first inputs of a scan are constants, and how many of the next
+    its carried state."""
+    if "num_consts" in scan.params:
+        return scan.params["num_consts"], scan.params["num_carry"]
+    constants, state, _ = scan.params["ft_in"].unpack()  # jax >= 0.12
+    return len(constants), len(state)
+
+
 def literal(value: Any) -> np.ndarray:
     """The value of a literal; a bare number has no dtype."""
     return np.asarray(value.val, value.aval.dtype)

@@ -7,7 +7,14 @@ from typing import Any, Literal, NamedTuple
 import jax.numpy as jnp
 
 from grok_jax.ntk.inputs import Kind
-from grok_jax.ntk.jaxprs import FlatJaxpr, Statement, Value, is_variable, numbers_in
+from grok_jax.ntk.jaxprs import (
+    FlatJaxpr,
+    Statement,
+    Value,
+    constants_and_state,
+    is_variable,
+    numbers_in,
+)
 from grok_jax.ntk.products import (
     LeafView,
     Loop,
@@ -216,7 +223,8 @@ def _enter(
     carried state, and those rearranged so that turns do not see slices of the leaf."""
     params, body = statement.eqn.params, statement.body
     assert body is not None
-    consts, state = params["num_consts"], params["num_consts"] + params["num_carry"]
+    consts, carried = constants_and_state(statement.eqn)
+    state = consts + carried
     views, left = {}, set()
     for place, view in seen:
         stacked = place >= state

@@ -13,7 +13,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from grok_jax.ntk.jaxprs import FlatJaxpr, Statement, Value, is_variable, literal
+from grok_jax.ntk.jaxprs import (
+    FlatJaxpr,
+    Statement,
+    Value,
+    constants_and_state,
+    is_variable,
+    literal,
+)
 from grok_jax.ntk.products import Part, Place, Product, inputs_of
 
 Cotangents = list[Array | None]
@@ -263,7 +270,8 @@ def _scan(
     params, body, (rows, dtype, depth) = statement.eqn.params, statement.body, about
     assert body is not None
     length, backwards = params["length"], params["reverse"]
-    first, last = params["num_consts"], params["num_consts"] + params["num_carry"]
+    first, carried = constants_and_state(statement.eqn)
+    last = first + carried
     fixed, start, given = values[:first], values[first:last], values[last:]
     active = [is_variable(v) and v in live for v in statement.inputs]
     active[first:last] = [_is_inexact(v.aval) for v in statement.eqn.invars[first:last]]
