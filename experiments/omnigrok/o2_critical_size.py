@@ -89,6 +89,7 @@ def critical(times: xr.DataArray) -> xr.DataArray:
 
 def claims(results: xr.Dataset) -> list[Claim]:
     good, fair = (time_to(results, accuracy) for accuracy in (GOOD, FAIR))
+    ends = fair.isel(train_size=0) / fair.isel(train_size=-1)
     return [
         tested(
             "O2c",
@@ -100,6 +101,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             ordered(
                 f"median time to {FAIR:.0%}", median(fair), "train_size", "never rises"
             ),
+            typical(f"time to {FAIR:.0%}, least N / largest N", ends, ">", 1),
         ),
         tested(
             "O2c2",
@@ -135,11 +137,14 @@ def figure(results: xr.Dataset) -> Figure:
 
 
 def sizes(axis: Axes, results: xr.Dataset) -> None:
-    """The times to both accuracies over N: a dot per run, a line for the median."""
+    """The times to both accuracies over N: a dot per run, a triangle if it never got
+    there, a line for the median."""
     for accuracy, color in ((GOOD, plot.TEST), (FAIR, "tab:orange")):
         times = time_to(results, accuracy).transpose("train_size", "seed")
+        never = xr.where(np.isinf(times), float(results.step[-1]), np.nan)
         times = times.where(np.isfinite(times))
         axis.plot(times.train_size, times, "o", ms=3, color=color)
+        axis.plot(times.train_size, never, "^", ms=6, color=color, mfc="none")
         label = f"test accuracy {accuracy:.0%}"
         axis.plot(times.train_size, median(times), color=color, label=label)
     axis.set_xscale("log")
