@@ -11,7 +11,7 @@ the norm axis, the later generalisation (Sec. 5.1). As in the script, m goes up 
 (the figure labels that end 0.5).
 
 `cpu`: a coarser grid of norms and messinesses than the paper's, from smaller norms on,
-and a third of the steps.
+and about a quarter of the steps.
 """
 
 from collections.abc import Callable
@@ -48,9 +48,9 @@ get_config = presets(
             learning_rate=1e-2,
             b2=0.99,
             norm="fixed",
-            rate_drops=(1700, 3300),
+            rate_drops=(1300, 2700),
         ),
-        train=dict(steps=5000, records=2),
+        train=dict(steps=4000, records=2),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         sweep=dict(
             train_size=(25, 35, 45, 55),
