@@ -170,20 +170,23 @@ def landscape(
     *,
     over: str = "init_scale",
     kind: str = "loss",
-    low: float = 1e-16,
+    floor: float = 1e-16,
 ) -> None:
     """Draws train_loss and test_loss (no step axis) against the swept norm on log axes:
-    the median over seeds as a line, their range as a band; losses clipped at `low`.
+    the median over seeds as a line, their range as a band; losses clipped at `floor`.
     The kind "error" draws train_error and test_error, on a linear axis."""
     for label, color in SPLITS:
         values = results[f"{label}_{kind}"]
-        values = values.clip(min=low) if kind == "loss" else values
+        values = values.clip(min=floor) if kind == "loss" else values
         norms = values[over].values
         axis.plot(norms, values.median("seed"), "o-", ms=3, color=color, label=label)
         low, high = values.min("seed"), values.max("seed")
         axis.fill_between(norms, low, high, color=color, alpha=0.15, lw=0)
     axis.set_xscale("log")
-    axis.set_yscale("log" if kind == "loss" else "linear")
+    if kind == "loss":
+        axis.set_yscale("log")
+    else:
+        axis.set_ylim(bottom=0)
     if norms.max() / norms.min() < 30:  # here labels of minor ticks would overlap
         axis.set_xticks([], minor=True)
         axis.set_xticks(norms, [f"{norm:g}" for norm in norms])
@@ -198,9 +201,8 @@ def times(
     """Draws t_train and t_test against a swept setting on log axes: a dot per seed, a
     line for the median, and an open triangle at the end of a run that never got there.
     With `law`, also a line for t_test as that power of `over` (`slope`)."""
-    ends = results["step"].max().astype(float)
-    if "train_loss" in results:
-        ends = results["step"].where(np.isfinite(results["train_loss"])).max("step")
+    seen = np.isfinite(results.get("train_loss", results["step"]))
+    ends = results["step"].where(seen).max("step")
     x = results[over].values
     for label, color in SPLITS:
         reached = results[f"t_{label}"].transpose(over, "seed")

@@ -15,6 +15,7 @@ at 6.3. How large a difference counts, 0.1, is ours.
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -207,7 +208,7 @@ def heat(
     near = {
         k: (w, np.clip(n, sizes[0], sizes[-1])) for k, (w, n) in (points or {}).items()
     }
-    look = dict(norm=Normalize(0, 1), levels=(0.1, 0.2, 0.3, 0.4), log="xy")
+    look: Any = dict(norm=Normalize(0, 1), levels=(0.1, 0.2, 0.3, 0.4), log="xy")
     table = errors[name].median("seed")
     plot.heat_map(axis, table, "init_scale", "train_size", points=near, **look)
     axis.set_xlabel("norm w / w₀")

@@ -14,6 +14,7 @@ comprehends; one that does not fit them is confused. The claim is ours.
 """
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import optax
@@ -46,7 +47,7 @@ def by_layer(
 
     adamw = partial(optim.adamw, weight_decay=weight_decay)
     rates = {False: learning_rate, True: last_rate}
-    parts = {last: adamw(learning_rate=rate) for last, rate in rates.items()}
+    parts: Any = {last: adamw(learning_rate=rate) for last, rate in rates.items()}
     return optax.multi_transform(parts, labels)
 
 

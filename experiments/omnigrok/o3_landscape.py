@@ -14,6 +14,7 @@ there (footnote 5) as here.
 """
 
 from functools import partial
+from typing import Any
 
 import xarray as xr
 from matplotlib.axes import Axes
@@ -112,18 +113,13 @@ def figure(results: xr.Dataset) -> Figure:
         (f"{split} error", partial(heat, name=f"{split}_error"), errors)
         for split, _ in plot.SPLITS
     ]
-    line = partial(slices, kind="error")
+    line = partial(plot.landscape, kind="error")
     return sheet(*maps, *panels(errors, "train_size", "{} reviews", line, 4), columns=3)
-
-
-def slices(axis: Axes, errors: xr.Dataset, kind: str) -> None:
-    plot.landscape(axis, errors, kind=kind)
-    axis.set_ylim(0, 0.6)
 
 
 def heat(axis: Axes, errors: xr.Dataset, name: str) -> None:
     """The median over seeds, as Fig. 4a, b."""
-    look = dict(norm=Normalize(0, 0.5), levels=(0.2, 0.25), log="xy")
+    look: Any = dict(norm=Normalize(0, 0.5), levels=(0.2, 0.25), log="xy")
     plot.heat_map(axis, errors[name].median("seed"), "init_scale", "train_size", **look)
     axis.set_xlabel("norm w / w₀")
     axis.set_ylabel("train reviews")

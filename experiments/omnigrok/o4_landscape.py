@@ -14,6 +14,7 @@ authors' script from 100 molecules on (it takes up to 10,000 of fewer).
 """
 
 from functools import partial
+from typing import Any
 
 import xarray as xr
 from matplotlib.axes import Axes
@@ -110,7 +111,7 @@ def figure(results: xr.Dataset) -> Figure:
         (f"{split} loss", partial(heat, name=f"{split}_loss"), least)
         for split, _ in plot.SPLITS
     ]
-    line = partial(plot.landscape, low=1e-3)
+    line = partial(plot.landscape, floor=1e-3)
     for count in (FEW, MANY):
         runs = least.sel(molecules=count, method="nearest")
         parts.append((f"N = {runs.molecules.item()}", line, runs))
@@ -120,7 +121,9 @@ def figure(results: xr.Dataset) -> Figure:
 def heat(axis: Axes, least: xr.Dataset, name: str) -> None:
     """The median over seeds, as Fig. 5a, b; contours at the authors' 0.05 to 0.2 of a
     batch of 32."""
-    look = dict(norm=LogNorm(0.1, 1e4, clip=True), levels=(1.6, 3.2, 6.4), log="xy")
+    look: Any = dict(
+        norm=LogNorm(0.1, 1e4, clip=True), levels=(1.6, 3.2, 6.4), log="xy"
+    )
     table = least[name].median("seed")
     plot.heat_map(axis, table, "init_scale", "molecules", **look)
     axis.set_xlabel("norm w / w₀")

@@ -16,6 +16,7 @@ and about a quarter of the steps.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -151,7 +152,9 @@ def figure(results: xr.Dataset) -> Figure:
 
 def gradients(axis: Axes, loss: xr.Dataset) -> None:
     """The train loss and arrows down it, as Fig. 6d."""
-    look = dict(norm=PowerNorm(1 / 4, 0, 1, clip=True), levels=(0.001, 0.01, 0.03, 0.1))
+    look: Any = dict(
+        norm=PowerNorm(1 / 4, 0, 1, clip=True), levels=(0.001, 0.01, 0.03, 0.1)
+    )
     plot.heat_map(axis, loss.train_loss, "init_scale", "messiness", **look)
     places = (loss.init_scale.values, loss.messiness.values)
     table = loss.train_loss.transpose("messiness", "init_scale").values

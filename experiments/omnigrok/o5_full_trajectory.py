@@ -13,6 +13,7 @@ training, every sum among them.
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +73,7 @@ def both(
 ) -> optax.GradientTransformation:
     """AdamW at `learning_rate` for the decoder, Adam at `representation_rate` without
     decay for the representation."""
-    parts = {
+    parts: Any = {
         "decoder": optim.adamw(learning_rate=learning_rate, weight_decay=weight_decay),
         "embed": optim.adamw(learning_rate=representation_rate),
     }

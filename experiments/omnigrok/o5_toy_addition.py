@@ -22,6 +22,7 @@ are ours.
 """
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -103,11 +104,11 @@ def reduced(results: xr.Dataset, spread: float) -> xr.Dataset:
     return losses.transpose("init_scale", "messiness", "seed")
 
 
-def surfaces(losses: xr.Dataset) -> list[landscape.Surface]:
+def surfaces(losses: xr.Dataset) -> tuple[landscape.Surface, landscape.Surface]:
     """Through the train and the test loss [norm, messiness]."""
     axes = (losses.init_scale.values, losses.messiness.values)
-    both = (losses.train_loss, losses.test_loss)
-    return [landscape.interpolate(*axes, loss.values, floor=1e-3) for loss in both]
+    surface = partial(landscape.interpolate, *axes, floor=1e-3)
+    return surface(losses.train_loss.values), surface(losses.test_loss.values)
 
 
 def walk(losses: xr.Dataset, pieces: int = 100) -> landscape.Path:
@@ -163,8 +164,12 @@ def claims_of(losses: xr.Dataset, suffix: str, kind: str) -> list[Claim]:
     star = test.min("init_scale").idxmin("messiness")
     seeds = [losses.sel(seed=seed) for seed in losses.seed]
     walks, flows = [walk(each) for each in seeds], [flow(each) for each in seeds]
-    fast = [arrival(flow(each, 0.06)) for each in seeds]
-    ratio = np.array([arrival(f) for f in flows]) / np.array(fast)
+    slow, fast = xr.DataArray(
+        [
+            [arrival(f), arrival(flow(each, 0.06))]
+            for f, each in zip(flows, seeds, strict=True)
+        ]
+    ).T
 
     def falls(drop: float) -> list[int]:
         return [int(measures.descents(w.test_loss, drop=drop)) for w in walks]
@@ -219,8 +224,8 @@ def claims_of(losses: xr.Dataset, suffix: str, kind: str) -> list[Claim]:
             f"O5g{suffix}",
             "Sec. 5.1 (the total time t)",
             f"{kind}: the time from C to E goes as 1 / gamma (eq. 6)",
-            typical("time at gamma / at 2 gamma", ratio, ">", 1.5),
-            typical("time at gamma / at 2 gamma", ratio, "<", 2.5),
+            typical("time at gamma / at 2 gamma", slow / fast, ">", 1.5),
+            typical("time at gamma / at 2 gamma", slow / fast, "<", 2.5),
             less="the time itself, (L + h tan theta) / (eta_D gamma)",
         ),
     ]
@@ -248,7 +253,7 @@ def draw_map(
     levels: tuple[float, ...],
 ) -> None:
     """The loss [norm, messiness] of this name, the path A to E, and eq. 6 from C."""
-    look = dict(norm=norm, levels=levels, points=CORNERS)
+    look: Any = dict(norm=norm, levels=levels, points=CORNERS)
     plot.heat_map(axis, losses[name], "init_scale", "messiness", **look)
     for path, color in ((walk(losses), "black"), (flow(losses), "tab:purple")):
         axis.plot(path.norm, path.messiness, color=color, lw=1)

@@ -16,6 +16,7 @@ are lower) and 2,000 steps (10,000).
 """
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -127,7 +128,7 @@ def figure(results: xr.Dataset) -> Figure:
 
 def draw_map(axis: Axes, losses: xr.Dataset, name: str) -> None:
     """The loss of this name on the scale of Fig. 8, with its contours and its path."""
-    look = dict(norm=PowerNorm(1 / 3, 0, 1, clip=True), levels=(0.002, 0.01, 0.05))
+    look: Any = dict(norm=PowerNorm(1 / 3, 0, 1, clip=True), levels=(0.002, 0.01, 0.05))
     table = losses[name]
     plot.heat_map(axis, table, "init_scale", "messiness", points=CORNERS, **look)
     axis.plot(*np.array(list(CORNERS.values())).T, color="black", lw=1)

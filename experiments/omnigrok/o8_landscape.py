@@ -14,6 +14,7 @@ norms up to 2 (10), as 2,000 steps (10,000) do not fit on larger spheres.
 """
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -116,7 +117,7 @@ def figure(results: xr.Dataset) -> Figure:
         for split, _ in plot.SPLITS
     ]
     few, many = (best.sel(train_fraction=f, method="nearest") for f in (0.2, 0.6))
-    line = partial(plot.landscape, low=1e-6)
+    line = partial(plot.landscape, floor=1e-6)
     slices = [(f"{r.train_fraction:.0%} of the pairs", line, r) for r in (few, many)]
     return sheet(*maps, *slices, ("", accuracies, best), columns=3)
 
@@ -124,7 +125,9 @@ def figure(results: xr.Dataset) -> Figure:
 def heat(axis: Axes, best: xr.Dataset, name: str) -> None:
     """The median over seeds, as Fig. 9."""
     table = best[name].median("seed")
-    look = dict(norm=LogNorm(1e-4, 1e2, clip=True), levels=np.geomspace(1e-3, 10, 5))
+    look: Any = dict(
+        norm=LogNorm(1e-4, 1e2, clip=True), levels=np.geomspace(1e-3, 10, 5)
+    )
     plot.heat_map(axis, table, "init_scale", "train_fraction", log="x", **look)
     axis.set_xlabel("norm w / w₀")
     axis.set_ylabel("train fraction")
