@@ -60,14 +60,12 @@ def snap(axes, time):
 
 def o1_landscape(axes, right=True):
     norm = axes.init_scale
-    train = np.maximum(0.03 * np.exp(-12 * np.log10(norm / 0.1).clip(max=1)), 1e-9)
-    test = (
-        train * 1.1 + bowl(norm, 1.0, 1e-4, xr.where(norm > 1, 12, 5))
-        if right
-        else 0.03 + 0 * norm
-    )
-    train = train if right else 1e-3 + 0.02 * norm
-    test = test if right else 10 * train
+    train = (0.015 * (0.1 / norm) ** 9).clip(min=1e-12)
+    test = [0.0164, 0.0117, 0.00227, 3e-4, 9e-5, 8e-5, 1.5e-3, 0.04, 0.43, 2.4, 9.6]
+    test = xr.DataArray(test, {"init_scale": norm}, "init_scale")
+    if not right:
+        train = 1e-3 + 0.02 * norm
+        test = 10 * train
     train, test = spread(axes, train, test)
     return axes.assign(
         train_loss=at_all_steps(axes, train), test_loss=at_all_steps(axes, test)
