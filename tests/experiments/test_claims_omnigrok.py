@@ -1,6 +1,9 @@
 """Every claim of the Omnigrok pages on made-up results: as a run would come out if the
 paper were right, and if it were wrong. Nothing is trained."""
 
+import functools
+import tomllib
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -349,6 +352,7 @@ STORIES = {teller.__name__: teller for teller in TELLERS}
 """page -> its results if the paper is right (`right=True`) and if it is wrong"""
 
 
+@functools.cache
 def told(page, right):
     place = f"{PAPER}/{page}"
     return claims(place, STORIES[page](axes(place), right=right))
@@ -369,3 +373,12 @@ def test_each_claim_fails_where_the_paper_is_wrong(page):
 def test_every_page_has_its_stories():
     pages = (ROOT / "experiments" / PAPER).glob("o*.py")
     assert {page.stem for page in pages} == set(STORIES)
+
+
+def test_the_coverage_has_every_page_and_every_claim():
+    table = ROOT / "experiments" / PAPER / "coverage.toml"
+    named = {page: set() for page in STORIES}
+    for row in tomllib.loads(table.read_text(encoding="utf-8"))["row"]:
+        assert "page" in row or row["why"], row["place"]
+        named.get(row.get("page"), set()).update(row["claims"])
+    assert named == {page: set(told(page, right=True)) for page in STORIES}
