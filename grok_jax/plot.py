@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -187,12 +188,18 @@ def landscape(
         axis.set_yscale("log")
     else:
         axis.set_ylim(bottom=0)
-    if norms.max() / norms.min() < 30:  # here labels of minor ticks would overlap
-        axis.set_xticks([], minor=True)
-        axis.set_xticks(norms, [f"{norm:g}" for norm in norms])
+    _own_ticks(axis.xaxis, norms)
     axis.set_xlabel("norm w / w₀")
     axis.set_ylabel(kind)
     axis.legend(fontsize=7)
+
+
+def _own_ticks(axis: Axis, values: np.ndarray) -> None:
+    """Ticks of a log axis at the values themselves where they span little: there labels
+    of minor ticks would overlap."""
+    if values.max() / values.min() < 30:
+        axis.set_ticks([], minor=True)
+        axis.set_ticks(values, [f"{value:g}" for value in values])
 
 
 def times(
@@ -357,8 +364,12 @@ def heat_map(
     at = (values[x].values, values[y].values)
     axis.grid(False)
     image = axis.pcolormesh(*at, table, norm=norm, cmap="Reds", shading="gouraud")
-    for scale, setter in (("x", axis.set_xscale), ("y", axis.set_yscale)):
-        setter("log" if scale in log else "linear")
+    if "x" in log:
+        axis.set_xscale("log")
+        _own_ticks(axis.xaxis, at[0])
+    if "y" in log:
+        axis.set_yscale("log")
+        _own_ticks(axis.yaxis, at[1])
     crossed = [level for level in levels if table.min() < level < table.max()]
     if crossed:
         lines = axis.contour(*at, table, crossed, colors="0.3", linestyles="dashed")

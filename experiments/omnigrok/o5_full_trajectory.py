@@ -93,13 +93,13 @@ get_config = presets(
         sweep=dict(
             learning_rate=(3e-4, 1e-3),
             weight_decay=(0.3, 1.0, 3.0),
-            seed=tuple(range(100, 110)),
+            seed=tuple(range(100, 105)),
         ),
     ),
     smoke=dict(
         model=dict(width=8), train=dict(steps=60, records=12), sweep=dict(seed=(0, 1))
     ),
-    paper=dict(train=dict(steps=100_000)),
+    paper=dict(train=dict(steps=100_000), sweep=dict(seed=tuple(range(100, 110)))),
 )
 
 
