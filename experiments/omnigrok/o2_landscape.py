@@ -212,4 +212,5 @@ def heat(
     table = errors[name].median("seed")
     plot.heat_map(axis, table, "init_scale", "train_size", points=near, **look)
     axis.set_xlabel("norm w / w₀")
+    axis.invert_yaxis()
     axis.set_ylabel("digits N")

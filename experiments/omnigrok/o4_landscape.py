@@ -127,4 +127,5 @@ def heat(axis: Axes, least: xr.Dataset, name: str) -> None:
     table = least[name].median("seed")
     plot.heat_map(axis, table, "init_scale", "molecules", **look)
     axis.set_xlabel("norm w / w₀")
+    axis.invert_yaxis()
     axis.set_ylabel("molecules N")
