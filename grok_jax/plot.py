@@ -1,6 +1,6 @@
 """Matplotlib figures, drawn from saved results alone, on any machine."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -8,7 +8,8 @@ import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.axis import Axis
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -164,36 +165,55 @@ def levels(
         axis.legend(fontsize=7)
 
 
-def landscape(axis: Axes, results: xr.Dataset, *, over: str = "init_scale") -> None:
+def landscape(
+    axis: Axes,
+    results: xr.Dataset,
+    *,
+    over: str = "init_scale",
+    kind: str = "loss",
+    floor: float = 1e-16,
+) -> None:
     """Draws train_loss and test_loss (no step axis) against the swept norm on log axes:
-    the median over seeds as a line, their range as a band; losses clipped at 1e-16."""
+    the median over seeds as a line, their range as a band; losses clipped at `floor`.
+    The kind "error" draws train_error and test_error, on a linear axis."""
     for label, color in SPLITS:
-        values = results[f"{label}_loss"].clip(min=1e-16)
+        values = results[f"{label}_{kind}"]
+        values = values.clip(min=floor) if kind == "loss" else values
         norms = values[over].values
         axis.plot(norms, values.median("seed"), "o-", ms=3, color=color, label=label)
         low, high = values.min("seed"), values.max("seed")
         axis.fill_between(norms, low, high, color=color, alpha=0.15, lw=0)
     axis.set_xscale("log")
-    axis.set_yscale("log")
-    if norms.max() / norms.min() < 30:  # here labels of minor ticks would overlap
-        axis.set_xticks([], minor=True)
-        axis.set_xticks(norms, [f"{norm:g}" for norm in norms])
+    if kind == "loss":
+        axis.set_yscale("log")
+    else:
+        axis.set_ylim(bottom=0)
+    _own_ticks(axis.xaxis, norms)
     axis.set_xlabel("norm w / w₀")
-    axis.set_ylabel("loss")
+    axis.set_ylabel(kind)
     axis.legend(fontsize=7)
+
+
+def _own_ticks(axis: Axis, values: np.ndarray) -> None:
+    """Ticks of a log axis at the values themselves where they span little: there labels
+    of minor ticks would overlap."""
+    if values.max() / values.min() < 30:
+        axis.set_ticks([], minor=True)
+        axis.set_ticks(values, [f"{value:g}" for value in values])
 
 
 def times(
     axis: Axes, results: xr.Dataset, over: str, *, law: float | None = None
 ) -> None:
     """Draws t_train and t_test against a swept setting on log axes: a dot per seed, a
-    line for the median, and an open triangle at the last step for a run that never got
-    there. With `law`, also a line for t_test as that power of `over` (`slope`)."""
-    last = results["step"].values[-1]
+    line for the median, and an open triangle at the end of a run that never got there.
+    With `law`, also a line for t_test as that power of `over` (`slope`)."""
+    seen = np.isfinite(results.get("train_loss", results["step"]))
+    ends = results["step"].where(seen).max("step")
     x = results[over].values
     for label, color in SPLITS:
         reached = results[f"t_{label}"].transpose(over, "seed")
-        never = xr.where(reached.isnull(), float(last), np.nan)
+        never = ends.where(reached.isnull()).transpose(over, "seed")
         axis.plot(x, reached, "o", ms=3, color=color)
         axis.plot(x, never, "^", ms=6, color=color, mfc="none")
         axis.plot(x, reached.median("seed", skipna=False), color=color, label=label)
@@ -201,8 +221,8 @@ def times(
         slope(axis, results["t_test"], over, law)
     axis.set_xscale("log")
     axis.set_yscale("log")
+    axis.set_xticks([], minor=True)
     axis.set_xticks(x, [f"{v:g}" for v in x], rotation=45)
-    axis.minorticks_off()
     axis.set_xlabel(words(over))
     axis.set_ylabel("step")
     axis.legend(fontsize=7)
@@ -324,6 +344,44 @@ def cells(
     axis.set_ylabel(words(y))
     bar = axis.figure.colorbar(image, ax=axis)
     bar.set_label(label if known.all() else f"{label}\nhatched: {never}", fontsize=8)
+
+
+def heat_map(
+    axis: Axes,
+    values: xr.DataArray,
+    x: str,
+    y: str,
+    *,
+    norm: Normalize | None = None,
+    levels: Sequence[float] = (),
+    points: Mapping[str, tuple[float, float]] | None = None,
+    log: str = "",
+    label: str = "",
+) -> None:
+    """Draws values [x, y] as a surface over both axes, coloured smoothly between them,
+    with a dashed contour at each of the `levels` and a letter at each of the `points`
+    (letter -> place). `log` names the log axes: "x", "y", "xy" or none."""
+    table = np.ma.masked_invalid(values.transpose(y, x).values)
+    at = (values[x].values, values[y].values)
+    axis.grid(False)
+    image = axis.pcolormesh(*at, table, norm=norm, cmap="Reds", shading="gouraud")
+    if "x" in log:
+        axis.set_xscale("log")
+        _own_ticks(axis.xaxis, at[0])
+    if "y" in log:
+        axis.set_yscale("log")
+        _own_ticks(axis.yaxis, at[1])
+    crossed = [level for level in levels if table.min() < level < table.max()]
+    if crossed:
+        lines = axis.contour(*at, table, crossed, colors="0.3", linestyles="dashed")
+        axis.clabel(lines, fontsize=6, fmt="%g")
+    for letter, place in (points or {}).items():
+        axis.plot(*place, "o", color="black", ms=4, clip_on=False)
+        look: dict[str, Any] = dict(xytext=(4, 3), textcoords="offset points")
+        axis.annotate(letter, place, **look)
+    axis.set_xlabel(words(x))
+    axis.set_ylabel(words(y))
+    axis.figure.colorbar(image, ax=axis).set_label(label, fontsize=8)
 
 
 def save(figure: Figure, path: Any) -> None:

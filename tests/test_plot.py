@@ -321,6 +321,29 @@ def test_cells_that_all_have_values_need_no_word_on_hatches(axis):
     assert set(in_cells(axis)[0].values()) == {"1.0"}
 
 
+def test_a_surface_has_its_axes_contours_and_letters(axis):
+    x, y = np.geomspace(1, 8, 4), np.linspace(0, 1, 3)
+    values = xr.DataArray(np.add.outer(x, y), {"norm": x, "mess": y})
+    look = dict(levels=(4.0, 99.0), points={"A": (2.0, 0.5)}, log="x", label="loss")
+    plot.heat_map(axis, values, "norm", "mess", **look)
+    assert (axis.get_xscale(), axis.get_yscale()) == ("log", "linear")
+    assert [text.get_text() for text in axis.texts if text.get_text() == "A"] == ["A"]
+    (lines,) = [c for c in axis.collections if hasattr(c, "levels")]
+    assert list(lines.levels) == [4.0]  # no line where the values do not go
+    mesh = axis.collections[0]
+    np.testing.assert_allclose(np.ravel(mesh.get_array()), np.ravel(values.T))
+    assert axis.figure.axes[-1].get_ylabel() == "loss"
+
+
+def test_an_error_is_drawn_on_a_linear_axis(axis):
+    values = ("init_scale", "seed"), [[0.5, 0.5], [0.0, 0.2]]
+    errors = {f"{split}_error": values for split in ("train", "test")}
+    results = xr.Dataset(errors, {"init_scale": [0.1, 10.0]})
+    plot.landscape(axis, results, kind="error")
+    assert (axis.get_xscale(), axis.get_yscale()) == ("log", "linear")
+    np.testing.assert_allclose(axis.lines[0].get_ydata(), [0.5, 0.1])
+
+
 @pytest.mark.parametrize("value", [NAN, 0.0, 7.0])
 def test_a_heat_map_of_one_value_everywhere_can_be_drawn(axis, value, tmp_path):
     heat(axis, np.full((2, 2), value))

@@ -5,18 +5,28 @@
 
 A tanh student 5-100-100-5 learns 100 Gaussian examples of a teacher of its own kind by
 Adam, every parameter held on the sphere of norm alpha times that of PyTorch's
-initialisation: the loss reached is the reduced loss at that norm (the last one; the
-least one of the run is drawn too). The norm counts every parameter once. Sizes, steps
-and norms of `cpu` are the paper's.
+initialisation: the loss reached is the reduced loss at that norm (the last one, as in
+the text; the least one of the run is drawn too). The norm counts every parameter once.
+Sizes, steps and norms of `cpu` are the paper's. The thresholds were set when four seeds
+had been seen; those of this page are others. The authors' notebook prints the losses of
+its one seed, which are drawn too; its norm counts the first weights twice.
 """
 
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from grok_jax import measures, plot
 from grok_jax.claims import Claim
 from grok_jax.engine.config import logspace
-from grok_jax.pages import OURS, along, every, median, ordered, presets, sheet, tested
+from grok_jax.pages import OURS, along, every, ordered, presets, sheet, tested, typical
+
+ALPHAS = logspace(0.1, 10, 11)
+NOTEBOOK = (
+    *(0.016421, 0.011689, 0.002266, 0.000333, 0.000086, 0.000078),
+    *(0.001471, 0.040637, 0.429469, 2.439299, 9.624020),
+)
+"""The test losses at `ALPHAS` that teacher-student-landscape.ipynb prints."""
 
 get_config = presets(
     dict(
@@ -26,10 +36,9 @@ get_config = presets(
         model=dict(name="mlp", width=100, activation="tanh"),
         loss=dict(name="squared_error", tolerance=0.001, outputs="mean"),
         optimizer=dict(name="adamw", learning_rate=3e-4, norm="fixed"),
-        observe=dict(norms={}),
         train=dict(steps=10_000, records=40),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
-        sweep=dict(init_scale=logspace(0.1, 10, 11), seed=(0, 1, 2, 3)),
+        sweep=dict(init_scale=ALPHAS, seed=tuple(range(100, 110))),
     ),
     smoke=dict(
         task=dict(train_size=10, test_size=10),
@@ -37,56 +46,66 @@ get_config = presets(
         train=dict(steps=100, records=10),
         sweep=dict(init_scale=(0.1, 1.0, 10.0), seed=(0, 1)),
     ),
-    paper=dict(sweep=dict(seed=tuple(range(10)))),
+    paper=dict(),
 )
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
-    alpha, last = results.init_scale, results.isel(step=-1)
-    best = last.test_loss.idxmin("init_scale")
-    above = last.test_loss / last.test_loss.min("init_scale", skipna=False)
-    train = last.train_loss.median("seed")  # of the runs that did not diverge
-    usual, beyond = (train.sel(init_scale=v) for v in (alpha <= 1.01, alpha > 1.01))
-    test = median(last.test_loss)
+    last = results.isel(step=-1)
+    train, test = last.train_loss, last.test_loss
+    best, above = test.idxmin("init_scale"), test / test.min("init_scale", skipna=False)
+    usual = train.sel(init_scale=slice(1.01)).median("seed")
+    left = train.isel(init_scale=0)
+    flat = train.sel(init_scale=slice(1.01, None)).max("init_scale")
     mismatch = along("init_scale", measures.lu_mismatch, train, test, floor=1e-12)
-    bottom = along("init_scale", measures.goldilocks, test).norm
-    held = abs(results.weight_norm / results.weight_norm.isel(step=0) - 1)
+    small = (test / train).isel(init_scale=0)
+    theirs = xr.DataArray(list(NOTEBOOK), {"init_scale": list(ALPHAS)}, "init_scale")
+    ratio = (test.median("seed") / theirs).sel(init_scale=slice(0.99, None))
     return [
         tested(
             "O1a",
             "Fig. 2a",
-            "the test loss is a U: lowest near the usual norm, far higher at both ends",
-            every("minimum at", best, ">=", 0.5),
-            every("minimum at", best, "<=", 2),
-            every("left end / minimum", above.isel(init_scale=0), ">=", 10),
-            every("right end / minimum", above.isel(init_scale=-1), ">=", 10),
+            "the test loss falls and then rises with the norm, a U with its minimum "
+            "near alpha = 1",
+            typical("minimum at", best, ">=", 0.5),
+            typical("minimum at", best, "<=", 2),
+            typical("left end / minimum", above.isel(init_scale=0), ">=", 10),
+            typical("right end / minimum", above.isel(init_scale=-1), ">=", 10),
         ),
         tested(
             "O1a2",
             "Fig. 2a",
-            "the train loss is an L: it falls up to alpha = 1 and stays low from there",
+            "the train loss falls up to alpha = 1 and stays near zero from there: an L",
             ordered("median up to 1", usual, "init_scale", "never rises"),
-            every("median beyond / left end", beyond / train[0], "<", 1e-4),
+            typical("highest beyond 1 / left end", flat / left, "<", 1e-4),
         ),
         tested(
             "O1a3",
-            "Fig. 2a",
-            "L and U (of medians) differ on the side of large norms alone",
-            every("mismatch in decades", mismatch, ">", 2),
-            every("Goldilocks norm", bottom, ">=", 0.5),
-            every("Goldilocks norm", bottom, "<=", 2),
+            "Sec. 2, Fig. 1b",
+            "L and U differ on the side of large norms; on that of small ones both "
+            "losses are high",
+            typical("mismatch in decades beyond the minimum", mismatch, ">", 2),
+            typical("test / train at the smallest norm", small, "<", 2),
         ),
         tested(
-            "O1a4",
+            "O1e",
             OURS,
-            "the norm of all parameters stays where it began",
-            every("|w / w0 - 1|", held, "<=", 1e-6),
+            "from alpha = 1 on the test losses are those that the authors' notebook "
+            "prints, within a factor 2 (medians over seeds)",
+            every("ours / theirs", ratio, ">=", 0.5),
+            every("ours / theirs", ratio, "<=", 2),
         ),
     ]
 
 
 def figure(results: xr.Dataset) -> Figure:
     return sheet(
-        ("reduced loss, last step", plot.landscape, results.isel(step=-1)),
+        ("reduced loss, last step", beside, results.isel(step=-1)),
         ("least along the run", plot.landscape, results.min("step")),
     )
+
+
+def beside(axis: Axes, losses: xr.Dataset) -> None:
+    """The losses, and the test losses of the authors' notebook."""
+    axis.plot(ALPHAS, NOTEBOOK, "kx", ms=4, label="test, authors")
+    plot.landscape(axis, losses)

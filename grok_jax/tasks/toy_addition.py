@@ -19,6 +19,7 @@ def toy_addition(
     spread: NonNegative = 0.3,
     target_dim: Count = 30,
     modular: bool = False,
+    cover: bool = False,
 ) -> Dataset:
     """x = R_i + R_j for all pairs i <= j of p symbols; y is the target vector of i + j.
 
@@ -37,6 +38,8 @@ def toy_addition(
       spread: 0 for symbols on a straight line.
       modular: whether the answer is i + j modulo p (the authors' code) instead of the
         plain sum (their text): p target vectors instead of 2 p - 1.
+      cover: whether the train set holds a pair of every answer, if it is that large: no
+        network can infer the vector of an answer that it was never shown.
     """
     p = symbols
     a, b = (jnp.asarray(index) for index in np.triu_indices(p))
@@ -51,7 +54,11 @@ def toy_addition(
     count = p if modular else 2 * p - 1
     targets = jax.random.normal(named_key(keys.data, "targets"), (count, target_dim))
     x, y = table[a] + table[b], targets[answer]
-    train = jax.random.permutation(keys.split, len(a)) < train_size
+    rank = jax.random.permutation(keys.split, len(a))
+    if cover:  # the first pair of each answer comes before all others
+        first = jnp.full(count, len(a)).at[answer].min(rank)
+        rank = jnp.argsort(jnp.argsort(rank - len(a) * (rank == first[answer])))
+    train = rank < train_size
     weight = train.astype(x.dtype)
     extras = {"a": a, "b": b, "answer": answer}
     extras |= {"targets": targets, "representation": table}

@@ -128,3 +128,17 @@ def test_one_program_serves_every_messiness_and_train_size():
     one = make(messiness=0.8, train_size=30)
     np.testing.assert_allclose(many.train.x[1], one.train.x, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(many.train.weight[1], one.train.weight)
+
+
+@pytest.mark.parametrize("train_size", [19, 25, 45])
+def test_a_covering_train_set_holds_a_pair_of_every_answer(train_size):
+    for seed in range(5):
+        data = make(run_keys(seed), train_size=train_size, cover=True)
+        train = np.asarray(data.train.weight) == 1
+        assert train.sum() == train_size
+        assert len(set(np.asarray(data.extras["answer"])[train])) == 19
+
+
+def test_a_covering_train_set_grows_by_more_pairs():
+    few, many = (make(train_size=n, cover=True).train.weight for n in (25, 35))
+    assert (np.asarray(few) <= np.asarray(many)).all()
