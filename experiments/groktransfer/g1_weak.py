@@ -131,6 +131,6 @@ def circle(axis: Axes, runs: xr.Dataset) -> None:
     flat = np.asarray(flat)
     axis.plot(*flat.T, "-", color="0.8", lw=0.4)
     for token, place in enumerate(flat):
-        axis.text(*place, str(token), fontsize=4, color=plot.TEST)
+        axis.text(place[0], place[1], str(token), fontsize=4, color=plot.TEST)
     axis.set_xlabel("first principal axis")
     axis.set_ylabel("second")

@@ -132,9 +132,8 @@ def end(runs: xr.Dataset) -> float:
 
 def figure(results: xr.Dataset) -> Figure:
     family = partial(plot.family, over="arm", each=True)
-    runs = results.isel(
-        {d: 0 for d in results.dims if d not in ("arm", "seed", "step")}
-    )
+    searched = [dim for dim in results.dims if dim not in ("arm", "seed", "step")]
+    runs = results.isel(dict.fromkeys(searched, 0))
     each = panels(runs, "arm", "{}", accuracies)
     return sheet(("Fig. 14", family, runs.sel(arm=["scratch", "GrokTransfer"])), *each)
 

@@ -12,8 +12,8 @@ initialisation are those of the run from scratch unless a remedy is another choi
 them: no weight decay with the fixed norm and the orthogonal gradient, and the paper's
 settings for GrokTransfer. GrokFast's own constants (decay 0.98, strength 2) are for
 runs of thousands of steps: a memory of 50 steps is as long as this task's memorisation.
-It runs with them and with a decay of 0.89, the lowest of its paper's range, and R1 is
-judged with the better. A run that has not generalised within the steps, which are the
+It runs with them and with a decay of 0.89, a memory of nine steps, and R1 is judged
+with the better. A run that has not generalised within the steps, which are the
 same for all, counts as later than all others. Seconds are a run's share of a sweep that
 keeps all devices busy. The seeds are new.
 """
@@ -139,8 +139,8 @@ def claims(results: xr.Dataset) -> list[Claim]:
         tested(
             "R5",
             OURS,
-            "GrokTransfer takes half the time of training from scratch on this machine, "
-            "its weak networks' included",
+            "GrokTransfer takes half the time of training from scratch on this "
+            "machine, its weak networks' included",
             every(
                 "median seconds",
                 middle.seconds.sel(arm="GrokTransfer"),
