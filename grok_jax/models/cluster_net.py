@@ -43,8 +43,8 @@ def cluster_net(
     """
 
     def draw_params(key: Array, x: Array) -> dict[str, Array]:
-        _check(x)
-        if dimension or x.dtype != jnp.int8:
+        _check(x, compact=dimension > 0)
+        if dimension:
             return draw_compact(key, x.shape[1])
         p = x.shape[1]
 
@@ -63,8 +63,8 @@ def cluster_net(
     def draw_compact(key: Array, columns: int) -> dict[str, Array]:
         if dimension < columns:
             raise SettingError(
-                f"model.dimension is {dimension}; for compact examples it is their "
-                f"task.dimension, at least {columns}."
+                f"model.dimension is {dimension}; it is the task.dimension of compact "
+                f"examples, at least {columns}."
             )
         pytorch = init == "pytorch"
         scale = (3 * dimension) ** -0.5 if pytorch else hidden_scale
@@ -135,10 +135,10 @@ def _uniform(key: Array, shape: tuple[int, ...], bound: float) -> Array:
     return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
-def _check(x: Array) -> None:
-    numbers = x.dtype == jnp.int8 or jnp.issubdtype(x.dtype, jnp.floating)
-    if not numbers or x.ndim != 2 or x.shape[1] < 3:
+def _check(x: Array, compact: bool = True) -> None:
+    numbers = compact and jnp.issubdtype(x.dtype, jnp.floating)
+    if not (numbers or x.dtype == jnp.int8) or x.ndim != 2 or x.shape[1] < 3:
         raise SettingError(
-            "A cluster net takes int8 signs of shape (n, p) with p >= 3, or compact "
-            f"examples, not {x.dtype} inputs of shape {x.shape}."
+            "A cluster net takes int8 signs of shape (n, p) with p >= 3, or with its "
+            f"dimension compact examples, not {x.dtype} inputs of shape {x.shape}."
         )

@@ -136,8 +136,8 @@ def test_gaussian_draws_each_layer_at_its_own_scale():
 @pytest.mark.parametrize("x", [jnp.ones((4, 2), jnp.int8), jnp.ones(6, jnp.int8)])
 def test_inputs_of_another_kind_are_named(x):
     says = (
-        "A cluster net takes int8 signs of shape (n, p) with p >= 3, or compact "
-        f"examples, not {x.dtype} inputs of shape {x.shape}."
+        "A cluster net takes int8 signs of shape (n, p) with p >= 3, or with its "
+        f"dimension compact examples, not {x.dtype} inputs of shape {x.shape}."
     )
     for call in (
         lambda: cluster_net().init(jax.random.key(0), x),
@@ -203,5 +203,8 @@ def test_compact_draws_have_the_variance_of_all_weights(init, scale):
 
 
 def test_compact_examples_need_their_dimension():
-    with pytest.raises(ValueError, match=r"model\.dimension is 0; .* at least 6\."):
-        cluster_net().init(jax.random.key(0), jnp.ones((4, 6)))
+    x = jnp.ones((4, 6))
+    with pytest.raises(ValueError, match=r"^A cluster net takes int8 signs .* float32"):
+        cluster_net().init(jax.random.key(0), x)
+    with pytest.raises(ValueError, match=r"model\.dimension is 5; .* at least 6\."):
+        cluster_net(dimension=5).init(jax.random.key(0), x)
