@@ -194,7 +194,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "G4c",
             "Fig. 10, middle",
             "one neuron learns one of the directions",
-            every("cosine with the nearest", nearest(one, 1), ">", 0.95),
+            typical("cosine with the nearest", nearest(one, 1), ">", 0.95),
         ),
         *of_heirs(heirs),
     ]
@@ -209,11 +209,15 @@ def of_heirs(heirs: xr.Dataset) -> list[Claim]:
         reached(run.train_accuracy, 0.99),
         reached(run.test_accuracy, 0.95),
     )
+    since = (generalises - fits).fillna(np.inf)
     first, end = (run.test_accuracy.isel(step=step, drop=True) for step in (1, -1))
 
     def right(prefix: str, share: float) -> Check:
         label = "accuracy on train and on test examples"
         return most(label, after_one_step(heirs, prefix), ">=", 0.99, share=share)
+
+    def usual(*check: Any) -> tuple[Check, ...]:
+        return (typical(*check),) if known else ()
 
     def said(id: str, place: str, statement: str, *checks: Check, less: str = ""):
         return tested(id, place, statement, some, *checks * known, less=less)
@@ -240,15 +244,15 @@ def of_heirs(heirs: xr.Dataset) -> list[Claim]:
             "G4d4",
             "Sec. 3.3, Fig. 9",
             "it goes on to generalise with further training",
-            every("test accuracy after the last step", end, ">=", 0.95),
-            every("and less that after the first", end - first, ">=", 0),
+            *usual("test accuracy after the last step", end, ">=", 0.95),
+            *usual("and less that after the first", end - first, ">=", 0),
         ),
         said(
             "G4d5",
             "Sec. 3.3",
             "there is no time gap between overfitting and generalisation",
-            every("step of 95% test accuracy", generalises, "<=", 20),
-            every("steps since 99% train accuracy", generalises - fits, "<=", 20),
+            *usual("step of 95% test accuracy", generalises, "<=", 20),
+            *usual("steps since 99% train accuracy", since, "<=", 20),
         ),
     ]
 

@@ -27,7 +27,17 @@ from matplotlib.figure import Figure
 
 from grok_jax import pages, plot
 from grok_jax.claims import Claim
-from grok_jax.pages import OURS, every, panels, presets, sheet, shown, tested, times
+from grok_jax.pages import (
+    OURS,
+    every,
+    panels,
+    presets,
+    sheet,
+    shown,
+    tested,
+    times,
+    typical,
+)
 
 LEAST = {
     "steps": ("R3", "GrokTransfer needs the fewest steps of the target network"),
@@ -106,6 +116,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     weak = results.weak_steps_taken.sel(arm="GrokTransfer").isel(step=0)
     norm = results.sel(arm="fixed norm")
     early = norm.test_accuracy.where(norm.step <= norm.t_test / 2).max("step")
+    early = early.fillna(1)  # never generalised
 
     def least(what: str, id: str, statement: str) -> Claim:
         own, bound = middle[what].sel(arm="GrokTransfer"), middle[what]
@@ -132,7 +143,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
                 "<",
                 times(1, "scratch", middle.steps.sel(arm="scratch")),
             ),
-            every("best test accuracy before half of t_test", early, "<", 0.2),
+            typical("best test accuracy before half of t_test", early, "<", 0.2),
             less="that it makes the training unstable",
         ),
         *(least(what, *said) for what, said in LEAST.items()),
