@@ -54,7 +54,7 @@ get_config = presets(
         observe=dict(norms={}, xor_norms={}),
         train=dict(steps=300, records=120),
         grok=dict(kind="accuracy", train=0.99, test=0.95),
-        sweep=dict(weight_decay=tuple(READINGS), seed=tuple(range(100, 105))),
+        sweep=dict(weight_decay=tuple(READINGS), seed=tuple(range(100, 110))),
     ),
     smoke=dict(
         task=dict(dimension=200, train_size=20, test_size=20),

@@ -94,11 +94,11 @@ def exponent(ratio: xr.DataArray, name: str, law: float) -> tuple[Check, ...]:
     x, y = xr.broadcast(ratio[name], ratio)
     fit = measures.power_law(x.values, y.values)
     others = {n: c.item() for n, c in ratio.coords.items() if not c.ndim}
-    at = f"eps = 1/{1 / others['noise']:.0f}" if "noise" in others else ""
+    at = f", eps = 1/{1 / others['noise']:.0f}" if "noise" in others else ""
     slope, margin = float(fit.slope), float(fit.slope_margin)
     return (
-        every(f"slope, {at}" if at else "slope", abs(slope - law), "<=", 0.1),
-        shown(f"slope and 95% margin, {at}", [slope, margin]),
+        every(f"distance of the slope from {law:g}{at}", abs(slope - law), "<=", 0.1),
+        shown(f"slope and 95% margin{at}", [slope, margin]),
     )
 
 

@@ -105,11 +105,7 @@ get_config = presets(
         train=dict(steps=20, records=10),
         sweep=seeds(2),
     ),
-    paper=dict(
-        task=dict(test_size=1000),
-        train=dict(steps=2000),
-        sweep=seeds(20),
-    ),
+    paper=dict(train=dict(steps=2000), sweep=seeds(20)),
 )
 
 
