@@ -9,10 +9,12 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
 from grok_jax import alignment, losses, spectra, tree
+from grok_jax.models.cluster_net import project
 from grok_jax.settings import Count, Natural, Positive, Seed, SettingError, lookup
 from grok_jax.theory import committee, xor
 from grok_jax.types import Apply, Dataset, Params, Split
@@ -185,11 +187,54 @@ def xor_norms(view: View) -> Record:
     weights (`theory.xor.norm_ratio`; Xu et al. 2025, Fig. 5), and for up to 8 neurons
     directions [m], each one's cosine with the nearest of (+-1, +-1) (Fig. 4c)."""
     _need_cluster_net(view, "xor_norms")
-    record = {"norm_ratio": xor.norm_ratio(view.params)}
+    record = {"norm_ratio": xor.norm_ratio(view.params, view.model["dimension"])}
     signal = view.params["signal"]
     if signal.shape[1] <= 8:
         record["directions"] = xor.direction_similarity(signal)
     return record
+
+
+def xor_embedding(view: View) -> Record:
+    """embedding [n, m]: what the neurons of a `cluster_net` make of the test examples,
+    U^T x; and their cluster [n], 2 (x_1 > 0) + (x_2 > 0) (Xu et al. 2025, Figs. 5a and
+    11). The results store it at every record, so give it few."""
+    _need_cluster_net(view, "xor_embedding")
+    x, noise = view.data.test.x, view.model["noise"]
+    positive = (x[:, :2] > 0).astype(view.data.test.y.dtype)
+    cluster = 2 * positive[:, 0] + positive[:, 1]
+    return {"embedding": project(view.params, x, noise), "cluster": cluster}
+
+
+def xor_target(
+    view: View,
+    *,
+    target_width: Count = 2048,
+    v_init: Positive = 0.4,
+    step_size: Positive = 2.0,
+    steps: Count = 60,
+    draw: Seed = 0,
+) -> Record:
+    """target_train_accuracy and target_test_accuracy [steps + 1] of a network that
+    inherits the `cluster_net`'s neurons, at its start and after each of its own steps
+    on the same train set (`theory.xor.transferred_accuracy`; Xu et al. 2025, Figs. 9,
+    10 and 11, right).
+
+    Args:
+      target_width: m, the number of neurons of that network.
+      draw: the seed of its weights.
+    """
+    _need_cluster_net(view, "xor_target")
+    found = xor.transferred_accuracy(
+        jax.random.key(draw),
+        view.params,
+        view.data,
+        noise=view.model["noise"],
+        width=target_width,
+        v_init=v_init,
+        learning_rate=step_size,
+        steps=steps,
+    )
+    return {f"target_{name}": values for name, values in found.items()}
 
 
 def xor_one_step(
@@ -198,32 +243,56 @@ def xor_one_step(
     target_width: Count = 2048,
     v_init: Positive = 0.4,
     step_size: Positive = 2.0,
+    draws: Count = 12,
     draw: Seed = 0,
 ) -> Record:
-    """Accuracies after one step of a network that inherits the `cluster_net`'s neurons:
-    one_step_train_accuracy and one_step_test_accuracy at learning rate `step_size`, and
-    the same prefixed by "largest_" at the largest rate of Theorem 3.2, sqrt(m) v_init
-    (`theory.xor.one_step_accuracy`; Xu et al. 2025, Fig. 9).
+    """Accuracies [draws] after one step of networks that inherit the `cluster_net`'s
+    neurons (`theory.xor.transferred_accuracy`; Theorem 3.2 of Xu et al. 2025):
+    one_step_train_accuracy and one_step_test_accuracy at weights `v_init` and learning
+    rate `step_size`, and the same with the prefix
+
+      largest_   at the theorem's largest rate, sqrt(m) v_init
+      small_     at weights log(n)^(-3/2) and their largest rate
+      unit_      so, on neurons whose signal is scaled to 1
+
+    each on the weak network's own train set and, with "fresh_" before all, on the fresh
+    examples of the task, if it has any.
 
     Args:
-      target_width: m, the number of neurons of that network.
-      draw: the seed of its weights.
+      target_width: m, the number of neurons of a target network.
+      draw: the seed of their weights.
     """
     _need_cluster_net(view, "xor_one_step")
+    sets, extras = {"": view.data}, view.data.extras
+    if "fresh_x" in extras:
+        x, y = extras["fresh_x"], extras["fresh_y"]
+        sets["fresh_"] = view.data._replace(train=Split(x, y, jnp.ones_like(y)))
+    keys, root = jax.random.split(jax.random.key(draw), draws), target_width**0.5
+    own, unit = view.params, xor.unit_signal(view.params)
     record = {}
-    largest = target_width**0.5 * v_init
-    for prefix, rate in (("", step_size), ("largest_", largest)):
-        found = xor.one_step_accuracy(
-            jax.random.key(draw),
-            view.params,
-            view.data,
-            noise=view.model["noise"],
-            width=target_width,
-            v_init=v_init,
-            learning_rate=rate,
-        )
-        for name in ("train_accuracy", "test_accuracy"):
-            record[f"{prefix}one_step_{name}"] = found[name]
+    for fresh, data in sets.items():
+        small = float(np.log(len(data.train.y)) ** -1.5)
+        for rate, u, v, step in (
+            ("", own, v_init, step_size),
+            ("largest_", own, v_init, root * v_init),
+            ("small_", own, small, root * small),
+            ("unit_", unit, small, root * small),
+        ):
+
+            def after(key: Array, data=data, u=u, v=v, step=step) -> Record:
+                return xor.transferred_accuracy(
+                    key,
+                    u,
+                    data,
+                    noise=view.model["noise"],
+                    width=target_width,
+                    v_init=v,
+                    learning_rate=step,
+                )
+
+            found = jax.lax.map(after, keys)  # one after another: a batch is large
+            for name, values in found.items():
+                record[f"{fresh}{rate}one_step_{name}"] = values[:, -1]
     return record
 
 

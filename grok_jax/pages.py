@@ -135,6 +135,20 @@ def late(times: xr.DataArray) -> xr.DataArray:
     return times.fillna(np.inf)
 
 
+def relative(times: xr.DataArray, to: xr.DataArray) -> xr.DataArray:
+    """Times or delays as multiples of others of the same runs, both with NaN or
+    infinity for never: 1 if neither came, infinite if only `times` never did or there
+    is nothing to compare with (`to` is not positive), 0 if only `to` never did.
+
+    >>> times, to = (5, np.nan, 5, np.nan), (50, 50, np.inf, np.nan)
+    >>> relative(xr.DataArray([*times]), xr.DataArray([*to])).values.tolist()
+    [0.1, inf, 0.0, 1.0]
+    """
+    own, other = late(times), late(to)
+    ratio = (own / other.where(other > 0)).fillna(np.inf)
+    return ratio.where(np.isfinite(own) | np.isfinite(other), 1.0)
+
+
 def slopes(values: xr.DataArray, dim: str) -> xr.DataArray:
     """The slope of log values on log `dim`, by least squares over the coordinates where
     a run's value is known: [dim, ...] -> [...]; NaN where fewer than two are."""

@@ -347,7 +347,7 @@ def test_a_bad_value_set_in_the_file_is_refused_as_one_on_the_command_line_is():
         ),
         (
             ["model.name=cluster_net"],
-            "A cluster net takes int8 signs of shape (n, p) with p >= 3, not float32 ",
+            "A cluster net takes int8 signs of shape (n, p) with p >= 3, or with its ",
         ),
         (
             ["observe.xor_norms.every=1"],

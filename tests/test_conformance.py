@@ -229,7 +229,9 @@ SEEN = {  # observable -> (its settings, a model that it may be taken of)
     "parameter_snapshots": ({}, "fnn"),
     "softmax_collapse": ({}, "fnn"),
     "xor_norms": ({}, "cluster_net"),
-    "xor_one_step": (dict(target_width=16), "cluster_net"),
+    "xor_embedding": ({}, "cluster_net"),
+    "xor_target": (dict(target_width=16, steps=3), "cluster_net"),
+    "xor_one_step": (dict(target_width=16, draws=2), "cluster_net"),
 }
 
 

@@ -35,36 +35,71 @@ def test_a_sweep_records_the_ratio_and_the_directions_of_few_neurons(width, kept
         assert ((values >= 0.7071) & (values <= 1.0001)).all()
 
 
-def test_the_one_step_is_of_the_network_as_it_is_at_a_record():
-    """At the rate that is asked for, and at the largest, sqrt(m) v_init."""
-    own = dict(target_width=64, v_init=0.25, step_size=0.5)
-    layer = dict(
-        model=dict(width=3),
-        observe=dict(xor_one_step=own),
-        train=dict(steps=0),
-        sweep=dict(draw=(0, 5)),
-    )
+def run_of(layer):
     plan = config.resolve(config.make_config(LAYER, layer)).plan
     results = runner.Sweeper(plan, MAP, say=lambda _: None).run()
     data = experiment.make_dataset(plan.experiment)
-    params = experiment.make(plan.experiment).init(data).params
-    for draw in (0, 5):
-        for prefix, rate in (("", 0.5), ("largest_", 2.0)):
-            expected = xor.one_step_accuracy(
-                jax.random.key(draw),
-                params,
-                data,
-                noise=0.1,
-                width=64,
-                v_init=0.25,
-                learning_rate=rate,
+    return results.sel(step=0), data, experiment.make(plan.experiment).init(data).params
+
+
+def test_the_one_step_is_of_the_network_as_it_is_at_a_record():
+    """At the rate that is asked for and the theorem's, on its own and on fresh data."""
+    own = dict(target_width=64, v_init=0.25, step_size=0.5, draws=2)
+    layer = dict(
+        task=dict(fresh_size=12),
+        model=dict(width=3),
+        observe=dict(xor_one_step=own),
+        train=dict(steps=0),
+    )
+    results, data, params = run_of(layer)
+    x, y = data.extras["fresh_x"], data.extras["fresh_y"]
+    fresh = data._replace(train=data.train._replace(x=x, y=y))
+    v = np.log(12) ** -1.5
+    for place, key in enumerate(jax.random.split(jax.random.key(0), 2)):
+        for prefix, of, u, size, rate in (
+            ("", data, params, 0.25, 0.5),
+            ("largest_", data, params, 0.25, 2.0),
+            ("fresh_small_", fresh, params, v, 8 * v),
+            ("fresh_unit_", fresh, xor.unit_signal(params), v, 8 * v),
+        ):
+            expected = xor.transferred_accuracy(
+                key, u, of, noise=0.1, width=64, v_init=size, learning_rate=rate
             )
             for name in ("train_accuracy", "test_accuracy"):
-                found = results[f"{prefix}one_step_{name}"].sel(draw=draw, step=0)
-                np.testing.assert_allclose(found, expected[name], rtol=1e-6)
+                found = results[f"{prefix}one_step_{name}"][place]
+                np.testing.assert_allclose(found, expected[name][1], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["xor_norms", "xor_one_step"])
+def test_the_target_and_the_embedding_are_those_of_the_network_at_a_record():
+    own = dict(target_width=64, steps=3, draw=5)
+    layer = dict(
+        model=dict(width=3),
+        observe=dict(xor_target=own, xor_embedding={}),
+        train=dict(steps=0),
+    )
+    results, data, params = run_of(layer)
+    expected = xor.transferred_accuracy(
+        jax.random.key(5),
+        params,
+        data,
+        noise=0.1,
+        width=64,
+        v_init=0.4,
+        learning_rate=2.0,
+        steps=3,
+    )
+    for name, values in expected.items():
+        np.testing.assert_allclose(results[f"target_{name}"], values, rtol=1e-6)
+    z = xor.project(params, data.test.x, 0.1)
+    np.testing.assert_allclose(results.embedding, z, rtol=1e-5)
+    signs = np.asarray(data.test.x[:, :2], int)
+    np.testing.assert_array_equal(results.cluster, (signs + 1) @ [1, 0.5])
+
+
+NEED = ["xor_norms", "xor_embedding", "xor_target", "xor_one_step"]
+
+
+@pytest.mark.parametrize("name", NEED)
 def test_what_is_seen_of_clusters_needs_their_network(name):
     layer = dict(observe={name: {}}, train=dict(steps=1, records=1))
     with pytest.raises(SettingError, match=rf"{name} needs model.name cluster_net"):

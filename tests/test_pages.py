@@ -474,3 +474,17 @@ def test_slopes_are_those_of_each_run():
     np.testing.assert_allclose(
         pages.slopes(values, "decay"), [-1, -2, 2, np.nan], rtol=1e-6
     )
+
+
+def test_a_delay_relative_to_another_knows_what_never_came():
+    """(own, other, ratio): a ratio bound from above fails where own never came, and
+    where there is no other delay to shorten."""
+    never = (np.nan, np.inf)
+    rows = [
+        (5, 50, 0.1),
+        *((5, n, 0.0) for n in never),
+        *((n, 50, np.inf) for n in never),
+    ]
+    rows += [(np.nan, np.inf, 1.0), (0, 0, np.inf), (-5, 10, -0.5), (5, -10, np.inf)]
+    own, other, expected = map(xr.DataArray, np.array(rows, float).T)
+    np.testing.assert_allclose(pages.relative(own, other), expected)

@@ -5,15 +5,20 @@ target network does not.
         --workdir=runs/g1_parity
 
 The parity of 3 of 40 bits from 1,000 examples, logistic loss, AdamW, full batch: a
-three-layer FNN of width 16; one of width 512 behind a linear map to 128 features, from
-scratch; and the same with that map begun as A B, A the first layer of the small network
-when it had 70% test accuracy. The paper does not give the small network's learning rate
-and decay: these are those, of two dozen tried on seeds 10 to 17, with which it always
-generalised within 1,000 steps.
+three-layer FNN of width 16, and one of two layers, which "cannot generalize on this
+task"; one of width 512 behind a linear map to 128 features, from scratch; and the same
+with that map begun as A B, A the first layer of a small three-layer network when it had
+70% test accuracy. The small network that is drawn is another draw than the one whose
+layer is moved. The paper gives neither its learning rate nor its decay: these are the
+ones of two dozen tried on seeds 10 to 17 with which most generalised first; `search`
+has the grid.
 
-`cpu` has the paper's sizes; a run ends when its test accuracy has been 0.99 for half as
-long again.
+`cpu` has the paper's sizes (its Sec. A.3.3 says 6b for 6c where it gives n = 1,000); a
+run ends when its test accuracy has been 0.99 for half as long again. The seeds are new:
+the claim on the weak network was rewritten when others had been seen.
 """
+
+from functools import partial
 
 import xarray as xr
 from matplotlib.axes import Axes
@@ -21,7 +26,19 @@ from matplotlib.figure import Figure
 
 from grok_jax import plot
 from grok_jax.claims import Claim
-from grok_jax.pages import delay, every, grid, presets, shown, tested, times
+from grok_jax.pages import (
+    delay,
+    every,
+    late,
+    presets,
+    relative,
+    sheet,
+    shown,
+    tested,
+    typical,
+)
+
+WEAK = dict(learning_rate=0.1, weight_decay=0.5)
 
 get_config = presets(
     dict(
@@ -34,53 +51,75 @@ get_config = presets(
         train=dict(steps=3000, records=300),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.99, above=True, patience=0.5),
-        arms=dict(
-            weak=dict(
-                model=dict(embedding=0, width=16),
-                optimizer=dict(learning_rate=0.1, weight_decay=0.5),
+        arms={
+            "weak": dict(model=dict(embedding=0, width=16), optimizer=WEAK),
+            "two layers": dict(
+                model=dict(embedding=0, width=16, layers=2), optimizer=WEAK
             ),
-            scratch=dict(optimizer=dict(learning_rate=1e-2, weight_decay=1.0)),
-            GrokTransfer=dict(
+            "scratch": dict(optimizer=dict(learning_rate=1e-2, weight_decay=1.0)),
+            "GrokTransfer": dict(
                 optimizer=dict(learning_rate=1e-3, weight_decay=1e-3),
                 transfer=dict(
                     model=dict(embedding=0, width=16, layers=3),
-                    optimizer=dict(learning_rate=0.1, weight_decay=0.5),
+                    optimizer=WEAK,
                     leaf="layer_0",
                     accuracy=0.7,
+                    every=1,
                     steps=10_000,
                 ),
             ),
-        ),
-        sweep=dict(seed=(0, 1, 2)),
+        },
+        sweep=dict(seed=tuple(range(100, 105))),
     ),
     smoke=dict(
         task=dict(bits=6, support=2, train_size=30, test_size=30),
         model=dict(embedding=4, width=8),
         train=dict(steps=20, records=10),
-        arms=dict(
-            weak=dict(model=dict(width=4)),
-            GrokTransfer=dict(transfer=dict(model=dict(width=4), steps=20)),
-        ),
+        arms={
+            "weak": dict(model=dict(width=4)),
+            "two layers": dict(model=dict(width=4)),
+            "GrokTransfer": dict(transfer=dict(model=dict(width=4), steps=20)),
+        },
         sweep=dict(seed=(0, 1)),
     ),
     paper=dict(
         task=dict(test_size=10_000),
         train=dict(steps=20_000),
-        sweep=dict(seed=tuple(range(5))),
+        sweep=dict(seed=tuple(range(100, 110))),
+    ),
+    search=dict(
+        model=dict(embedding=0, width=16),
+        arms=dict.fromkeys(("weak", "two layers", "scratch", "GrokTransfer")),
+        sweep=dict(
+            learning_rate=(0.003, 0.01, 0.03, 0.1),
+            weight_decay=(0.1, 0.3, 0.5, 1.0, 2.0, 3.0),
+            seed=tuple(range(10, 18)),
+        ),
     ),
 )
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
-    weak, moved = results.sel(arm="weak"), results.sel(arm="GrokTransfer")
-    late = every("time gap", delay(weak), ">=", times(1, "t_train", weak.t_train))
+    if "arm" not in results.coords:  # a search
+        return [late_weak(results)]
+    weak, flat, moved = (
+        results.sel(arm=arm) for arm in ("weak", "two layers", "GrokTransfer")
+    )
     return [
-        tested("G1c", "Fig. 6c", "the weak network generalises late", late),
+        late_weak(weak),
+        tested(
+            "G1c1",
+            "Sec. 4.1",
+            "a two-layer FNN without biases fits the task and does not generalise",
+            every("best train accuracy", flat.train_accuracy.max("step"), ">=", 0.9),
+            every("best test accuracy", flat.test_accuracy.max("step"), "<=", 0.6),
+        ),
         tested(
             "G1c2",
-            "Fig. 6c",
-            "the large one with its first layer generalises as it fits",
-            every("t_test", moved.t_test, "<", times(2, "t_train", moved.t_train)),
+            "Sec. 4.1, Fig. 6c",
+            "the large network that inherits the first layer generalises as it fits",
+            typical("t_test / t_train", relative(moved.t_test, moved.t_train), "<", 2),
+            typical("time gap", late(delay(moved)), "<=", 10),
             shown("weak network stopped at", moved.weak_steps_taken.isel(step=0)),
             shown("with test accuracy", moved.weak_test_accuracy.isel(step=0)),
         ),
@@ -89,18 +128,43 @@ def claims(results: xr.Dataset) -> list[Claim]:
     ]
 
 
+def late_weak(weak: xr.Dataset) -> Claim:
+    ratio = relative(weak.t_test, weak.t_train)
+    return tested(
+        "G1c",
+        "Sec. 4.1, Fig. 6c",
+        "the weak network undergoes a generalization delay",
+        typical("t_test / t_train", ratio, ">=", 2),
+        shown("t_test", weak.t_test),
+    )
+
+
 def shorter(results: xr.Dataset, id: str, arm: str, whose: str) -> Claim:
     """The claim on the delay of another arm; one that has no end is the longest."""
     gap, other = delay(results.sel(arm="GrokTransfer")), delay(results.sel(arm=arm))
-    a_fifth = every("time gap", gap, "<=", times(0.2, f"gap of {arm}", other))
-    some = every(f"gap of {arm}", other, ">", 0)
-    return tested(id, "Fig. 6c", f"its delay is not that of {whose}", a_fifth, some)
+    factor = relative(gap.clip(min=1), other)
+    return tested(
+        id,
+        "Fig. 6c",
+        f"its delay is not that of {whose}",
+        typical(f"its gap / that of {arm}", factor, "<=", 0.2),
+        shown(f"gap of {arm}", other),
+        shown("its gap", gap),
+    )
 
 
 def figure(results: xr.Dataset) -> Figure:
-    return grid(results, "arm", "{}", accuracies)
+    if "arm" not in results.coords:
+        return sheet(
+            ("", plot.accuracies, results.isel(learning_rate=0, weight_decay=0))
+        )
+    small = results.sel(arm=["weak", "two layers"])
+    large = results.sel(arm=["scratch", "GrokTransfer"])
+    family = partial(plot.family, over="arm", each=True)
+    return sheet(("small networks", family, small), ("large networks", targets, large))
 
 
-def accuracies(axis: Axes, runs: xr.Dataset) -> None:
-    plot.accuracies(axis, runs)
-    plot.levels(axis, runs.weak_test_accuracy.isel(step=0), label="weak network")
+def targets(axis: Axes, runs: xr.Dataset) -> None:
+    plot.family(axis, runs, "arm", each=True)
+    weak = runs.sel(arm="GrokTransfer").weak_test_accuracy.isel(step=0)
+    plot.levels(axis, weak, label="moved network, test")

@@ -3,17 +3,20 @@
     python -m grok_jax.launch --config=experiments/groktransfer/g4_grokking.py \
         --workdir=runs/g4_grokking
 
-A two-layer ReLU network without biases on 400 examples of two coordinates of signal,
-whose product is the label, and 79,998 of noise 0.05; exponential loss, full-batch
-gradient descent, PyTorch's initialisation. r_W is the size of a weight on noise beside
-one on signal.
+A two-layer ReLU network of width 2048 without biases on 400 examples of two coordinates
+of signal, whose product is the label, and 79,998 of noise 0.05; exponential loss,
+full-batch gradient descent at rate 0.1, PyTorch's initialisation. The examples are
+compact (`tasks.xor`): the same network in the basis that they span. r_W is the size of
+a weight on noise beside one on signal.
 
-The paper's weight decay is 0.1, and two readings are run and judged: that of PyTorch's
-SGD, by which a step shrinks the weights by learning rate times decay (0.01), and that
-of the paper's formula, theta <- (1 - lambda) theta - lr gradient (0.1). Under the
-latter decay outruns the gradient and the weights go to zero.
+The weight decay is 0.1 (App. A.3.2). It is judged as PyTorch's SGD takes it: a step
+shrinks the weights by learning rate times decay, 0.01. By the formula of Sec. 3.1,
+theta <- (1 - lambda) theta - lr gradient, it is 0.1; that is run beside it. The three
+neurons of Fig. 4b do not vanish, so the paper cannot have run the formula as printed.
+"Generalization begins" is read as 60% test accuracy, and "around" as within a factor
+of two. The levels were set when other seeds had been seen, so that the seeds are new.
 
-`cpu`: width 256 (the paper: 2048), two runs at a time, which keeps it under 4 GiB.
+`cpu` has the paper's sizes.
 """
 
 from functools import partial
@@ -21,61 +24,83 @@ from functools import partial
 import xarray as xr
 from matplotlib.figure import Figure
 
-from grok_jax import plot
+from grok_jax import measures, plot
 from grok_jax.claims import Claim
-from grok_jax.pages import every, last, panels, presets, sheet, shown, tested, times
+from grok_jax.pages import (
+    OURS,
+    along,
+    every,
+    last,
+    late,
+    panels,
+    presets,
+    sheet,
+    tested,
+    times,
+    typical,
+)
 
-READINGS = {0.01: "learning rate times decay", 0.1: "decay as it is"}
+READINGS = {0.01: "learning rate times decay", 0.1: "as printed"}
 """Share of the weights that a step takes -> the reading of the paper's 0.1."""
 
 get_config = presets(
     dict(
         name="G4 grokking",
         description="XOR clusters: a wide network",
-        task=dict(name="xor_clusters", dimension=80_000, train_size=400),
-        model=dict(name="cluster_net", width=256, noise=0.05),
+        task=dict(name="xor_clusters", dimension=80_000, train_size=400, compact=True),
+        model=dict(name="cluster_net", width=2048, noise=0.05, dimension=80_000),
         loss=dict(name="exponential"),
         optimizer=dict(name="gradient_descent", learning_rate=0.1),
         observe=dict(norms={}, xor_norms={}),
-        train=dict(steps=200, records=100, spacing="linear"),
+        train=dict(steps=300, records=120),
         grok=dict(kind="accuracy", train=0.99, test=0.95),
-        engine=dict(runs_per_chunk=2),
-        sweep=dict(weight_decay=tuple(READINGS), seed=(0, 1, 2)),
+        sweep=dict(weight_decay=tuple(READINGS), seed=tuple(range(100, 110))),
     ),
     smoke=dict(
         task=dict(dimension=200, train_size=20, test_size=20),
-        model=dict(width=10),
+        model=dict(width=10, dimension=200),
         train=dict(steps=20, records=10),
         sweep=dict(seed=(0, 1)),
     ),
     paper=dict(
-        model=dict(width=2048),
-        train=dict(steps=400, records=200),
-        sweep=dict(seed=tuple(range(5))),
+        train=dict(steps=1000, records=200),
+        sweep=dict(seed=tuple(range(100, 110))),
     ),
 )
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
+    judged, printed = (results.sel(weight_decay=decay) for decay in READINGS)
+    accuracy, fitted = judged.test_accuracy, judged.t_train
+    begins = along("step", measures.first_step_reaching, accuracy, threshold=0.6)
+    begins, place = late(begins), "Sec. 3.1, Fig. 4a"
     return [
-        claim
-        for note, (decay, reading) in zip(("", "2"), READINGS.items(), strict=True)
-        for claim in claims_of(results.sel(weight_decay=decay), reading, note)
-    ]
-
-
-def claims_of(runs: xr.Dataset, reading: str, note: str) -> list[Claim]:
-    """The claims under one reading of the decay."""
-    t_train, accuracy = runs.t_train, runs.test_accuracy
-    early = every("t_train", t_train, "<=", 10)
-    late = every("t_test", runs.t_test, ">=", times(5, "t_train", t_train))
-    end = every("test accuracy at the end", last(accuracy), ">=", 0.95)
-    best = shown("best", accuracy.max("step"))
-    fits, ends = "it overfits within a few steps", "and it ends generalised"
-    return [
-        tested(f"G4e{note}", "Fig. 4a", f"{reading}: {fits}", early),
-        tested(f"G4f{note}", "Fig. 4a", f"{reading}: it generalises long after", late),
-        tested(f"G4g{note}", "Fig. 4a", f"{reading}: {ends}", end, best),
+        tested(
+            "G4e",
+            place,
+            "it overfits by the fifth epoch",
+            typical("t_train", late(fitted), "<=", 5),
+        ),
+        tested(
+            "G4f",
+            place,
+            "generalization begins around the 80th epoch",
+            typical("step of 60% test accuracy", begins, ">=", 40),
+            typical("step of 60% test accuracy", begins, "<=", 160),
+        ),
+        tested(
+            "G4f2",
+            "Sec. 3.1, Fig. 4a",
+            "grokking: it generalises long after it has overfitted",
+            every("t_test", judged.t_test, ">=", times(5, "t_train", fitted)),
+            every("test accuracy at the end", last(accuracy), ">=", 0.95),
+        ),
+        tested(
+            "G4g2",
+            OURS,
+            "with the decay of the formula as printed the network goes to zero",
+            typical("train loss at the end", last(printed.train_loss), ">", 0.99),
+        ),
     ]
 
 
@@ -84,8 +109,9 @@ def figure(results: xr.Dataset) -> Figure:
     named = results.assign_coords(reading=("weight_decay", readings))
     family = partial(plot.family, over="weight_decay", symbol="λ", log=True)
     ratio = partial(family, kind="norm_ratio", label="noise / signal, r_W")
+    accuracies = partial(plot.accuracies, each=True)
     return sheet(
-        *panels(named, "weight_decay", "{reading}: λ = {:g}", plot.accuracies),
+        *panels(named, "weight_decay", "{reading}: λ = {:g}", accuracies),
         ("", ratio, results),
         ("", partial(family, kind="train_loss"), results),
     )

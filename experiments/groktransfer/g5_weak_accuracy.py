@@ -4,12 +4,19 @@
         --workdir=runs/g5_weak_accuracy
 
 The target network of `g1_modular.py` on addition, with the embedding of a weak network
-that was stopped at different times, from before it generalises until after. Sizes and
-the weak network's steps are the paper's. Time gap: steps between 95% train and 95% test
-accuracy. 1 / gap is 0 where the target network never came to both, and infinite where
-it came to both at once.
+that was stopped at four of the paper's epochs (100, 500, 1,000, 2,000), from before it
+generalises until after, or at a test accuracy of 30, 50, 70 or 90%: weak networks that
+are stopped at an epoch are at nearly 0, at a third or at all of it. Time gap: steps
+between 95% train and 95% test accuracy. 1 / gap is 0 where the target network never
+came to both, and infinite where it came to both at once. The paper contradicts itself:
+here a grokked weak network "is essential", in Sec. 2.2 one that generalises in part is
+enough.
+
+`cpu` has the paper's sizes and 1,000 of its 10,000 steps; a run ends when its test
+accuracy has been 0.99 for half as long again. The seeds are new.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -20,6 +27,20 @@ from matplotlib.figure import Figure
 from grok_jax import measures, pages, plot
 from grok_jax.claims import Claim
 from grok_jax.pages import every, last, median, presets, sheet, shown, tested, times
+
+EPOCHS = (100, 500, 800, 900, 1000, 1100, 1500, 2000)
+ACCURACIES = (0.3, 0.5, 0.7, 0.9)
+
+
+def stops(epochs: Sequence[int], accuracies: Sequence[float]) -> dict[str, tuple]:
+    """Where weak networks stop: at an epoch, or at an accuracy before 4,000 epochs."""
+    late = tuple(4000 + place for place in range(len(accuracies)))  # all different
+    never = (2.0,) * len(epochs)
+    return {
+        "transfer.steps": (*epochs, *late),
+        "transfer.accuracy": (*never, *accuracies),
+    }
+
 
 get_config = presets(
     dict(
@@ -35,20 +56,22 @@ get_config = presets(
             model=dict(embedding=4, width=16, layers=2, init_scale=0.15),
             optimizer=dict(learning_rate=0.01, weight_decay=0.3),
         ),
-        train=dict(steps=600, records=60, spacing="linear"),
+        train=dict(steps=1000, records=150),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
-        sweep={
-            "transfer.steps": (100, 500, 800, 900, 1000, 1100, 1500, 2000),
-            "seed": (0, 1, 2),
-        },
+        stop=dict(metric="test_accuracy", threshold=0.99, above=True, patience=0.5),
+        sweep={**stops((100, 500, 1000, 2000), ACCURACIES), "seed": (100, 101, 102)},
+        zip=("transfer.steps+transfer.accuracy",),
     ),
     smoke=dict(
         task=dict(modulus=7),
         model=dict(embedding=8, width=8),
         train=dict(steps=20, records=5),
-        sweep={"transfer.steps": (5, 20), "seed": (0, 1)},
+        sweep={**stops((5, 20), ()), "seed": (0, 1)},
     ),
-    paper=dict(train=dict(steps=5000, records=500), sweep=dict(seed=tuple(range(10)))),
+    paper=dict(
+        train=dict(steps=10_000, records=300),
+        sweep={**stops(EPOCHS, ()), "seed": tuple(range(100, 110))},
+    ),
 )
 
 
@@ -76,28 +99,33 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "G5a",
-            "Fig. 7",
-            "the target network's test accuracy rises with the weak network's",
+            "Sec. 4.1, Fig. 7",
+            "the target network's test accuracy is positively correlated with that of "
+            "the weak network",
             rank("target"),
             shown("weak network, median", median(runs.weak)),
             shown("target network, median", median(runs.target)),
         ),
-        tested(
-            "G5b", "Fig. 7", "and its time gap shrinks (1 / gap rises)", rank("1 / gap")
-        ),
+        tested("G5b", "Fig. 7", "and so is 1 / time gap", rank("1 / gap")),
         tested(
             "G5c",
-            "Fig. 7",
-            "a weak network that has grokked is needed: largest 1 / gap where its test "
-            "accuracy is below 50%, median where it is 90% and more",
+            "Sec. 4.1",
+            "a grokked weak network is essential for a minimal delay: largest 1 / gap "
+            "where it is below 50%, median where it is 90% and more",
             every("largest", worst, "<", times(0.5, "median", usual)),
             shown("how many runs", [bad.weak.count(), good.weak.count()]),
+            less="10,000 steps of the target network",
         ),
     ]
 
 
 def figure(results: xr.Dataset) -> Figure:
-    how = dict(over="steps", symbol="weak steps", kind="test_accuracy")
+    names = [
+        f"{n:,} steps" if stop > 1 else f"at {stop:.0%}"
+        for n, stop in zip(results.steps.values, results.accuracy.values, strict=True)
+    ]
+    results = results.assign_coords(steps=names)
+    how = dict(over="steps", kind="test_accuracy", each=True)
     runs = reached(results)
     return sheet(
         ("target network", partial(plot.family, **how), results),

@@ -4,25 +4,44 @@
         --workdir=runs/g7_ablations
 
 The target network of `g1_modular.py` on addition: from scratch; with the embedding A B
-of GrokTransfer; with A and B both random (Fig. 15a); with A B merged into one table
-during training (15b); and with a weak network's embedding as wide as the target
-network's (15c). The weak network is the best of eight on the train set, as there, but
-there is one wide one, with an initialisation and a weight decay of its own. Sizes are
-the paper's, and a run goes on until well after the merge. Time gap: steps between 95%
-train and 95% test accuracy.
+of GrokTransfer; with A and B both random (Fig. 15a), at the setting of the run from
+scratch, as at GrokTransfer's own no run from scratch generalises either; with A B
+merged into one table, at step 100 (15b) and at step 20, when the network has not yet
+generalised; and with a weak network of width 16 whose embedding is as wide as that of
+the target network (15c). Weak networks are the best on the train set of eight; the wide
+one has an initialisation and a decay of its own (`search_wide` of `g1_weak.py`). Time
+gap: steps between 95% train and 95% test accuracy.
+
+The captions say what was run and not what follows, so that the claims are ours. `cpu`
+has the paper's sizes; a run ends when its test accuracy has been 0.99 for four times
+as long again. The seeds are new.
 """
 
-import numpy as np
+from functools import partial
+
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from grok_jax import plot
 from grok_jax.claims import Claim
-from grok_jax.pages import delay, every, panels, presets, sheet, shown, tested, times
+from grok_jax.pages import (
+    OURS,
+    delay,
+    last,
+    late,
+    presets,
+    relative,
+    sheet,
+    shown,
+    tested,
+    typical,
+)
 
-MERGE_AT = 100
-MERGED, WIDE = f"merged at step {MERGE_AT}", "d_W = d_T"
+MERGED = {"merged at step 100": 100, "merged at step 20": 20}
+"""arm -> the step at which its A and B become one table"""
+WIDE = "d_W = d_T"
+SCRATCH = dict(learning_rate=5e-3, weight_decay=3.0)
 
 get_config = presets(
     dict(
@@ -40,57 +59,53 @@ get_config = presets(
             candidates=8,
             steps=2000,
         ),
-        train=dict(steps=1500, records=300, spacing="linear"),
+        train=dict(steps=1500, records=200),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.99, above=True, patience=4.0),
         arms={
-            "scratch": dict(
-                optimizer=dict(learning_rate=5e-3, weight_decay=3.0), transfer=None
-            ),
+            "scratch": dict(optimizer=SCRATCH, transfer=None),
             "GrokTransfer": {},
-            "random A B": dict(transfer=dict(source="random")),
-            MERGED: dict(transfer=dict(merge_at=MERGE_AT)),
+            "random A B": dict(optimizer=SCRATCH, transfer=dict(source="random")),
+            **{name: dict(transfer=dict(merge_at=at)) for name, at in MERGED.items()},
             WIDE: dict(
                 transfer=dict(
-                    model=dict(embedding=128, width=128, init_scale=0.3),
+                    model=dict(embedding=128, init_scale=0.3),
                     optimizer=dict(weight_decay=3.0),
-                    candidates=1,
                 )
             ),
         },
-        sweep=dict(seed=(0, 1, 2)),
+        sweep=dict(seed=(100, 101, 102)),
     ),
     smoke=dict(
         task=dict(modulus=7),
         model=dict(embedding=8, width=8),
         train=dict(steps=10, records=5),
-        transfer=dict(steps=10),
+        transfer=dict(steps=10, candidates=2),
         arms={
-            MERGED: dict(transfer=dict(merge_at=5)),
-            WIDE: dict(transfer=dict(model=dict(embedding=8, width=8))),
+            **{name: dict(transfer=dict(merge_at=5)) for name in MERGED},
+            WIDE: dict(transfer=dict(model=dict(embedding=8))),
         },
         sweep=dict(seed=(0, 1)),
     ),
     paper=dict(
-        train=dict(steps=10_000, records=2000), sweep=dict(seed=tuple(range(5)))
+        train=dict(steps=10_000, records=400),
+        transfer=dict(candidates=1, steps=10_000),
+        sweep=dict(seed=tuple(range(100, 105))),
     ),
 )
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
-    gap = delay(results)
+    gap = late(delay(results))
     scratch, random = gap.sel(arm="scratch"), gap.sel(arm="random A B")
-    # one that never generalises is not shortened, whatever it is compared with
-    ratio = (random / scratch).where(np.isfinite(random), np.inf)
-    merged = results.test_accuracy.sel(arm=MERGED).where(results.step > MERGE_AT)
-    some = every("that from scratch", scratch, ">", 0)
+    some = typical("gap from scratch", scratch, ">", 0)
 
-    def kept(id: str, place: str, statement: str, arm: str) -> Claim:
+    def kept(id: str, statement: str, arm: str) -> Claim:
         own = gap.sel(arm=arm).clip(min=0)
         weak = results.weak_test_accuracy.sel(arm=arm).isel(step=0)
         return tested(
-            *(id, place, statement),
-            every("time gap", own, "<=", times(0.1, "that from scratch", scratch)),
+            *(id, OURS, statement),
+            typical("gap / that from scratch", relative(own, scratch), "<=", 0.1),
             some,
             shown("with GrokTransfer", gap.sel(arm="GrokTransfer")),
             shown("weak network's test accuracy", weak),
@@ -99,31 +114,49 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "G7a",
-            "Fig. 15a",
-            "A and B both random do not help",
-            every("time gap / that from scratch", ratio, ">", 0.5),
+            OURS,
+            "A and B both random do not help (Fig. 15a)",
+            typical("gap / that from scratch", relative(random, scratch), ">", 0.5),
             some,
-            shown("with A and B random", random),
+            shown("train accuracy", last(results.train_accuracy.sel(arm="random A B"))),
         ),
-        kept("G7b", "Fig. 15b", "merging A B keeps the gain", MERGED),
+        *(
+            kept(id, f"A B {name} keep the gain (Fig. 15b)", name)
+            for id, name in zip(("G7b", "G7b3"), MERGED, strict=True)
+        ),
         tested(
             "G7b2",
-            "Fig. 15b",
+            OURS,
             "and what was learned stays after the merge",
-            every("least test accuracy", merged.min("step"), ">=", 0.95),
+            *(
+                typical(f"least accuracy, {name}", stays(results, name, at), ">=", 0.95)
+                for name, at in MERGED.items()
+            ),
         ),
         kept(
             "G7c",
-            "Fig. 15c",
-            "so does a weak embedding of the target network's width",
+            "so does a weak embedding of the target network's width (Fig. 15c)",
             WIDE,
         ),
     ]
 
 
+def stays(results: xr.Dataset, arm: str, merged_at: int) -> xr.DataArray:
+    """The least test accuracy after the merge and after t_test; 0 if never."""
+    run = results.sel(arm=arm)
+    since = (run.step > merged_at) & (run.step >= run.t_test)
+    return run.test_accuracy.where(since).min("step").fillna(0)
+
+
 def figure(results: xr.Dataset) -> Figure:
-    accuracies = panels(results, "arm", "{}", plot.accuracies)
-    return sheet(*accuracies, ("", gaps, results), columns=3)
+    family = partial(plot.family, over="arm", each=True)
+    parts = {
+        "15a": ["scratch", "random A B"],
+        "15b": ["GrokTransfer", *MERGED],
+        "15c": ["GrokTransfer", WIDE],
+    }
+    overlays = ((name, family, results.sel(arm=arms)) for name, arms in parts.items())
+    return sheet(*overlays, ("", gaps, results), columns=2)
 
 
 def gaps(axis: Axes, runs: xr.Dataset) -> None:

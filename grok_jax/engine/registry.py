@@ -96,6 +96,8 @@ OBSERVABLES: dict[str, Callable[..., dict[str, Array]]] = {
     "parameter_snapshots": observables.parameter_snapshots,
     "softmax_collapse": observables.softmax_collapse,
     "xor_norms": observables.xor_norms,
+    "xor_embedding": observables.xor_embedding,
+    "xor_target": observables.xor_target,
     "xor_one_step": observables.xor_one_step,
 }
 

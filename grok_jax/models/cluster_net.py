@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from grok_jax.rng import named_key
-from grok_jax.settings import Count, NonNegative, Positive, SettingError
+from grok_jax.settings import Count, Natural, NonNegative, Positive, SettingError
 from grok_jax.types import Model, Params, Scalar
 
 BLOCK = 4096
@@ -23,6 +23,7 @@ def cluster_net(
     init: Literal["pytorch", "gaussian"] = "pytorch",
     hidden_scale: Positive = 0.1,
     readout_scale: Positive = 0.01,
+    dimension: Natural = 0,
 ) -> Model:
     """f(x) [n] = sum_j a_j relu(w_j . x') with x' = (x_1, x_2, noise x_3, ..., noise
     x_p) for signs x [n, p] int8, as in the data of `xor_clusters`.
@@ -36,22 +37,57 @@ def cluster_net(
       init: `pytorch` draws w from U(-k, k), k = 1 / sqrt(p), and a from U(-k, k) with
         k = 1 / sqrt(m); `gaussian` from N(0, hidden_scale^2) and N(0, readout_scale^2)
         (Fig. 4b).
+      dimension: p of compact examples x [n, 2 + r]. "noise" [r, m] are then the weights
+        in their basis, drawn normal with the same variance, and "rest" [m] the norm of
+        each neuron's other p - 2 - r weights, which no example sees: it only decays.
     """
 
     def draw_params(key: Array, x: Array) -> dict[str, Array]:
-        _check(x)
+        _check(x, compact=dimension > 0)
+        if dimension:
+            return draw_compact(key, x.shape[1])
         p = x.shape[1]
 
         def draw(name: str, shape: tuple[int, ...], fan_in: int, scale: Scalar):
             leaf_key, bound = named_key(key, name), fan_in**-0.5
             if init == "gaussian":
                 return scale * jax.random.normal(leaf_key, shape)
-            return jax.random.uniform(leaf_key, shape, minval=-bound, maxval=bound)
+            return _uniform(leaf_key, shape, bound)
 
         return {
             "signal": draw("signal", (2, width), p, hidden_scale),
             "noise": draw("noise", (p - 2, width), p, hidden_scale),
             "readout": draw("readout", (width,), width, readout_scale),
+        }
+
+    def draw_compact(key: Array, columns: int) -> dict[str, Array]:
+        if dimension < columns:
+            raise SettingError(
+                f"model.dimension is {dimension}; it is the task.dimension of compact "
+                f"examples, at least {columns}."
+            )
+        pytorch = init == "pytorch"
+        scale = (3 * dimension) ** -0.5 if pytorch else hidden_scale
+        others = dimension - columns
+
+        def normal(name: str, *shape: int) -> Array:
+            return jax.random.normal(named_key(key, name), shape)
+
+        signal, bound = scale * normal("signal", 2, width), dimension**-0.5
+        readout = readout_scale * normal("readout", width)
+        if pytorch:
+            signal = _uniform(named_key(key, "signal"), (2, width), bound)
+            readout = _uniform(named_key(key, "readout"), (width,), width**-0.5)
+        squares = jnp.zeros(width)
+        if others:
+            squares = jax.random.chisquare(
+                named_key(key, "rest"), float(others), (width,)
+            )
+        return {
+            "signal": signal,
+            "noise": scale * normal("noise", columns - 2, width),
+            "rest": scale * jnp.sqrt(squares),
+            "readout": readout,
         }
 
     def apply(params: Params, x: Array) -> Array:
@@ -61,8 +97,11 @@ def cluster_net(
 
 
 def project(params: Params, x: Array, noise: Scalar, block: int = BLOCK) -> Array:
-    """The pre-activations w_j . x' of all neurons, [n, m], for signs x [n, p] int8."""
+    """The pre-activations w_j . x' of all neurons, [n, m], for signs x [n, p] int8 or
+    compact examples."""
     _check(x)
+    if x.dtype != jnp.int8:
+        return x[:, :2] @ params["signal"] + noise * (x[:, 2:] @ params["noise"])
     signal = x[:, :2].astype(params["signal"].dtype) @ params["signal"]
     return signal + noise * _product(x, params["noise"], block)
 
@@ -92,9 +131,14 @@ def _times(x: Array, w: Array) -> Array:
     return jnp.stack([x.astype(w.dtype) @ column for column in w.T], axis=1)
 
 
-def _check(x: Array) -> None:
-    if x.dtype != jnp.int8 or x.ndim != 2 or x.shape[1] < 3:
+def _uniform(key: Array, shape: tuple[int, ...], bound: float) -> Array:
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+
+def _check(x: Array, compact: bool = True) -> None:
+    numbers = compact and jnp.issubdtype(x.dtype, jnp.floating)
+    if not (numbers or x.dtype == jnp.int8) or x.ndim != 2 or x.shape[1] < 3:
         raise SettingError(
-            "A cluster net takes int8 signs of shape (n, p) with p >= 3, not "
-            f"{x.dtype} inputs of shape {x.shape}."
+            "A cluster net takes int8 signs of shape (n, p) with p >= 3, or with its "
+            f"dimension compact examples, not {x.dtype} inputs of shape {x.shape}."
         )

@@ -1,13 +1,14 @@
 """The transformer of modular addition (Nanda et al. 2023; Omnigrok, Figs. 7, 9, 10a).
 
-No LayerNorm, no biases in the attention, and only the last position is read out.
-`apply` computes no more than that needs, in forms whose gradients a CPU is fast at.
+No biases in the attention, no LayerNorm unless it is asked for, and only the last
+position is read out. `apply` computes no more than that needs, in forms whose gradients
+a CPU is fast at.
 """
 
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from grok_jax.rng import named_key
 from grok_jax.settings import Count, Natural, SettingError
 from grok_jax.types import Model, Params
 
-Layer = dict[str, Array]
+Layer = dict[str, Any]
 Activation = Callable[[Array], Array]
 
 
@@ -33,6 +34,7 @@ def transformer(
     mlp_width: Count = 512,
     layers: Count = 1,
     activation: Literal["relu", "gelu"] = "relu",
+    layer_norm: bool = False,
 ) -> Model:
     """Tokens x [n, context] -> logits [n, vocabulary] at the last position.
 
@@ -44,6 +46,9 @@ def transformer(
     Args:
       vocabulary: V; in an experiment 0 is the data's.
       context: the length of a sentence; 0 for that of the first it sees.
+      layer_norm: normalises what every attention and every MLP reads, and what is read
+        out, as in GPT-2 (Lee et al. 2024). Each layer then has norm_attention and
+        norm_mlp, and the params norm_out: {"gain": ones [d], "shift": zeros [d]}.
     """
     names = [f"layer_{i}" for i in range(layers)]
     act = {"relu": jax.nn.relu, "gelu": _gelu}[activation]
@@ -56,6 +61,11 @@ def transformer(
         "mlp_out": (mlp_width, width),
     }
 
+    norm = layer_norm
+
+    def fresh_norm() -> dict[str, Array]:
+        return {"gain": jnp.ones(width), "shift": jnp.zeros(width)}
+
     def init(key: Array, x: Array) -> Params:
         check(x)
 
@@ -65,13 +75,15 @@ def transformer(
         def layer(name: str) -> Layer:
             weights = {k: draw(f"{name}.{k}", s, 1 / width) for k, s in shapes.items()}
             biases = {"mlp_in_bias": mlp_width, "mlp_out_bias": width}
-            return weights | {k: jnp.zeros(size) for k, size in biases.items()}
+            norms = {k: fresh_norm() for k in ("norm_attention", "norm_mlp") if norm}
+            return weights | {k: jnp.zeros(n) for k, n in biases.items()} | norms
 
         return {
             "embed": draw("embed", (vocabulary, width), 1 / width),
             "positions": draw("positions", (context or x.shape[1], width), 1 / width),
             "unembed": draw("unembed", (width, vocabulary), 1 / vocabulary),
             **{name: layer(name) for name in names},
+            **({"norm_out": fresh_norm()} if norm else {}),
         }
 
     def apply(params: Params, x: Array) -> Array:
@@ -88,9 +100,10 @@ def transformer(
             streams = [_Stream(_block(params[name], s, m, act)) for s, m in both]
         layer, last = params[names[-1]], streams[-1]
         (mixed,) = _attention(layer, streams, [length - 1])
-        if last.token is not None:
+        if last.token is not None and not norm:
             return _read_out(layer, params["unembed"], last, mixed, act)
-        return _block(layer, last, mixed, act) @ params["unembed"]
+        out = _normed(params, "norm_out", _block(layer, last, mixed, act))
+        return out @ params["unembed"]
 
     def check(x: Array) -> None:
         integers = jnp.issubdtype(x.dtype, jnp.integer)
@@ -105,6 +118,15 @@ def transformer(
 
 def _gelu(h: Array) -> Array:
     return jax.nn.gelu(h, approximate=False)
+
+
+def _normed(params: Params, name: str, rows: Array) -> Array:
+    """The rows [n, d] normalised by the LayerNorm `name`, if there is one."""
+    if name not in params:
+        return rows
+    centred = rows - rows.mean(-1, keepdims=True)
+    scale = jax.lax.rsqrt(jnp.mean(centred**2, -1, keepdims=True) + 1e-5)
+    return centred * scale * params[name]["gain"][None] + params[name]["shift"][None]
 
 
 class _Stream(NamedTuple):
@@ -136,6 +158,10 @@ def _attention(
     are slow.
     """
 
+    streams = [
+        s._replace(rows=_normed(layer, "norm_attention", s.rows)) for s in streams
+    ]
+
     def project(name: str, stream: _Stream) -> Array:
         w = layer[name]
         rows = stream.take(stream.rows @ w.reshape(len(w), -1))
@@ -163,7 +189,8 @@ def _output(layer: Layer) -> Array:
 def _block(layer: Layer, stream: _Stream, mixed: Array, act: Activation) -> Array:
     """The stream [n, d] after a layer, from what its attention gathered."""
     r = stream.take(stream.rows) + mixed @ _output(layer)
-    hidden = act(r @ layer["mlp_in"] + layer["mlp_in_bias"][None])
+    read = _normed(layer, "norm_mlp", r)
+    hidden = act(read @ layer["mlp_in"] + layer["mlp_in_bias"][None])
     return r + hidden @ layer["mlp_out"] + layer["mlp_out_bias"][None]
 
 

@@ -16,19 +16,36 @@ from grok_jax.rng import named_key
 from grok_jax.types import Dataset, Params, Scalar
 
 
-def norm_ratio(params: Params) -> Array:
+def norm_ratio(params: Params, dimension: int = 0) -> Array:
     """r_W = (|W_3:p|_F / sqrt(p - 2)) / (|W_1:2|_F / sqrt(2)), the ratio of the RMS
     weight on noise to the RMS weight on signal.
 
     It is about 1 at the start; once the network has generalised it is proportional to
     eps / sqrt(n), independent of the dimension p (Fig. 5).
 
+    Args:
+      dimension: p of compact examples, whose network has "rest" (`cluster_net`).
+
     >>> params = {"signal": jnp.full((2, 3), 4.0), "noise": jnp.ones((5, 3))}
     >>> round(norm_ratio(params).item(), 6)
     0.25
     """
     signal, noise = params["signal"], params["noise"]
-    return jnp.sqrt(jnp.mean(noise**2) / jnp.mean(signal**2))
+    rest = jnp.sum(params["rest"] ** 2) if "rest" in params else 0.0
+    count = noise.size if "rest" not in params else (dimension - 2) * noise.shape[1]
+    return jnp.sqrt((jnp.sum(noise**2) + rest) / count / jnp.mean(signal**2))
+
+
+def unit_signal(params: Params) -> Params:
+    """The neurons of a `cluster_net` scaled so that a weight on the signal is 1 on
+    average: each signal part has norm sqrt(2), as u_j = (mu, delta_j) in Sec. 3.3.
+
+    >>> params = {"signal": jnp.full((2, 1), -4.0), "noise": jnp.full((3, 1), 2.0)}
+    >>> print(unit_signal(params)["noise"].ravel())
+    [0.5 0.5 0.5]
+    """
+    scale = jnp.sqrt(2.0) / jnp.linalg.norm(params["signal"], axis=0)
+    return {name: params[name] * scale[None] for name in ("signal", "noise")}
 
 
 def direction_similarity(signal: ArrayLike) -> Array:
@@ -107,7 +124,7 @@ def one_step(a: Array, v: Array, z: Array, y: Array, learning_rate: Scalar) -> A
     return v - learning_rate * jax.grad(loss)(v)
 
 
-def one_step_accuracy(
+def transferred_accuracy(
     key: Array,
     u: Params,
     data: Dataset,
@@ -116,13 +133,15 @@ def one_step_accuracy(
     width: int,
     v_init: Scalar,
     learning_rate: Scalar,
+    steps: int = 1,
 ) -> dict[str, Array]:
-    """train_accuracy and test_accuracy of a `transferred_net` after `one_step`.
+    """train_accuracy and test_accuracy [steps + 1] of a `transferred_net` at its start
+    and after each step of gradient descent (Fig. 9: v_init 0.4, learning rate 2).
 
-    Both are 1 for a learning rate between sqrt(m) v_init / C and sqrt(m) v_init, where
-    m is the width, if U has three of the four directions (Theorem 3.2; Fig. 9 uses
-    v_init 0.4 and learning rate 2). Also returns "initial_train_accuracy" and
-    "initial_test_accuracy", those of the network before the step.
+    Theorem 3.2 is about the first step. It takes train examples that U was not fitted
+    to (Lemma A.2), neurons at three of the four directions with signal 1
+    (`unit_signal`) and noise of at most C eps sqrt(p / n), v_init up to
+    C log(n)^(-3/2) and a learning rate of sqrt(m) v_init / C to sqrt(m) v_init.
 
     Args:
       u: the parameters of the weak network.
@@ -130,16 +149,19 @@ def one_step_accuracy(
       noise: eps, the same as that of the weak network.
     """
     a, v = transferred_net(key, u, width, v_init)
-    z = {name: project(u, split.x, noise) for name, split in _splits(data).items()}
-    trained = one_step(a, v, z["train"], data.train.y, learning_rate)
-    return {
-        f"{prefix}{name}_accuracy": weighted_mean(
-            exponential().accuracy(outputs(a, w, z[name]), split.y), split.weight
-        )
-        for prefix, w in (("", trained), ("initial_", v))
-        for name, split in _splits(data).items()
-    }
+    splits = {"train": data.train, "test": data.test}
+    z = {name: project(u, split.x, noise) for name, split in splits.items()}
 
+    def accuracies(v: Array) -> dict[str, Array]:
+        return {
+            f"{name}_accuracy": weighted_mean(
+                exponential().accuracy(outputs(a, v, z[name]), split.y), split.weight
+            )
+            for name, split in splits.items()
+        }
 
-def _splits(data: Dataset) -> dict:
-    return {"train": data.train, "test": data.test}
+    def step(v: Array, _: None) -> tuple[Array, dict[str, Array]]:
+        return one_step(a, v, z["train"], data.train.y, learning_rate), accuracies(v)
+
+    v, before = jax.lax.scan(step, v, length=steps)
+    return jax.tree.map(lambda b, e: jnp.append(b, e), before, accuracies(v))

@@ -20,6 +20,7 @@ EXPERIMENTS = [
 LONG = (
     "groktransfer/g1_modular",
     "groktransfer/g4_norm_ratio",
+    "groktransfer/g4_one_step",
     "groktransfer/g4_weak",
     "groktransfer/g6_transformer",
     "groktransfer/g7_ablations",

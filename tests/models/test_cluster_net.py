@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grok_jax import ntk
+from grok_jax import ntk, rng
 from grok_jax.models.cluster_net import cluster_net, project
 from grok_jax.rng import sign_rows
+from grok_jax.tasks.xor import xor_clusters
+from grok_jax.theory import xor
 
 N, P, M = 9, 23, 5
 X = sign_rows(jax.random.key(0), N, P)
@@ -131,13 +133,11 @@ def test_gaussian_draws_each_layer_at_its_own_scale():
         assert abs(mean) < 4 and abs(square - 1) < 0.15
 
 
-@pytest.mark.parametrize(
-    "x", [jnp.ones((4, 6)), jnp.ones((4, 2), jnp.int8), jnp.ones(6, jnp.int8)]
-)
+@pytest.mark.parametrize("x", [jnp.ones((4, 2), jnp.int8), jnp.ones(6, jnp.int8)])
 def test_inputs_of_another_kind_are_named(x):
     says = (
-        "A cluster net takes int8 signs of shape (n, p) with p >= 3, not "
-        f"{x.dtype} inputs of shape {x.shape}."
+        "A cluster net takes int8 signs of shape (n, p) with p >= 3, or with its "
+        f"dimension compact examples, not {x.dtype} inputs of shape {x.shape}."
     )
     for call in (
         lambda: cluster_net().init(jax.random.key(0), x),
@@ -146,3 +146,65 @@ def test_inputs_of_another_kind_are_named(x):
         with pytest.raises(ValueError) as caught:
             call()
         assert str(caught.value) == says
+
+
+# compact examples
+
+SIZES = dict(dimension=60, train_size=8, test_size=5, fresh_size=4)
+
+
+def both_forms():
+    """The same examples as signs and compact, and params that are one network."""
+    data = [xor_clusters(rng.run_keys(3), **SIZES, compact=c) for c in (False, True)]
+    rows = [
+        np.concatenate([d.train.x, d.test.x, d.extras["fresh_x"]]).astype(float)
+        for d in data
+    ]
+    params = any_params(p=60, m=3)
+    noise, basis = np.asarray(params["noise"]), rows[1][:, 2:]
+    inside = np.linalg.solve(basis, rows[0][:, 2:] @ noise)  # its part that is seen
+    rest = np.sqrt((noise**2).sum(0) - (inside**2).sum(0))
+    other = {**params, "noise": jnp.asarray(inside), "rest": jnp.asarray(rest)}
+    return data, (params, other)
+
+
+def test_a_network_learns_the_same_from_compact_examples():
+    """Outputs and the ratio of norms after five steps with decay, on all three sets."""
+    with jax.enable_x64(True):
+        data, weights = both_forms()
+        seen = []
+        for d, params in zip(data, weights, strict=True):
+            net = cluster_net(width=3, noise=0.2, dimension=60)
+
+            def loss(params, x=d.train.x, y=d.train.y, net=net):
+                return jnp.mean(jnp.exp(-y * net.apply(params, x)))
+
+            for _ in range(5):
+                slope = jax.grad(loss)(params)
+                params = jax.tree.map(lambda w, g: 0.99 * w - 0.1 * g, params, slope)
+            sets = (d.train.x, d.test.x, d.extras["fresh_x"])
+            outputs = jnp.concatenate([net.apply(params, x) for x in sets])
+            seen.append((np.asarray(outputs), float(xor.norm_ratio(params, 60))))
+    assert abs(seen[0][0]).min() > 1e-6
+    for own, expected in zip(seen[1], seen[0], strict=True):
+        np.testing.assert_allclose(own, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("init", "scale"), [("gaussian", 0.1), ("pytorch", 3e4**-0.5)])
+def test_compact_draws_have_the_variance_of_all_weights(init, scale):
+    x = jnp.ones((1, 402))
+    model = cluster_net(width=200, init=init, dimension=10_000)
+    params = jax.jit(model.init)(jax.random.key(0), x)
+    assert params["noise"].shape == (400, 200) and params["rest"].shape == (200,)
+    for name, count in (("signal", 2), ("noise", 400), ("rest", 10_000 - 402)):
+        square = np.mean(np.sum(np.atleast_2d(params[name]) ** 2, axis=0))
+        np.testing.assert_allclose(square / count, scale**2, rtol=0.2)
+    np.testing.assert_allclose(xor.norm_ratio(params, 10_000), 1, atol=0.1)
+
+
+def test_compact_examples_need_their_dimension():
+    x = jnp.ones((4, 6))
+    with pytest.raises(ValueError, match=r"^A cluster net takes int8 signs .* float32"):
+        cluster_net().init(jax.random.key(0), x)
+    with pytest.raises(ValueError, match=r"model\.dimension is 5; .* at least 6\."):
+        cluster_net(dimension=5).init(jax.random.key(0), x)

@@ -37,14 +37,23 @@ def draw(seed=0, **changes):
     )
 
 
+def normed(params, name, r):
+    if name not in params:
+        return r
+    scale = jnp.sqrt(jnp.var(r, axis=-1, keepdims=True) + 1e-5)
+    gain, shift = (params[name][k][None, None] for k in ("gain", "shift"))
+    return (r - r.mean(-1, keepdims=True)) / scale * gain + shift
+
+
 def plain(params, x, activation="relu"):
     """Everything at every position, the mask as a matrix: logits at the last one."""
     context = x.shape[1]
     r = params["embed"][x] + params["positions"][None]
     layers = sorted(name for name in params if name.startswith("layer_"))
     for layer in (params[name] for name in layers):
+        read = normed(layer, "norm_attention", r)
         query, key, value = (
-            jnp.einsum("npd,dhk->nhpk", r, layer[name])
+            jnp.einsum("npd,dhk->nhpk", read, layer[name])
             for name in ("query", "key", "value")
         )
         scores = jnp.einsum("nhpk,nhqk->nhpq", query, key) / query.shape[-1] ** 0.5
@@ -53,11 +62,12 @@ def plain(params, x, activation="relu"):
         weights = weights / weights.sum(-1, keepdims=True)
         mixed = jnp.einsum("nhpq,nhqk->nhpk", weights, value)
         r = r + jnp.einsum("nhpk,hkd->npd", mixed, layer["output"])
-        hidden = jnp.einsum("npd,dm->npm", r, layer["mlp_in"])
+        read = normed(layer, "norm_mlp", r)
+        hidden = jnp.einsum("npd,dm->npm", read, layer["mlp_in"])
         hidden = ACTIVATIONS[activation](hidden + layer["mlp_in_bias"][None, None])
         r = r + jnp.einsum("npm,md->npd", hidden, layer["mlp_out"])
         r = r + layer["mlp_out_bias"][None, None]
-    return r[:, -1] @ params["unembed"]
+    return normed(params, "norm_out", r)[:, -1] @ params["unembed"]
 
 
 def assert_trees_close(actual, expected, rtol):
@@ -68,10 +78,13 @@ def assert_trees_close(actual, expected, rtol):
         )
 
 
+@pytest.mark.parametrize("layer_norm", [False, True])
 @pytest.mark.parametrize(("layers", "samples"), [(1, 4), (1, 9), (2, 9), (3, 9)])
-def test_logits_and_gradients_are_those_of_the_plain_formula(layers, samples):
+def test_logits_and_gradients_are_those_of_the_plain_formula(
+    layers, samples, layer_norm
+):
     """With fewer samples than tokens, and with more, which are read from tables."""
-    model, params = draw(layers=layers)
+    model, params = draw(layers=layers, layer_norm=layer_norm)
     x = X[:samples]
     signal = jnp.asarray(RNG.standard_normal((samples, P + 1)))
 
@@ -88,6 +101,13 @@ def test_logits_and_gradients_are_those_of_the_plain_formula(layers, samples):
     np.testing.assert_allclose(logits, expected_logits, rtol=1e-10)
     assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(expected))
     assert_trees_close(own, expected, rtol=1e-9)
+
+
+def test_a_layer_norm_begins_at_gain_one():
+    params = transformer(**SIZES, layer_norm=True).init(jax.random.key(0), X)
+    for norm in (params["norm_out"], params["layer_0"]["norm_mlp"]):
+        np.testing.assert_array_equal(norm["gain"], np.ones(8))
+        np.testing.assert_array_equal(norm["shift"], np.zeros(8))
 
 
 def test_gelu_is_the_exact_one():

@@ -4,14 +4,14 @@ from functools import partial
 
 import jax
 import numpy as np
+import pytest
 
 from grok_jax import rng
-from grok_jax.settings import schema
+from grok_jax.settings import SettingError, schema
 from grok_jax.tasks.xor import xor_clusters
 
-make = partial(jax.jit, static_argnames=("dimension", "train_size", "test_size"))(
-    xor_clusters
-)
+STATIC = ("dimension", "train_size", "test_size", "fresh_size", "compact")
+make = partial(jax.jit, static_argnames=STATIC)(xor_clusters)
 DATA = make(rng.run_keys(0), dimension=70, train_size=300, test_size=40)
 
 
@@ -52,3 +52,28 @@ def test_no_wider_copy_of_the_signs_is_ever_held():
 def test_two_signals_and_no_noise_are_too_few_columns():
     leaf = schema(xor_clusters)["dimension"]
     assert leaf.bounds is not None and leaf.bounds.hold(3) and not leaf.bounds.hold(2)
+
+
+def test_compact_examples_have_the_inner_products_of_the_signs():
+    sizes = dict(dimension=5000, train_size=9, test_size=7, fresh_size=4)
+    plain, compact = (
+        make(rng.run_keys(1), **sizes, compact=compact) for compact in (False, True)
+    )
+    rows = [
+        np.concatenate([d.train.x, d.test.x, d.extras["fresh_x"]]).astype(float)
+        for d in (plain, compact)
+    ]
+    assert rows[1].shape == (20, 22)
+    np.testing.assert_array_equal(rows[0][:, :2], rows[1][:, :2])
+    products = [noise[:, 2:] @ noise[:, 2:].T for noise in rows]
+    np.testing.assert_allclose(products[1], products[0], atol=0.01)
+    np.testing.assert_array_equal(plain.extras["fresh_y"], compact.extras["fresh_y"])
+    assert not np.array_equal(plain.extras["fresh_x"][:4], plain.train.x[:4])
+
+
+def test_more_compact_examples_than_columns_of_noise_are_refused():
+    with pytest.raises(SettingError) as caught:
+        make(rng.run_keys(0), dimension=10, train_size=5, test_size=4, compact=True)
+    assert str(caught.value) == (
+        "task.compact takes at most 8 examples at task.dimension 10, not 9."
+    )
