@@ -14,6 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from grok_jax import ntk
 from grok_jax.ntk import empirical
+from grok_jax.ntk.blocks import choose_blocks
 from grok_jax.ntk.inputs import per_sample
 from grok_jax.ntk.jaxprs import flatten
 from grok_jax.ntk.layers import find_layers
@@ -1036,3 +1037,18 @@ def test_host_functions_are_float64_where_jax_is_not():
     with jax.enable_x64(False):
         actual = ntk.kernel_regression(k, k @ np.ones(7), np.eye(7))
     np.testing.assert_allclose(actual, 1.0, rtol=1e-6)
+
+
+def test_factors_are_kept_where_smaller_blocks_allow_it():
+    """To form them again for each pair of large blocks takes longer."""
+    apply_fn, params, _, _ = mlp_case()
+    x, kept = normal(9, 64, 4), []
+    problem = empirical.make_problem(apply_fn, params, x, None, "full")
+    for budget in 2 ** np.arange(12, 24, 0.25):
+        found = choose_blocks(problem, None, int(budget))
+        sizes = (4, 8, 16, 32, 64)
+        possible = [choose_blocks(problem, rows, int(budget)) for rows in sizes]
+        if any(blocks.keep and blocks.rows < 64 for blocks in possible):
+            assert found.keep
+        kept.append((found.keep, found.rows < 64))
+    assert {(False, True), (True, True), (True, False)} == set(kept)
