@@ -187,13 +187,10 @@ def page_of(entry: report.Report) -> tuple[str, str, str]:
 
 def totals() -> dict[str, Any]:
     """How many claims hold in the gallery, each counted once, at the preset `cpu`; the
-    places in the papers that no page shows, and why."""
-    claims = [
-        (page_of(entry)[0], claim)
-        for entry in report.stored(summary_file())
-        if page_of(entry)[2] == "cpu"
-        for claim in entry.claims
-    ]
+    places in the papers that no page shows, and why; and the entries of which a page
+    has changed since."""
+    entries = [e for e in report.stored(summary_file()) if page_of(e)[2] == "cpu"]
+    claims = [(page_of(entry)[0], c) for entry in entries for c in entry.claims]
 
     def count(some: list[Any]) -> dict[str, int]:
         return {"claims": len(some), "hold": sum(bool(c["holds"]) for _, c in some)}
@@ -213,6 +210,7 @@ def totals() -> dict[str, Any]:
             for row in covered(paper)
             if "page" not in row
         ],
+        "changed_since_their_run": [e.name for e in entries if changes(e)],
     }
 
 
@@ -226,12 +224,14 @@ def coverage() -> str:
     """What the papers show against the pages and claims that show it, as Markdown."""
     found = {page_of(each): each for each in report.stored(summary_file())}
     out = ["## What the papers show, and where it is here", ""]
+    out += ["Not run yet: the page is new, or has changed since its run below.", ""]
     for paper, name in PAPERS.items():
         rows = []
         for row in covered(paper):
             entry = found.get((paper, row.get("page", ""), "cpu"))
-            holds = {c["id"]: c["holds"] for c in entry.claims} if entry else {}
-            marks = {True: "yes", False: "**NO**", None: "not run"}
+            known = entry is not None and not changes(entry)
+            holds = {c["id"]: c["holds"] for c in entry.claims} if known else {}
+            marks = {True: "yes", False: "**NO**", None: "not run yet"}
             claims = ", ".join(
                 f"{claim}: {marks[holds.get(claim)]}" for claim in row.get("claims", [])
             )
@@ -280,27 +280,33 @@ def what_decides(source: str) -> list[str]:
     return [found[name] for name in sorted(found)]
 
 
+def changes(entry: report.Report) -> str:
+    """A sentence if the page of an entry no longer says what its run decided, or is not
+    what tested its claims; else nothing."""
+    paper, page, _ = page_of(entry)
+    place, commit = f"experiments/{paper}/{page}.py", entry.facts["git commit"]
+    path = ROOT / place
+    if not path.exists():
+        return f"{entry.name}: {place} is gone."
+    now = what_decides(path.read_text())
+    if what_decides(at_commit(commit, place)) != now:
+        return f"{entry.name}: {place} has changed since its run at {commit[:10]}."
+    judges = {claim["git_commit"] for claim in entry.claims} - {commit}
+    if any(what_decides(at_commit(each, place)) != now for each in judges):
+        return f"{entry.name}: its claims were tested by another {place}."
+    return ""
+
+
 def unexplained() -> Iterator[str]:
-    """A sentence for each page of the gallery that no longer says what its run decided,
-    where the change log has no line for it."""
+    """What has changed in the pages of the gallery without a line in the change log."""
     for entry in report.stored(summary_file()):
         paper, page, _ = page_of(entry)
-        place, commit = f"experiments/{paper}/{page}.py", entry.facts["git commit"]
+        commit = entry.facts["git commit"][:10]
         log = ROOT / "experiments" / paper / "CHANGES.md"
         lines = log.read_text().splitlines() if log.exists() else []
-        if any(page in line and commit[:10] in line for line in lines):
-            continue
-        path = ROOT / place
-        if not path.exists():
-            yield f"{entry.name}: {place} is gone."
-            continue
-        now = what_decides(path.read_text())
-        judges = {claim["git_commit"] for claim in entry.claims}
-        if what_decides(at_commit(commit, place)) != now:
-            yield f"{entry.name}: {place} has changed since its run at {commit[:10]}."
-        for other in sorted(judges - {commit}):
-            if what_decides(at_commit(other, place)) != now:
-                yield f"{entry.name}: its claims were tested by another {place}."
+        said = any(page in line and commit in line for line in lines)
+        if not said and (change := changes(entry)):
+            yield change
 
 
 def at_commit(commit: str, place: str) -> str:

@@ -310,6 +310,7 @@ def test_totals_count_each_claim_once_by_paper_and_apart_from_ours(
         "not_covered": [
             {"paper": "Liu et al. 2023", "place": "Fig. 1", "why": "no data in it"}
         ],
+        "changed_since_their_run": ["K2 early"],
     }
 
 
@@ -352,8 +353,9 @@ def test_claims_that_another_page_tested_are_named(checkout, published, capsys):
 
 
 def test_the_table_of_what_the_papers_show_stays_in_the_gallery(checkout, published):
-    publish, _ = published
-    publish(entry("a"))
+    publish, commit = published
+    now = entry(commit())
+    publish(now)
     coverage = checkout / "experiments" / "lazy_to_rich" / "coverage.toml"
     coverage.write_text(
         '[[row]]\nplace = "Fig. 2"\nshows = "it | falls"\npage = "k2_early"\n'
@@ -367,10 +369,13 @@ def test_the_table_of_what_the_papers_show_stays_in_the_gallery(checkout, publis
         assert text.count("### Kumar et al. 2024") == 1
         assert "| Fig. 3 | a scheme | - |  | no data |" in text
         row = "| Fig. 2 | it \\| falls | [k2\\_early](#k2-early) | "
-        assert row + "K2a: yes, K2b: **NO**, K2c: not run |  |" in text
+        assert row + "K2a: yes, K2b: **NO**, K2c: not run yet |  |" in text
         assert text.index("### Kumar") < text.index("## K2 early")
-    report.write([entry("a")], None, path)
+    report.write([now], None, path)
     assert path.read_text() == text
+    commit("steps=48", "steps=50")  # its claims are those of another page now
+    assert gallery.main(["gallery", "--coverage"]) == gallery.DONE
+    assert "K2a: not run yet, K2b: not run yet" in path.read_text()
 
 
 def test_the_gallery_here_is_of_the_pages_here_or_the_log_says_why():
