@@ -3,7 +3,9 @@
 WORKDIR may be in an object store (gs://BUCKET/FOLDER); DIR and FILE are local.
 
 Writes DIR/index.html (self-contained) and DIR/summary.md (with DIR/figures) about run
-folders, finished or not: which claims hold, the figures, and how they were run.
+folders, finished or not: which claims hold, the figures, and how they were run. Of each
+finished sweep, DIR/explore/NAME.html shows the runs as a map, with the curves of any
+place that is chosen.
 `--summary` writes the Markdown to FILE.md, its figures to `figures/` beside it, and
 what it says of each experiment to FILE.json; without `--out`, the other experiments
 already in that file are kept, and so is what stands between its lines `<!-- kept -->`
@@ -17,14 +19,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+from urllib.parse import quote
 
 from absl import flags
 
 from grok_jax import claims as claims_lib
-from grok_jax.engine import command_line, html_report, remote, workdirs
+from grok_jax.engine import command_line, explorer, html_report, remote, workdirs
 from grok_jax.settings import SettingError
 
 DONE, WRONG_USAGE = 0, 2
+_EXPLORE = "explore"  # the folder of the pages of single sweeps
 _COUNTS = ("runs", "memorised", "generalised", "diverged")
 
 FACTS = ("runs", "duration", "device", "state")
@@ -73,6 +77,11 @@ class Report(NamedTuple):
     def from_json(cls, plain: dict[str, Any]) -> Self:
         figures = dict.fromkeys(plain["figures"], b"")
         return cls(**{**plain, "settings": {}, "figures": figures})
+
+    @property
+    def explored(self) -> bool:
+        """Whether it has results to explore."""
+        return self.facts["state"].startswith("finished")
 
     def alt(self, figure: str) -> str:
         return f"{figure} of {self.name}: {self.description}"
@@ -209,7 +218,7 @@ def page(reports: Sequence[Report]) -> str:
     sections, settings = {}, {}
     for each in reports:
         figures = {n: html_report.embedded(png) for n, png in each.figures.items()}
-        sections[anchor(each.name)] = _section(each, figures)
+        sections[anchor(each.name)] = _section(each, figures, _link(each))
         settings[anchor(each.name)] = each.settings
     return html_report.page(_top(reports), sections, settings)
 
@@ -245,10 +254,19 @@ def verdict(reports: Sequence[Report]) -> str:
     return ", ".join(words) or "no claims"
 
 
-def _section(report: Report, paths: Mapping[str, str]) -> str:
+def _link(report: Report) -> str:
+    """A line that leads to its runs, if they can be explored."""
+    if not report.explored:
+        return ""
+    name = as_markdown(f"Explore the runs of {report.name}")
+    return f"[{name}]({_EXPLORE}/{quote(report.key)}.html)"
+
+
+def _section(report: Report, paths: Mapping[str, str], link: str = "") -> str:
     """The section of a report: its figures, then its claims, then how it was run."""
     facts = dict(report.facts)
     out = [f"## {as_markdown(report.name)}", "", as_markdown(report.description), ""]
+    out += [link, ""] if link else []
     for name, path in paths.items():
         out += [f"![{as_markdown(report.alt(name))}]({path})", ""]
     if report.claims:
@@ -345,6 +363,35 @@ def write(reports: Sequence[Report], out: Path | None, markdown: Path) -> None:
         ) from error
 
 
+def write_explorers(
+    reports: Sequence[Report], folders: Sequence[Path], out: Path
+) -> None:
+    """Writes the interactive page of each finished run folder into `out`.
+
+    Raises:
+      workdirs.WorkdirError: results cannot be read or a page cannot be written.
+    """
+    for report, folder in zip(reports, folders, strict=True):
+        if not report.explored:
+            continue
+        shown = explorer.explore(
+            workdirs.read_results(workdirs.Workdir(folder).results),
+            claims=report.claims,
+            name=report.name,
+            description=report.description,
+            facts=report.facts,
+            back=f"../index.html#{anchor(report.name)}",
+        )
+        path = out / _EXPLORE / f"{report.key}.html"
+        try:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(explorer.page(shown), encoding="utf-8")
+        except OSError as error:
+            raise workdirs.WorkdirError(
+                f"{path} cannot be written: {error.strerror}."
+            ) from error
+
+
 def side_by_side(reports: Sequence[Report]) -> list[Report]:
     """The reports in their order, but the other presets of a page after it."""
     names = [each.name for each in reports]
@@ -393,6 +440,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 reports.append(read(path, key))
         reports = _told_apart(reports)
         write(reports, out, markdown)
+        if out is not None:
+            write_explorers(reports, folders, out)
     except (SettingError, workdirs.WorkdirError) as error:
         print(f"grok_jax: {error}", file=sys.stderr)
         return WRONG_USAGE
