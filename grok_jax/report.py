@@ -14,6 +14,7 @@ and `<!-- /kept -->`.
 Exit status: 0 done; 2 wrong usage or a damaged folder (nothing is written then).
 """
 
+import io
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 from absl import flags
+from PIL import Image, UnidentifiedImageError
 
 from grok_jax import claims as claims_lib
 from grok_jax.engine import command_line, explorer, html_report, remote, workdirs
@@ -66,6 +68,7 @@ class Report(NamedTuple):
     settings: dict[str, Any]
     claims: list[dict[str, Any]]
     figures: dict[str, bytes]  # name -> PNG; empty where it was written before
+    shows: Mapping[str, str] = {}  # name -> what the figure says of itself
 
     def as_json(self) -> dict[str, Any]:
         """All but the settings and the content of the figures."""
@@ -84,7 +87,10 @@ class Report(NamedTuple):
         return self.facts["state"].startswith("finished")
 
     def alt(self, figure: str) -> str:
-        return f"{figure} of {self.name}: {self.description}"
+        """The alternative text of a figure."""
+        text = f"{figure} of {self.name}: {self.description}"
+        shows = self.shows.get(figure)
+        return f"{text}. {shows}" if shows else text
 
 
 def read(path: Path, key: str) -> Report:
@@ -119,7 +125,8 @@ def read(path: Path, key: str) -> Report:
         }
         finished = workdir.results.exists() and workdir.claims.exists()
         claims = _claims(workdir.claims) if finished else []
-        figures = sorted(workdir.figures.glob("*.png"), key=_natural)
+        paths = sorted(workdir.figures.glob("*.png"), key=_natural)
+        figures = {each.stem: _png(each) for each in paths}
         return Report(
             key=key,
             name=_name(about) or key,
@@ -127,7 +134,8 @@ def read(path: Path, key: str) -> Report:
             facts=facts,
             settings=about["config"],
             claims=claims,
-            figures={each.stem: _png(each) for each in figures},
+            figures=figures,
+            shows={each.stem: _shows(each, figures[each.stem]) for each in paths},
         )
     except (KeyError, TypeError) as error:
         raise workdirs.WorkdirError(
@@ -179,6 +187,17 @@ def _png(path: Path) -> bytes:
     if not content.endswith(b"IEND\xaeB`\x82"):
         raise workdirs.WorkdirError(f"{path} is truncated; launch draws it again.")
     return content
+
+
+def _shows(path: Path, png: bytes) -> str:
+    """What a figure says of itself (`plot.save`); empty for one of an older version."""
+    try:
+        with Image.open(io.BytesIO(png)) as image:
+            return str(image.info.get("Description", ""))
+    except UnidentifiedImageError as error:
+        raise workdirs.WorkdirError(
+            f"{path} is damaged: it is not a PNG file; launch draws it again."
+        ) from error
 
 
 def _natural(path: Path) -> list[tuple[str, int]]:

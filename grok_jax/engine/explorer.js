@@ -20,7 +20,7 @@ function format(value) {
   if (value === null || Number.isNaN(value)) return "unknown";
   if (!Number.isFinite(value)) return value > 0 ? "never" : "−∞";
   const size = Math.abs(value);
-  if (size >= 1e7 || (size && size < 1e-3)) {
+  if (size >= 1e7 || (size && size < 1e-4)) {
     return value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e");
   }
   if (size >= 1000) return Math.round(value).toLocaleString("en-US");
@@ -55,22 +55,30 @@ function firstState() {
   const known = (q) => q.values.some(Number.isFinite);
   const wanted = ["delay", "t_test", "last test_accuracy", "last test_loss"];
   const named = wanted.map((name) => data.quantities.findIndex((q) => q.name === name));
-  const quantity = named.find((q) => q >= 0 && known(data.quantities[q]));
+  const quantity = named.find((q) => q >= 0 && known(data.quantities[q]))
+    ?? Math.max(data.quantities.findIndex(known), 0);
   return {
     x: best.length ? Math.min(...best) : seeds >= 0 ? seeds : NONE,
     y: best.length > 1 ? Math.max(...best) : NONE,
-    quantity: quantity ?? Math.max(data.quantities.findIndex(known), 0),
+    quantity,
     at: data.axes.map(() => 0),
     over: "median",
     highlight: "all",
-    logColour: true, logStep: true, logLoss: true,
+    logColour: wantsLog(quantity), logStep: true, logLoss: true,
     step: Infinity,
     cell: [0, 0],
   };
 }
 
+/** Whether a quantity is clearer on a logarithmic scale: most runs span a decade. */
+function wantsLog(q) {
+  const known = data.quantities[q].values.filter(Number.isFinite).sort();
+  const [low, high] = [0.1, 0.9].map((share) => known[Math.round(share * (known.length - 1))]);
+  return low > 0 && high > 10 * low;
+}
+
 const size = (a) => a === NONE ? 1 : data.axes[a].labels.length;
-const pooled = () => seeds !== -1 && state.x !== seeds && state.y !== seeds;
+const pooled = () => seeds !== NONE && state.x !== seeds && state.y !== seeds;
 
 /** The runs at place (i, j) of the map: one for each seed, unless seeds are an axis. */
 function runsAt(i, j) {
@@ -111,7 +119,7 @@ function measure(i, j) {
 }
 
 function overWords() {
-  if (!pooled()) return "";
+  if (!pooled() || size(seeds) === 1) return "";
   if (/^\d+$/.test(state.over)) return `, ${data.axes[seeds].label} ${data.axes[seeds].labels[state.over]}`;
   return state.over === "share" ? ", share of seeds that reached it" : `, ${state.over} over seeds`;
 }
@@ -170,12 +178,12 @@ function extent(values) {
 /** A scale of values onto [0, 1], logarithmic if asked for and possible, with ticks. */
 function scale(values, log, count = 5) {
   const known = values.filter(Number.isFinite);
-  const able = log && known.length && known.every((v) => v > 0);
-  const forward = able ? Math.log10 : (v) => v;
+  const able = known.length > 0 && known.every((v) => v > 0), logs = able && log;
+  const forward = logs ? Math.log10 : (v) => v;
   const [low, high] = known.length ? extent(known) : [0, 1];
   const [a, b] = [forward(low), forward(high)];
   const to = (v) => b > a ? (forward(v) - a) / (b - a) : 0.5;
-  return { to, low, high, log: able, ticks: able ? logTicks(low, high, count) : ticks(low, high, count) };
+  return { to, low, high, able, log: logs, ticks: logs ? logTicks(low, high, count) : ticks(low, high, count) };
 }
 
 function ticks(low, high, count) {
@@ -189,11 +197,17 @@ function ticks(low, high, count) {
   return out;
 }
 
+/** Powers of ten, with 2 and 5 times them where there are few. */
 function logTicks(low, high, count) {
-  const [a, b] = [Math.ceil(Math.log10(low) - 1e-9), Math.floor(Math.log10(high) + 1e-9)];
-  if (b - a < 1) return ticks(low, high, count).filter((v) => v > 0);
-  const every = Math.ceil((b - a + 1) / count), out = [];
-  for (let k = a; k <= b; k += every) out.push(10 ** k);
+  const [a, b] = [Math.floor(Math.log10(low) + 1e-9), Math.floor(Math.log10(high) + 1e-9)];
+  if (high < 5 * low) return ticks(low, high, count).filter((v) => v > 0);
+  const every = Math.ceil((b - a) / count) || 1, out = [];
+  for (let k = a; k <= b; k += every) {
+    for (const m of b - a < 2 ? [1, 2, 5] : [1]) {
+      const tick = m * 10 ** k;
+      if (tick >= low * (1 - 1e-9) && tick <= high * (1 + 1e-9)) out.push(tick);
+    }
+  }
   return out;
 }
 
@@ -251,14 +265,15 @@ function controls() {
     state.cell = [0, 0];
     all();
   };
-  parts.push(select("quantity", "colour", data.quantities.map((q, k) => [k, q.label, q.group]), state.quantity,
-    (v) => { state.quantity = Number(v); all(); }));
+  parts.push(select("quantity", "show", data.quantities.map((q, k) => [k, q.label, q.group]), state.quantity,
+    (v) => { state.quantity = Number(v); state.logColour = wantsLog(state.quantity); all(); }));
   if (data.axes.length > 1) {
     parts.push(select("x", "across", named, state.x, axisSet("x", "y")));
     parts.push(select("y", "up", [...named, [NONE, "none: a line"]], state.y, axisSet("y", "x")));
   }
   data.axes.forEach((axis, a) => {
     if (a === state.x || a === state.y) return;
+    if (axis.labels.length === 1) return;
     if (a === seeds) {
       const seedOptions = axis.labels.map((text, s) => [s, `${axis.label} ${text}`, "one"]);
       parts.push(select("over", "of the seeds", [["median", "median"], ["least", "least"],
@@ -279,7 +294,7 @@ function controls() {
 
 /* ---- The map, or the line ---- */
 
-const CHAR = 6.7;  // pixels of a character, at most
+const CHAR = 7;  // pixels of a character, at most
 
 function hatchDefs() {
   return make("defs", {}, make("pattern", { id: "hatch", width: 8, height: 8, patternUnits: "userSpaceOnUse" },
@@ -319,10 +334,13 @@ function maps() {
   const cells = Array.from({ length: ny }, (_, j) => Array.from({ length: nx }, (_, i) => measure(i, j)));
   const wide = Math.max(holder.clientWidth, 240);
   const draw = state.y === NONE ? drawLine : drawMap;
-  holder.replaceChildren(draw(cells, wide, scale(cells.flat().map((m) => m.value), state.logColour)));
+  const [svg, able] = draw(cells, wide);
+  holder.replaceChildren(svg);
+  byId("log-colour").disabled = !able;
   byId("over-title").textContent = `${quantityWords()}${overWords()}`;
   byId("hint").textContent = nx * ny > 1
-    ? "Click a place, or move with the arrow keys (Home and End go to the ends), to see its curves." : "";
+    ? "Click a place, or move with the arrow keys (Home and End go to the ends), to see " : "";
+  if (nx * ny > 1) byId("hint").append(make("a", { href: "#cell" }, "its curves"), ".");
   mark(focused);
 }
 
@@ -352,7 +370,8 @@ function summaryOf(cells) {
   return `${quantityWords()}${overWords()} over ${over}: ${range}${never ? `; never at ${never} of ${cells.flat().length} places` : ""}`;
 }
 
-function drawMap(cells, wide, colours) {
+function drawMap(cells, wide) {
+  const colours = scale(cells.flat().map((m) => m.value), state.logColour);
   const [nx, ny] = [size(state.x), size(state.y)];
   const yTexts = data.axes[state.y].labels.map((t) => short(t, wide < 500 ? 11 : 16));
   const left = Math.max(...yTexts.map((t) => t.length)) * CHAR + 30;
@@ -388,7 +407,7 @@ function drawMap(cells, wide, colours) {
   for (const kind of ["outer", "inner"]) svg.append(make("rect", { class: `cursor ${kind}`, rx: 2, "aria-hidden": true }));
   svg.setAttribute("height", tall + below);
   legend(cells, colours, wide, left);
-  return svg;
+  return [svg, colours.able];
 }
 
 function legend(cells, colours, wide, left) {
@@ -422,7 +441,7 @@ function swatchOf(kind) {
 
 /** One axis: each seed as a dot, the value over seeds as a larger one, in bands that can
     be chosen like the places of a map. */
-function drawLine(cells, wide, ignored) {
+function drawLine(cells, wide) {
   const row = cells[0], n = row.length, quantity = data.quantities[state.quantity];
   const each = row.map((_, i) => runsAt(i, 0).map((run) => counted(quantity, run)));
   const share = pooled() && state.over === "share";
@@ -464,7 +483,7 @@ function drawLine(cells, wide, ignored) {
   for (const kind of ["outer", "inner"]) svg.append(make("rect", { class: `cursor ${kind}`, rx: 2, "aria-hidden": true }));
   svg.setAttribute("height", tall + below);
   byId("legend").replaceChildren(...(pooled() && !share ? [make("p", { class: "hint" }, "Small dots are seeds.")] : []));
-  return svg;
+  return [svg, y.able];
 }
 
 const cellAt = (i, j) => byId("map").querySelector(`[data-i="${i}"][data-j="${j}"]`);
@@ -577,10 +596,10 @@ function drawPanel({ panel, group, figure }, last) {
     make("text", { x: left - 4, y: up(t) + 4, "text-anchor": "end" }, format(t))));
   let free = -Infinity;
   for (const s of state.logStep ? [0, ...logTicks(1, Math.max(last, 1), 5)] : ticks(0, last, 4)) {
-    const text = format(s), half = text.length * CHAR / 2;
-    if (s > last || x(s) - half < free) continue;
-    free = x(s) + half + 4;
-    svg.append(make("text", { x: Math.min(x(s), right - half), y: base + 15, "text-anchor": "middle" }, text));
+    const text = format(s), half = text.length * CHAR / 2, middle = Math.min(x(s), wide - half);
+    if (s > last || middle - half < free) continue;
+    free = middle + half + 4;
+    svg.append(make("text", { x: middle, y: base + 15, "text-anchor": "middle" }, text));
   }
   svg.append(make("line", { class: "grid", x1: left, x2: right, y1: base, y2: base }),
     make("text", { class: "faint", x: (left + right) / 2, y: base + 28, "text-anchor": "middle" }, "step"));
@@ -588,6 +607,9 @@ function drawPanel({ panel, group, figure }, last) {
   group.forEach(({ curve, lines }) => lines.forEach((line, s) => {
     const kind = state.highlight === "all" ? "" : String(s) === String(state.highlight) ? "strong" : "faded";
     const d = line.map(([step, v], k) => `${k ? "L" : "M"}${x(step).toFixed(1)} ${up(v).toFixed(1)}`).join("");
+    if (line.length === 1) {
+      svg.append(make("circle", { class: `point ${splitClass(curve.split)} ${kind}`, cx: x(line[0][0]), cy: up(line[0][1]), r: 3 }));
+    }
     svg.append(make("path", { class: `curve ${splitClass(curve.split)} ${kind}`, d, "data-curve": curve.name, "data-seed": s }));
     if (line.length) ends.push(`${curve.split || curve.label} ends at ${format(line.at(-1)[1])}`);
   }));
@@ -633,7 +655,7 @@ function readOut() {
 
 function runTable(runs, names) {
   const first = ["t_train", "t_test", "delay"];
-  const wanted = data.quantities.filter((q, k) => first.includes(q.name) || k === state.quantity || /^last (train|test)_(loss|accuracy)$/.test(q.name) || q.name === "diverged");
+  const wanted = data.quantities.filter((q, k) => first.includes(q.name) || k === state.quantity || /^last (train|test)_(loss|accuracy)$/.test(q.name) || (q.name === "diverged" && runs.some((run) => q.values[run])));
   const label = (q) => q.group.endsWith("value") ? `${q.group.split(" ")[0]} ${q.label}` : q.name === "delay" ? "delay" : q.label;
   const seedLabel = pooled() ? data.axes[seeds].label : "run";
   const value = (q, run) => {

@@ -94,7 +94,7 @@ def explore(
 
 def page(explored: Mapping[str, Any]) -> str:
     """The HTML page of what `explore` returns, without any reference to the outside."""
-    files = resources.files(__package__)
+    files = resources.files("grok_jax.engine")
     text = {
         kind: (files / f"explorer.{kind}").read_text(encoding="utf-8")
         for kind in ("html", "css", "js")
@@ -138,7 +138,7 @@ def _name(value: Any) -> str:
 
 
 def _curves(results: xr.Dataset) -> list[Curve]:
-    """The recorded curves, losses and accuracies first; without those never recorded."""
+    """The recorded curves, losses and accuracies first; those never recorded not."""
     dims = {*results["t_test"].dims, "step"}
     found = []
     for name, variable in results.data_vars.items():
