@@ -21,7 +21,7 @@ function format(value) {
   if (!Number.isFinite(value)) return value > 0 ? "never" : "−∞";
   const size = Math.abs(value);
   if (size >= 1e7 || (size && size < 1e-4)) {
-    return value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e");
+    return value.toExponential(3).replace(/\.?0+e/, "e").replace("e+", "e");
   }
   if (size >= 1000) return Math.round(value).toLocaleString("en-US");
   return String(Number(value.toPrecision(4)));
@@ -249,7 +249,7 @@ function slider(id, label, texts, at, set) {
   made.value = at;
   say();
   made.addEventListener("input", () => { say(); set(Number(made.value)); });
-  return make("label", {}, make("span", {}, `${label}: `, shown), made);
+  return make("label", { for: id }, make("span", {}, `${label}: `, shown), made);
 }
 
 function controls() {
