@@ -305,14 +305,18 @@ function hatchDefs() {
 function fitting(labels, room) {
   const widest = Math.max(...labels.map((t) => t.length)) * CHAR + 6;
   if (widest <= room) return [1, false];
-  if (room >= 14) return [1, true];
-  return [Math.ceil(14 / room), true];
+  return [room >= 14 ? 1 : Math.ceil(20 / room), true];
 }
 
 const short = (text, most = 16) => text.length > most ? `${text.slice(0, most - 1)}…` : text;
 
-function bottomAxis(svg, labels, left, top, wide, title) {
-  const room = wide / labels.length, texts = labels.map((t) => short(t));
+/** The labels of an axis as they stand beside it: four digits, or few characters. */
+function tickTexts(axis, most = 16) {
+  return axis.labels.map((text) => short(/^\d*\.\d+$/.test(text) ? String(Number(Number(text).toPrecision(4))) : text, most));
+}
+
+function bottomAxis(svg, axis, left, top, wide) {
+  const room = wide / axis.labels.length, texts = tickTexts(axis);
   const [every, slanted] = fitting(texts, room);
   const deep = slanted ? Math.min(Math.max(...texts.map((t) => t.length)) * CHAR * 0.75, 90) + 12 : 20;
   texts.forEach((text, i) => {
@@ -322,7 +326,7 @@ function bottomAxis(svg, labels, left, top, wide, title) {
       ? { x, y: y - 3, "text-anchor": "end", transform: `rotate(-45 ${x} ${y - 3})` }
       : { x, y, "text-anchor": "middle" }, text));
   });
-  svg.append(make("text", { x: left + wide / 2, y: top + deep + 14, "text-anchor": "middle", class: "faint" }, title));
+  svg.append(make("text", { x: left + wide / 2, y: top + deep + 14, "text-anchor": "middle", class: "faint" }, axis.label));
   return deep + 22;
 }
 
@@ -373,7 +377,7 @@ function summaryOf(cells) {
 function drawMap(cells, wide) {
   const colours = scale(cells.flat().map((m) => m.value), state.logColour);
   const [nx, ny] = [size(state.x), size(state.y)];
-  const yTexts = data.axes[state.y].labels.map((t) => short(t, wide < 500 ? 11 : 16));
+  const yTexts = tickTexts(data.axes[state.y], wide < 500 ? 11 : 16);
   const left = Math.max(...yTexts.map((t) => t.length)) * CHAR + 30;
   const w = (wide - left - 4) / nx;
   const h = Math.max(Math.min(w * 0.8, 64, 480 / ny), Math.min(22, 480 / ny));
@@ -388,6 +392,7 @@ function drawMap(cells, wide) {
       const finite = Number.isFinite(m.value);
       const fill = colour(colours.to(m.value));
       row.append(cellOf(i, j, m, { x, y, width: Math.max(w - gap, 0.5), height: Math.max(h - gap, 0.5),
+        "shape-rendering": gap ? null : "crispEdges",
         ...(finite ? { fill: rgb(fill) } : { class: m.value === Infinity ? "hatched" : "unknown" }) }));
       const text = finite ? format(m.value) : m.value === Infinity ? "" : "?";
       if (h >= 18 && text.length * 6.3 + 4 < w) {
@@ -397,13 +402,13 @@ function drawMap(cells, wide) {
     }
     svg.append(row);
   }
-  const every = Math.ceil(13 / h);
+  const every = h >= 13 ? 1 : Math.ceil(20 / h);
   yTexts.forEach((text, j) => {
     if (j % every) return;
     svg.append(make("text", { x: left - 6, y: (ny - 0.5 - j) * h + 4, "text-anchor": "end" }, text));
   });
   svg.append(make("text", { class: "faint", "text-anchor": "middle", transform: `translate(11 ${tall / 2}) rotate(-90)` }, data.axes[state.y].label));
-  const below = bottomAxis(svg, data.axes[state.x].labels, left, tall, wide - left - 4, data.axes[state.x].label);
+  const below = bottomAxis(svg, data.axes[state.x], left, tall, wide - left - 4);
   for (const kind of ["outer", "inner"]) svg.append(make("rect", { class: `cursor ${kind}`, rx: 2, "aria-hidden": true }));
   svg.setAttribute("height", tall + below);
   legend(cells, colours, wide, left);
@@ -478,7 +483,7 @@ function drawLine(cells, wide) {
     if (!Number.isNaN(m.value)) svg.append(make("circle", { class: "middle", cx: middle(i), cy: at(m.value), r: 6 }));
   });
   const axis = data.axes[state.x];
-  const below = axis ? bottomAxis(svg, axis.labels, left, tall, right - left, axis.label) : 4;
+  const below = axis ? bottomAxis(svg, axis, left, tall, right - left) : 4;
   svg.append(make("text", { class: "faint", "text-anchor": "middle", transform: `translate(11 ${tall / 2}) rotate(-90)` }, quantityWords()));
   for (const kind of ["outer", "inner"]) svg.append(make("rect", { class: `cursor ${kind}`, rx: 2, "aria-hidden": true }));
   svg.setAttribute("height", tall + below);
@@ -656,7 +661,7 @@ function readOut() {
 function runTable(runs, names) {
   const first = ["t_train", "t_test", "delay"];
   const wanted = data.quantities.filter((q, k) => first.includes(q.name) || k === state.quantity || /^last (train|test)_(loss|accuracy)$/.test(q.name) || (q.name === "diverged" && runs.some((run) => q.values[run])));
-  const label = (q) => q.group.endsWith("value") ? `${q.group.split(" ")[0]} ${q.label}` : q.name === "delay" ? "delay" : q.label;
+  const label = (q) => q.group.endsWith("value") ? `${q.group.split(" ")[0]} ${q.label}` : q.name === "delay" ? "delay" : q.label.replace(/^t /, "t\u00a0");
   const seedLabel = pooled() ? data.axes[seeds].label : "run";
   const value = (q, run) => {
     const v = q.values[run];

@@ -54,7 +54,8 @@ def explore(
     is None, and infinities are "inf" and "-inf".
 
     Where there are more numbers than `most`, curves have fewer records, evenly thinned,
-    and then the last of the curves and quantities are left out; `left_out` says so.
+    and then the last of the curves are left out, as are quantities for which half the
+    room is too little; `left_out` says so.
 
     Args:
       claims: as in claims.json.
@@ -64,7 +65,7 @@ def explore(
     runs = results["t_test"].size
     curves, quantities, left_out = _curves(results), [], []
     for quantity in _quantities(results, curves):
-        if (len(quantities) + 1) * runs > most:
+        if (len(quantities) + 1) * runs > most // 2:
             left_out.append(f"{quantity['label']} (no room)")
             continue
         values = quantity["values"].broadcast_like(results["t_test"])
