@@ -342,9 +342,10 @@ function maps() {
   holder.replaceChildren(svg);
   byId("log-colour").disabled = !able;
   byId("over-title").textContent = `${quantityWords()}${overWords()}`;
+  const late = cells.flat().some((m) => m.never) ? "A time that never came is later than any other. " : "";
   byId("hint").textContent = nx * ny > 1
-    ? "Click a place, or move with the arrow keys (Home and End go to the ends), to see " : "";
-  if (nx * ny > 1) byId("hint").append(make("a", { href: "#cell" }, "its curves"), ".");
+    ? "Click a place, or move with the arrow keys (Home and End go to the ends), to see " : late;
+  if (nx * ny > 1) byId("hint").append(make("a", { href: "#cell" }, "its curves"), `. ${late}`);
   mark(focused);
 }
 
