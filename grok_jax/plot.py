@@ -397,12 +397,14 @@ def description(figure: Figure) -> str:
     said = []
     for axis in figure.axes:
         if axis.get_label() == "<colorbar>":
-            said[-1:] = [f"{''.join(said[-1:])}, colour: {axis.get_ylabel()}"]
             continue
         axes = " against ".join(filter(None, (axis.get_ylabel(), axis.get_xlabel())))
         panel = ": ".join(filter(None, (axis.get_title(), axes)))
         lines = ", ".join(axis.get_legend_handles_labels()[1])
-        said.append(f"{panel} ({lines})" if lines else panel)
+        bars = [each.colorbar for each in (*axis.collections, *axis.images)]
+        colours = [bar.ax.get_ylabel() for bar in bars if bar is not None]
+        panel += f" ({lines})" if lines else ""
+        said.append(panel + "".join(f", colour: {name}" for name in colours if name))
     return " ".join("; ".join(filter(None, said)).split())
 
 

@@ -398,7 +398,7 @@ def write_explorers(
             claims=report.claims,
             name=report.name,
             description=report.description,
-            facts=report.facts,
+            facts={**report.facts, "t train and t test": _times(report.settings)},
             back=f"../index.html#{anchor(report.name)}",
         )
         path = out / _EXPLORE / f"{report.key}.html"
@@ -409,6 +409,12 @@ def write_explorers(
             raise workdirs.WorkdirError(
                 f"{path} cannot be written: {error.strerror}."
             ) from error
+
+
+def _times(settings: Mapping[str, Any]) -> str:
+    """When a run counts as fitted and as generalised, in the words of its settings."""
+    names = [name for name in settings if name.startswith("grok.")]
+    return ", ".join(f"{name[5:]} {settings[name]}" for name in names) or "unknown"
 
 
 def side_by_side(reports: Sequence[Report]) -> list[Report]:
