@@ -320,6 +320,27 @@ def test_arms_are_named(opened):
     assert_runs(page, results.sel(arm="GrokTransfer"))
 
 
+@pytest.mark.parametrize(
+    ("axes", "places", "runs"),
+    [
+        (dict(seed=[0, 1, 2]), 3, 1),  # seeds alone are an axis
+        (dict(width=[8], seed=[0, 1]), 1, 2),
+        (dict(centered=[True, False], epsilon=[0.1], depth=[1, 2], seed=[7]), 4, 1),
+        (dict(output_scale=[*range(1, 41)], epsilon=[*range(30)]), 1200, 1),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
+)
+def test_any_grid_can_be_walked(opened, axes, places, runs):
+    page = opened(sweep(**axes), width=400)
+    assert page.locator("[role=gridcell]").count() == places
+    page.locator("[role=gridcell]").first.click(force=True)
+    for key in ("ArrowLeft", "ArrowDown", "ArrowRight", "ArrowUp"):
+        page.keyboard.press(key)
+    selected(page)
+    assert len(column(page, "t_train")) == runs
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
 def test_a_single_run_is_shown(opened):
     results = sweep(seed=[0]).isel(seed=0, drop=True)
     page = opened(results)

@@ -194,6 +194,16 @@ def test_a_figure_has_what_it_shows_as_alternative_text(workdir, tmp_path):
     assert report.as_markdown(said) in path.read_text()
 
 
+def test_an_interactive_page_that_cannot_be_written_is_named(workdir, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "explore").write_text("mine")
+    line = ["report", str(workdir.path), f"--out={tmp_path / 'out'}"]
+    assert report.main(line) == report.WRONG_USAGE
+    error = capsys.readouterr().err
+    assert error.startswith("grok_jax: ") and error.count("\n") == 1
+    assert "explore/k9 run.html cannot be written: " in error
+
+
 def test_only_a_page_has_interactive_pages_beside_it(workdir, tmp_path):
     path = tmp_path / "new" / "a.md"
     assert report.main(["report", str(workdir.path), f"--summary={path}"]) == 0

@@ -1,5 +1,8 @@
 "use strict";
 
+// The data are those of explorer.py. Everything drawn follows from `data` and `state`:
+// a control changes the state, and what depends on it is drawn again.
+
 const byId = (id) => document.getElementById(id);
 
 /** An element with attributes and children; text is never parsed as HTML. */
@@ -51,14 +54,14 @@ let data, state, strides, seeds, drawn = [];
 function firstState() {
   const axes = data.axes.map((axis, a) => a).filter((a) => a !== seeds);
   const rank = (a) => (data.axes[a].values ? 1000 : 0) + data.axes[a].labels.length;
-  const best = [...axes].sort((a, b) => rank(b) - rank(a)).slice(0, 2);
+  const best = axes.filter((a) => size(a) > 1).sort((a, b) => rank(b) - rank(a)).slice(0, 2);
   const known = (q) => q.values.some(Number.isFinite);
   const wanted = ["delay", "t_test", "last test_accuracy", "last test_loss"];
   const named = wanted.map((name) => data.quantities.findIndex((q) => q.name === name));
   const quantity = named.find((q) => q >= 0 && known(data.quantities[q]))
     ?? Math.max(data.quantities.findIndex(known), 0);
   return {
-    x: best.length ? Math.min(...best) : seeds >= 0 ? seeds : NONE,
+    x: best.length ? Math.min(...best) : axes[0] ?? seeds,  // NONE, where there are none
     y: best.length > 1 ? Math.max(...best) : NONE,
     quantity,
     at: data.axes.map(() => 0),
