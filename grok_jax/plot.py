@@ -384,6 +384,30 @@ def heat_map(
     axis.figure.colorbar(image, ax=axis).set_label(label, fontsize=8)
 
 
+def description(figure: Figure) -> str:
+    """What a figure shows, in words, for who cannot see it: of each panel its title,
+    axes, colours and the names of its lines.
+
+    >>> figure, axes = panels(1, 1)
+    >>> _ = axes[0, 0].plot([0, 1], label="train")
+    >>> _ = axes[0, 0].set(title="K9", xlabel="step", ylabel="loss")
+    >>> description(figure)
+    'K9: loss against step (train)'
+    """
+    said = []
+    for axis in figure.axes:
+        if axis.get_label() == "<colorbar>":
+            continue
+        axes = " against ".join(filter(None, (axis.get_ylabel(), axis.get_xlabel())))
+        panel = ": ".join(filter(None, (axis.get_title(), axes)))
+        lines = ", ".join(axis.get_legend_handles_labels()[1])
+        bars = [each.colorbar for each in (*axis.collections, *axis.images)]
+        colours = [bar.ax.get_ylabel() for bar in bars if bar is not None]
+        panel += f" ({lines})" if lines else ""
+        said.append(panel + "".join(f", colour: {name}" for name in colours if name))
+    return " ".join("; ".join(filter(None, said)).split())
+
+
 def save(figure: Figure, path: Any) -> None:
-    """Writes the figure as PNG."""
-    figure.savefig(path, dpi=150)
+    """Writes the figure as PNG, with its description in it."""
+    figure.savefig(path, dpi=150, metadata={"Description": description(figure)})

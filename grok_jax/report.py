@@ -3,7 +3,9 @@
 WORKDIR may be in an object store (gs://BUCKET/FOLDER); DIR and FILE are local.
 
 Writes DIR/index.html (self-contained) and DIR/summary.md (with DIR/figures) about run
-folders, finished or not: which claims hold, the figures, and how they were run.
+folders, finished or not: which claims hold, the figures, and how they were run. Of each
+finished sweep, DIR/explore/NAME.html shows the runs as a map, with the curves of any
+place that is chosen.
 `--summary` writes the Markdown to FILE.md, its figures to `figures/` beside it, and
 what it says of each experiment to FILE.json; without `--out`, the other experiments
 already in that file are kept, and so is what stands between its lines `<!-- kept -->`
@@ -12,19 +14,23 @@ and `<!-- /kept -->`.
 Exit status: 0 done; 2 wrong usage or a damaged folder (nothing is written then).
 """
 
+import io
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+from urllib.parse import quote
 
 from absl import flags
+from PIL import Image, UnidentifiedImageError
 
 from grok_jax import claims as claims_lib
-from grok_jax.engine import command_line, html_report, remote, workdirs
+from grok_jax.engine import command_line, explorer, html_report, remote, workdirs
 from grok_jax.settings import SettingError
 
 DONE, WRONG_USAGE = 0, 2
+_EXPLORE = "explore"  # the folder of the pages of single sweeps
 _COUNTS = ("runs", "memorised", "generalised", "diverged")
 
 FACTS = ("runs", "duration", "device", "state")
@@ -62,6 +68,7 @@ class Report(NamedTuple):
     settings: dict[str, Any]
     claims: list[dict[str, Any]]
     figures: dict[str, bytes]  # name -> PNG; empty where it was written before
+    shows: Mapping[str, str] = {}  # name -> what the figure says of itself
 
     def as_json(self) -> dict[str, Any]:
         """All but the settings and the content of the figures."""
@@ -74,8 +81,16 @@ class Report(NamedTuple):
         figures = dict.fromkeys(plain["figures"], b"")
         return cls(**{**plain, "settings": {}, "figures": figures})
 
+    @property
+    def explored(self) -> bool:
+        """Whether it has results to explore."""
+        return self.facts["state"].startswith("finished")
+
     def alt(self, figure: str) -> str:
-        return f"{figure} of {self.name}: {self.description}"
+        """The alternative text of a figure."""
+        text = f"{figure} of {self.name}: {self.description}"
+        shows = self.shows.get(figure)
+        return f"{text}. {shows}" if shows else text
 
 
 def read(path: Path, key: str) -> Report:
@@ -110,7 +125,8 @@ def read(path: Path, key: str) -> Report:
         }
         finished = workdir.results.exists() and workdir.claims.exists()
         claims = _claims(workdir.claims) if finished else []
-        figures = sorted(workdir.figures.glob("*.png"), key=_natural)
+        paths = sorted(workdir.figures.glob("*.png"), key=_natural)
+        figures = {each.stem: _png(each) for each in paths}
         return Report(
             key=key,
             name=_name(about) or key,
@@ -118,7 +134,8 @@ def read(path: Path, key: str) -> Report:
             facts=facts,
             settings=about["config"],
             claims=claims,
-            figures={each.stem: _png(each) for each in figures},
+            figures=figures,
+            shows={each.stem: _shows(each, figures[each.stem]) for each in paths},
         )
     except (KeyError, TypeError) as error:
         raise workdirs.WorkdirError(
@@ -172,6 +189,17 @@ def _png(path: Path) -> bytes:
     return content
 
 
+def _shows(path: Path, png: bytes) -> str:
+    """What a figure says of itself (`plot.save`); empty for one of an older version."""
+    try:
+        with Image.open(io.BytesIO(png)) as image:
+            return str(image.info.get("Description", ""))
+    except UnidentifiedImageError as error:
+        raise workdirs.WorkdirError(
+            f"{path} is damaged: it is not a PNG file; launch draws it again."
+        ) from error
+
+
 def _natural(path: Path) -> list[tuple[str, int]]:
     parts = re.findall(r"(\D*)(\d*)", path.stem)
     return [(word, int(number or 0)) for word, number in parts]
@@ -209,7 +237,7 @@ def page(reports: Sequence[Report]) -> str:
     sections, settings = {}, {}
     for each in reports:
         figures = {n: html_report.embedded(png) for n, png in each.figures.items()}
-        sections[anchor(each.name)] = _section(each, figures)
+        sections[anchor(each.name)] = _section(each, figures, _link(each))
         settings[anchor(each.name)] = each.settings
     return html_report.page(_top(reports), sections, settings)
 
@@ -245,10 +273,19 @@ def verdict(reports: Sequence[Report]) -> str:
     return ", ".join(words) or "no claims"
 
 
-def _section(report: Report, paths: Mapping[str, str]) -> str:
+def _link(report: Report) -> str:
+    """A line that leads to its runs, if they can be explored."""
+    if not report.explored:
+        return ""
+    name = as_markdown(f"Explore the runs of {report.name}")
+    return f"[{name}]({_EXPLORE}/{quote(report.key)}.html)"
+
+
+def _section(report: Report, paths: Mapping[str, str], link: str = "") -> str:
     """The section of a report: its figures, then its claims, then how it was run."""
     facts = dict(report.facts)
     out = [f"## {as_markdown(report.name)}", "", as_markdown(report.description), ""]
+    out += [link, ""] if link else []
     for name, path in paths.items():
         out += [f"![{as_markdown(report.alt(name))}]({path})", ""]
     if report.claims:
@@ -345,6 +382,41 @@ def write(reports: Sequence[Report], out: Path | None, markdown: Path) -> None:
         ) from error
 
 
+def write_explorers(
+    reports: Sequence[Report], folders: Sequence[Path], out: Path
+) -> None:
+    """Writes the interactive page of each finished run folder into `out`.
+
+    Raises:
+      workdirs.WorkdirError: results cannot be read or a page cannot be written.
+    """
+    for report, folder in zip(reports, folders, strict=True):
+        if not report.explored:
+            continue
+        shown = explorer.explore(
+            workdirs.read_results(workdirs.Workdir(folder).results),
+            claims=report.claims,
+            name=report.name,
+            description=report.description,
+            facts={**report.facts, "t train and t test": _times(report.settings)},
+            back=f"../index.html#{anchor(report.name)}",
+        )
+        path = out / _EXPLORE / f"{report.key}.html"
+        try:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(explorer.page(shown), encoding="utf-8")
+        except OSError as error:
+            raise workdirs.WorkdirError(
+                f"{path} cannot be written: {error.strerror}."
+            ) from error
+
+
+def _times(settings: Mapping[str, Any]) -> str:
+    """When a run counts as fitted and as generalised, in the words of its settings."""
+    names = [name for name in settings if name.startswith("grok.")]
+    return ", ".join(f"{name[5:]} {settings[name]}" for name in names) or "unknown"
+
+
 def side_by_side(reports: Sequence[Report]) -> list[Report]:
     """The reports in their order, but the other presets of a page after it."""
     names = [each.name for each in reports]
@@ -393,6 +465,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 reports.append(read(path, key))
         reports = _told_apart(reports)
         write(reports, out, markdown)
+        if out is not None:
+            write_explorers(reports, folders, out)
     except (SettingError, workdirs.WorkdirError) as error:
         print(f"grok_jax: {error}", file=sys.stderr)
         return WRONG_USAGE

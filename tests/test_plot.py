@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
+from PIL import Image
 
 from grok_jax import plot
 
@@ -349,6 +350,23 @@ def test_a_heat_map_of_one_value_everywhere_can_be_drawn(axis, value, tmp_path):
     heat(axis, np.full((2, 2), value))
     plot.save(axis.figure, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_figure_says_what_each_panel_shows_and_its_colours(tmp_path):
+    figure, axes = plot.panels(1, 3)
+    values = np.array([[1.0, 2.0], [3.0, 4.0]])
+    heat(axes[0, 0], values)
+    axes[0, 0].set_title("K9 (a)")
+    axes[0, 1].plot([1, 2], label="α = 1")
+    axes[0, 1].plot([2, 1])
+    axes[0, 1].set(xlabel="step", ylabel="train\nloss")
+    said = plot.description(figure)
+    panel, line = said.split("; ")
+    assert panel.startswith("K9 (a): ") and ", colour: " in panel
+    assert line == "train loss against step (α = 1)"
+    plot.save(figure, tmp_path / "figure.png")
+    with Image.open(tmp_path / "figure.png") as image:
+        assert image.info["Description"] == said
 
 
 def test_no_figure_is_held_by_pyplot():

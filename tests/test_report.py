@@ -7,13 +7,14 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
 
-from grok_jax import report
+from grok_jax import plot, report
 from grok_jax.claims import Claim
 from grok_jax.engine import workdirs
 
@@ -142,7 +143,8 @@ def test_the_page_needs_nothing_beside_itself(workdir, tmp_path):
         source = workdir.figures / f"{name}.png"
         assert base64.b64decode(data) == source.read_bytes()
     assert not page.all("link") and not page.all("script") and "url(" not in text
-    assert all(a["href"].startswith("#") for a in page.all("a"))
+    links = {a["href"] for a in page.all("a") if not a["href"].startswith("#")}
+    assert links == {"explore/k9%20run.html"}
     assert "prefers-color-scheme:dark" in text and "max-width:44rem" in text
     assert {"width=device-width,initial-scale=1"} <= {
         a.get("content") for a in page.all("meta")
@@ -164,8 +166,49 @@ def test_every_link_leads_somewhere_on_the_page(workdir, unfinished, tmp_path):
     page = Page(written(tmp_path / "out", workdir, unfinished))
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
-    links = [attributes["href"].removeprefix("#") for attributes in page.all("a")]
-    assert len(links) == 3 and set(links) == set(ids)
+    links = [attributes["href"] for attributes in page.all("a")]
+    inside = [link.removeprefix("#") for link in links if link.startswith("#")]
+    assert len(inside) == 3 and set(inside) == set(ids)
+    beside = {unquote(link) for link in links if not link.startswith("#")}
+    assert beside == {"explore/k9 run.html"}  # of the finished one alone
+    assert all((tmp_path / "out" / link).is_file() for link in beside)
+    assert len([*(tmp_path / "out" / "explore").iterdir()]) == 1
+
+
+def test_a_figure_has_what_it_shows_as_alternative_text(workdir, tmp_path):
+    """In the page, and in a summary also once the run folder is gone."""
+    figure, axes = plot.panels(1, 1)
+    axes[0, 0].plot([0, 1], label="train")
+    axes[0, 0].set(title="α <small>", xlabel="step", ylabel="loss")
+    plot.save(figure, workdir.figures / "figure_D25.png")
+    said = "figure_D25 of K9 <laziness>: delay | alpha & epsilon. "
+    said += "α <small>: loss against step (train)"
+    page = Page(written(tmp_path / "out", workdir))
+    assert next(image["alt"] for image in page.all("img")) == said
+    path = tmp_path / "all.md"
+    assert report.main(["report", str(workdir.path), f"--summary={path}"]) == 0
+    before = path.read_text()
+    assert report.as_markdown(said) in before
+    write_json(workdir.config, {**ABOUT, "name": "Another"})
+    assert report.main(["report", str(workdir.path), f"--summary={path}"]) == 0
+    assert report.as_markdown(said) in path.read_text()
+
+
+def test_an_interactive_page_that_cannot_be_written_is_named(workdir, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "explore").write_text("mine")
+    line = ["report", str(workdir.path), f"--out={tmp_path / 'out'}"]
+    assert report.main(line) == report.WRONG_USAGE
+    error = capsys.readouterr().err
+    assert error.startswith("grok_jax: ") and error.count("\n") == 1
+    assert "explore/k9 run.html cannot be written: " in error
+
+
+def test_only_a_page_has_interactive_pages_beside_it(workdir, tmp_path):
+    path = tmp_path / "new" / "a.md"
+    assert report.main(["report", str(workdir.path), f"--summary={path}"]) == 0
+    assert "explore" not in path.read_text()
+    assert not (path.parent / "explore").exists()
 
 
 def test_the_summary_refers_to_figures_that_lie_beside_it(workdir, tmp_path):
@@ -272,6 +315,10 @@ DAMAGES = {
     "claims without field": (
         lambda w: write_json(w.claims, [{"id": "K9a"}]),
         "claims.json is damaged",
+    ),
+    "no figure": (
+        lambda w: (w.figures / "figure_D25.png").write_bytes(b"IEND\xaeB`\x82"),
+        "is not a PNG file",
     ),
     "half a figure": (lambda w: truncate(w.figures / "figure_D25.png"), "truncated"),
 }

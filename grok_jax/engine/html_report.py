@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 from markdown_it import MarkdownIt
@@ -61,7 +62,8 @@ def page(top: str, sections: Mapping[str, str], details: Mapping[str, Any]) -> s
         'name="viewport" content="width=device-width,initial-scale=1"><title>grok_jax: '
         f'{title}</title><style>{_STYLE}</style></head><body><main id="top">'
         f"{_as_html(top)}{body}</main>"
-        '<a class="top" href="#top">\u2191 top</a></body></html>\n'
+        '<nav aria-label="page"><a class="top" href="#top">\u2191 top</a></nav>'
+        "</body></html>\n"
     )
 
 
@@ -75,10 +77,11 @@ def _as_html(markdown: str) -> str:
     parser.validateLink = lambda url: True  # for embedded figures; text has no links
     tokens = parser.parse(markdown)
     _label(tokens)
-    for token in tokens:
+    for before, token in pairwise(tokens):
         for child in token.children or []:
             if child.type == "image":
                 _widen(child)
+                before.attrSet("tabindex", "0")  # where it scrolls, by keyboard too
     html = parser.renderer.render(tokens, parser.options, {})
     html = re.sub(
         r'(<td data-label="holds">)(yes)', r'\1<span class="yes">\2</span>', html
