@@ -15,7 +15,7 @@ from grok_jax import plot
 # Arms are variants side by side: each is a layer of settings over those of all. The
 # second arm trains a weak network first and grafts its `embed` into the target's, as
 # A B with A the weak embedding and B random, both trained (Xu et al. 2025, Sec. 2.2).
-# Of four weak networks the one of least train loss is used. Each arm has a learning
+# Of two weak networks the one of least train loss is used. Each arm has a learning
 # rate and a weight decay that suit it.
 
 # %%
@@ -37,9 +37,9 @@ settings = dict(
                 model=dict(
                     name="fnn", embedding=4, width=16, layers=2, init_scale=0.15
                 ),
-                optimizer=dict(name="adamw", learning_rate=0.02, weight_decay=1.0),
-                steps=1500,
-                candidates=4,
+                optimizer=dict(name="adamw", learning_rate=0.03, weight_decay=1.0),
+                steps=800,
+                candidates=2,
                 leaf="embed",
                 into="embed",
             ),

@@ -23,7 +23,7 @@ settings = dict(
     model=dict(name="committee_flow", width=0, epsilon=0.25),
     optimizer=dict(name="gradient_descent", learning_rate=0.5, rule="lazy"),
     observe=dict(population_risk={}),
-    train=dict(steps=20_000, records=60),
+    train=dict(steps=5_000, records=60),
     sweep=dict(output_scale=(0.05, 0.25, 1.0), seed=(0, 1, 2)),
 )
 results = grok_jax.run(settings, say=lambda line: None)
