@@ -121,17 +121,16 @@ def figure(words: str, place: str) -> str:
 def verdict(entry: Any, place: str) -> str:
     """What became of the claims of an entry: a line that opens to a table."""
     report = gallery().report
+    old = entry.key in changes()
+    held = "held" if old else "hold"
     scores = [
         f"{score} {of}"
-        for ours, of in ((False, "claims of the paper hold"), (True, "of our own"))
+        for ours, of in ((False, f"claims of the paper {held}"), (True, "of our own"))
         if (score := report.score(entry.claims, ours)).claims
     ]
     kind = "success" if all(claim["holds"] for claim in entry.claims) else "warning"
     where = f"{relative('experiments/README.md', place)}#{report.anchor(entry.name)}"
-    lines = []
-    if changed(entry):
-        lines += ["**The page has changed since this run and waits for another.**", ""]
-    lines += [
+    lines = [
         f"{entry.facts['runs']}; {entry.facts['duration']} on {entry.facts['device']}. "
         f"[All that was measured]({where}).",
         "",
@@ -149,6 +148,8 @@ def verdict(entry: Any, place: str) -> str:
     head = ("", "claim", "source", "what stands there", "what the run must show")
     lines += report.markdown_table(head, rows)
     title = ", ".join(scores) or "no claims"
+    if old:
+        kind, title = "question", f"{title}, before the page was changed"
     said = f'??? {kind} "{entry.name}: {title}"'
     return "\n".join([said, *(f"    {line}".rstrip() for line in lines)])
 
@@ -165,10 +166,6 @@ def changes() -> frozenset[str]:
         if known and gallery().changes(entry):
             found.append(key)
     return frozenset(found)
-
-
-def changed(entry: Any) -> bool:
-    return entry.key in changes()
 
 
 def verdicts(paper: str, place: str) -> str:

@@ -1,8 +1,8 @@
 """python docs/house.py [PACKAGE] > house.svg
 
-Draws how the modules of a package import each other, read from their source. Each stands
-above all that it imports; modules that import each other share a box; an arrow that
-follows from others is left out.
+Draws how the modules of a package import each other, read from their source. Each
+stands above all that it imports; modules that import each other share a box; an arrow
+that follows from others is left out.
 """
 
 import ast

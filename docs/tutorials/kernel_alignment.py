@@ -41,9 +41,11 @@ print(ntk.explain(f, params, x))
 # %%
 def train(scale, steps=300):
     start = f(params, x)
-    net = lambda p: scale * (f(p, x) - start)
-    loss = lambda p: ((net(p) - y) ** 2).mean()
     optimizer = optax.sgd(0.02 / scale**2)
+
+    def loss(p):
+        net = scale * (f(p, x) - start)
+        return ((net - y) ** 2).mean()
 
     @jax.jit
     def step(p, state):

@@ -37,8 +37,8 @@ plt.show()
 
 # %% [markdown]
 # To the left both losses are high: a network so small cannot say much. To the right
-# train loss can be made small (with more steps still smaller) and test loss cannot. The norm where test loss is least is the
-# Goldilocks zone:
+# train loss can be made small (with more steps still smaller) and test loss cannot. The
+# norm where test loss is least is the Goldilocks zone:
 
 # %%
 losses = end.test_loss.median("seed").values
