@@ -149,7 +149,7 @@ def verdict(entry: Any, place: str) -> str:
     lines += report.markdown_table(head, rows)
     title = ", ".join(scores) or "no claims"
     if old:
-        kind, title = "question", f"{title}, before the page was changed"
+        kind, title = "info", f"{title}, before the page was changed"
     said = f'??? {kind} "{entry.name}: {title}"'
     return "\n".join([said, *(f"    {line}".rstrip() for line in lines)])
 
