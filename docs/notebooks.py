@@ -15,10 +15,12 @@ def cells(path: Path) -> list[tuple[str, str]]:
     return [(cell.cell_type, cell.source) for cell in notebook.cells]
 
 
-def shown(path: Path, *, runs: bool = True) -> dict[str, Any]:
+def shown(
+    path: Path, *, runs: bool = True, names: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """What the site shows of a tutorial: file name -> content. With `runs`, its page
-    shows what every cell prints and draws."""
-    names: dict[str, Any] = {"__name__": path.stem}
+    shows what every cell prints and draws; `names` gets all that it defines."""
+    names = {"__name__": path.stem} if names is None else names
     page, files = [], {}
     for kind, source in cells(path):
         if kind == "markdown":

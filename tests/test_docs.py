@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import jax
+import numpy as np
 import pytest
 
 import grok_jax
@@ -99,15 +100,38 @@ def test_commands_name_files_that_exist():
     assert not [word for word in seen if not (ROOT / word).exists()]
 
 
+def grows(delays):
+    return bool((delays.diff("output_scale") > 0).all())
+
+
+SEEN = {
+    "first_sweep": lambda of: grows(of["pages"].delay(of["timed"]).median("seed")),
+    "own_model": lambda of: (
+        of["results"].attention.isel(step=-1).diff("decay") > 0.5
+    ).all(),
+    "kernel_alignment": lambda of: of["history"].distance.max() < 1e-3,
+    "weight_norm": lambda of: 0.3 < of["found"].norm < 2,
+    "embedding_transfer": lambda of: grokked_sooner(of["results"]),
+}
+"""What a reader was told to see, of what a tutorial has defined at its end."""
+
+
+def grokked_sooner(results):
+    last = results.t_test.fillna(np.inf).max("seed")
+    return last.sel(arm="GrokTransfer") < last.sel(arm="scratch")
+
+
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
-def test_a_tutorial_runs_and_draws(path, as_a_reader, monkeypatch):
+def test_a_tutorial_runs_draws_and_shows_what_it_says(path, as_a_reader, monkeypatch):
     pytest.importorskip("jupytext")
     monkeypatch.setenv("MPLBACKEND", "agg")
     notebooks = imported("notebooks")
     first, *_, last = notebooks.cells(path)
     assert first[0] == last[0] == "markdown"
     assert "You will see" in first[1] and "## Try" in last[1]
-    assert {f"{path.stem}.md", f"{path.stem}_1.png"} <= set(notebooks.shown(path))
+    files = notebooks.shown(path, names=as_a_reader)
+    assert {f"{path.stem}.md", f"{path.stem}_1.png"} <= set(files)
+    assert SEEN[path.stem](as_a_reader)
 
 
 def test_there_are_five_tutorials_and_the_index_names_them():
