@@ -1,0 +1,224 @@
+"""What mkdocs asks while it builds the site.
+
+A page in docs/ says with a comment where something goes that is made from the
+repository as it is now, so that no number and no verdict is typed by hand:
+
+    <!-- figure: k3_laziness -->            a gallery entry: its figure, what held
+    <!-- figure: k4_decomposition D25 -->   the figure whose name ends so
+    <!-- verdicts -->                       how many claims hold, paper by paper
+    <!-- verdicts: omnigrok -->             so for one paper, in a sentence
+    <!-- house: grok_jax.engine -->         the drawing of its imports
+    <!-- help: grok_jax.launch -->          what its --help says
+
+Files from outside docs/ (the gallery, TPU_SETUP.md) are shown at their own place in the
+repository, and tutorials are run and shown with what they print and draw.
+"""
+
+import ast
+import functools
+import importlib.util
+import os
+import posixpath
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+sys.path[:0] = [str(ROOT), str(DOCS)]
+
+import house  # noqa: E402
+import notebooks  # noqa: E402
+
+INCLUDED = (
+    "TPU_SETUP.md",
+    "experiments/README.md",
+    "experiments/benchmark.md",
+    "experiments/fault_drill.md",
+)
+MARK = re.compile(r"^<!-- (\w+)(?:: ([\w. ]+))? -->$", re.M)
+
+
+@functools.cache
+def gallery() -> ModuleType:
+    """experiments/gallery.py, which knows what ran, what held and what has changed."""
+    spec = importlib.util.spec_from_file_location(
+        "gallery", ROOT / "experiments" / "gallery.py"
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.cache
+def entries() -> dict[str, Any]:
+    """The gallery's entries by key."""
+    stored = gallery().report.stored(gallery().summary_file())
+    return {entry.key: entry for entry in stored}
+
+
+def on_files(files: Files, config: Any) -> Files:
+    for place in INCLUDED:
+        text = (ROOT / place).read_text(encoding="utf-8")
+        files.append(File.generated(config, place, content=escaped(text)))
+    for path in sorted((ROOT / "experiments" / "figures").glob("*.png")):
+        place = f"experiments/figures/{path.name}"
+        files.append(File.generated(config, place, abs_src_path=str(path)))
+    for path in sorted((DOCS / "tutorials").glob("*.py")):
+        for name, content in notebooks.shown(path, runs=runs()).items():
+            place = f"tutorials/{name}"
+            files.append(File.generated(config, place, content=content))
+    return files
+
+
+def runs() -> bool:
+    """Whether tutorials are run: unless RUN_TUTORIALS is 0, for a quick look."""
+    return os.environ.get("RUN_TUTORIALS", "1") != "0"
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    place = page.file.src_uri
+
+    def put(found: re.Match[str]) -> str:
+        if found[1] not in MARKS:
+            return found[0]
+        return MARKS[found[1]](found[2] or "", place)
+
+    return MARK.sub(put, markdown)
+
+
+def escaped(markdown: str) -> str:
+    """The text with those escapes that Python's Markdown does not know as entities."""
+    return markdown.replace(r"\<", "&lt;").replace(r"\&", "&amp;")
+
+
+def figure(words: str, place: str) -> str:
+    """The figure of an entry of the gallery, and what became of its claims."""
+    key, _, ending = words.partition(" ")
+    if key not in entries():
+        if not list((ROOT / "experiments").glob(f"*/{key}.py")):
+            raise PluginError(f"{place}: there is no page {key} in experiments/.")
+        return f"!!! note\n    The page `{key}` has not been run for the gallery yet.\n"
+    entry = entries()[key]
+    names = [name for name in entry.figures if name.endswith(ending)]
+    if not names:
+        raise PluginError(f"{place}: {key} has no figure {ending}.")
+    out = []
+    for name in names if ending else names[-1:]:
+        path = relative(f"experiments/figures/{key}_{name}.png", place)
+        alt = entry.alt(name).replace("[", "(").replace("]", ")")
+        out += [f"![{alt}]({path})", ""]
+    return "\n".join([*out, verdict(entry, place), ""])
+
+
+def verdict(entry: Any, place: str) -> str:
+    """What became of the claims of an entry: a line that opens to a table."""
+    report = gallery().report
+    old = entry.key in changes()
+    held = "held" if old else "hold"
+    scores = [
+        f"{score} {of}"
+        for ours, of in ((False, f"claims of the paper {held}"), (True, "of our own"))
+        if (score := report.score(entry.claims, ours)).claims
+    ]
+    kind = "success" if all(claim["holds"] for claim in entry.claims) else "warning"
+    where = f"{relative('experiments/README.md', place)}#{report.anchor(entry.name)}"
+    lines = [
+        f"{entry.facts['runs']}; {entry.facts['duration']} on {entry.facts['device']}. "
+        f"[All that was measured]({where}).",
+        "",
+    ]
+    rows = [
+        [
+            "✓" if claim["holds"] else "✗",
+            *(
+                escaped(report.as_markdown(claim[part]))
+                for part in ("id", "place", "statement", "expected")
+            ),
+        ]
+        for claim in entry.claims
+    ]
+    head = ("", "claim", "source", "what stands there", "what the run must show")
+    lines += report.markdown_table(head, rows)
+    title = ", ".join(scores) or "no claims"
+    if old:
+        kind, title = "info", f"{title}, before the page was changed"
+    said = f'??? {kind} "{entry.name}: {title}"'
+    return "\n".join([said, *(f"    {line}".rstrip() for line in lines)])
+
+
+@functools.cache
+def changes() -> frozenset[str]:
+    """The entries whose page is another than the one that ran, as far as this checkout
+    has the commits to tell."""
+    found = []
+    for key, entry in entries().items():
+        paper, page, _ = gallery().page_of(entry)
+        file = f"experiments/{paper}/{page}.py"
+        known = gallery().at_commit(entry.facts["git commit"], file)
+        if known and gallery().changes(entry):
+            found.append(key)
+    return frozenset(found)
+
+
+def verdicts(paper: str, place: str) -> str:
+    """How many claims of a paper hold; of all papers, as a table."""
+    papers, found = gallery().PAPERS, gallery().totals()["by_paper"]
+    if paper and paper not in papers:
+        raise PluginError(f"{place}: there is no paper {paper}.")
+    waiting = {
+        name: sum(gallery().page_of(entries()[key])[0] == name for key in changes())
+        for name in papers
+    }
+    if paper:
+        count = found[papers[paper]]
+        said = (
+            f"Of {count['claims']} claims of the paper that were tested, "
+            f"**{count['hold']} hold** as they stand."
+        )
+        if waiting[paper]:
+            said += (
+                f" {waiting[paper]} of the pages below have changed since and wait for "
+                "another run."
+            )
+        return f"{said}\n"
+    head = ("paper", "claims tested", "hold", "pages changed since their run")
+    rows = []
+    for key, name in papers.items():
+        link = f"[{name}]({relative(f'theories/{key}.md', place)})"
+        count = found[name]
+        rows.append([link, *map(str, (count["claims"], count["hold"], waiting[key]))])
+    return "\n".join(gallery().report.markdown_table(head, rows))
+
+
+def drawing(package: str, place: str) -> str:
+    """The imports within a package, as a drawing."""
+    return house.svg(house.rooms(package), f"Imports between the modules of {package}")
+
+
+def help_of(module: str, place: str) -> str:
+    """What a command says of itself, from its docstring."""
+    path = ROOT / f"{module.replace('.', '/')}.py"
+    if not path.exists():
+        raise PluginError(f"{place}: there is no module {module}.")
+    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    return f"```text\n{said}\n```\n"
+
+
+def relative(target: str, place: str) -> str:
+    return posixpath.relpath(target, posixpath.dirname(place) or ".")
+
+
+MARKS: dict[str, Callable[[str, str], str]] = {
+    "figure": figure,
+    "verdicts": verdicts,
+    "house": drawing,
+    "help": help_of,
+}
