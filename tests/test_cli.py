@@ -184,7 +184,7 @@ def test_bash_completes(words, found, tmp_path, capsys):
         f"COMP_WORDS=({given}) COMP_CWORD={len(words)}",
         "_grok_jax; printf '%s\\n' \"${COMPREPLY[@]}\"",
     ]
-    line = ["bash", "-euc", "\n".join(lines)]
+    line = ["bash", "-uc", "\n".join(lines)]
     said = subprocess.check_output(line, text=True, cwd=tmp_path)
     assert set(said.split()) == found
 
@@ -206,4 +206,4 @@ def test_flags_that_are_completed_are_flags_of_the_command():
             text=True,
         ).stdout
         for flag in set(flags) - {"help"}:
-            assert f"--{flag}" in said, (name, flag)
+            assert f"--{flag.rstrip('=')}" in said, (name, flag)

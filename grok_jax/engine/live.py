@@ -5,7 +5,6 @@ written now and then; results.nc replaces it when the sweep is complete. Writing
 changes no result: if it fails, that is said once and the sweep goes on.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -69,9 +68,9 @@ class Curves:
             {"place": self._places[number], "curves": _as_lists(curves)}
             for number, curves in sorted(self._kept.items())
         ]
-        text = json.dumps({"runs": self._runs, "shown": runs}, default=str)
+        content = {"runs": self._runs, "shown": runs}
         try:
-            workdirs.write_bytes(self._path, text.encode())
+            workdirs.write_json(self._path, content, indent=None)
         except workdirs.WorkdirError as error:
             self._failed = True
             self._say(f"{error} It is left out; the sweep goes on.")

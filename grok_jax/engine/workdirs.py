@@ -199,9 +199,9 @@ def git_commit() -> str:
     return f"{commit}-dirty" if changed else commit
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
     """Writes `content` as JSON, atomically (see `write_bytes`)."""
-    write_bytes(path, json.dumps(content, indent=1, default=str).encode())
+    write_bytes(path, json.dumps(content, indent=indent, default=str).encode())
 
 
 def read_json(path: Path) -> Any:
