@@ -9,7 +9,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -416,6 +415,8 @@ def power_law(x: ArrayLike, y: ArrayLike) -> PowerLaw:
     dx, dy = log_x - mean(log_x), log_y - mean(log_y)
     slope = mean(dx * dy) / mean(dx**2)
     residual = mean((dy - slope * dx) ** 2) * count / (count - 2)
+    import scipy.stats  # half a second, for this line alone
+
     students = scipy.stats.t.ppf(0.975, np.arange(1, max(x.size - 1, 2)))
     quantile = jnp.asarray(students, x.dtype)[jnp.maximum(count - 3, 0)]
     margin = quantile * jnp.sqrt(residual / (count * mean(dx**2)))
