@@ -404,6 +404,8 @@ def power_law(x: ArrayLike, y: ArrayLike) -> PowerLaw:
     >>> round(fit.slope.item(), 4), round(fit.prefactor.item(), 4)
     (-1.0, 3.0)
     """
+    import scipy.stats  # half a second, for the margin alone
+
     x, y = jnp.ravel(jnp.asarray(x, float)), jnp.ravel(jnp.asarray(y, float))
     keep = jnp.isfinite(x) & jnp.isfinite(y) & (x > 0) & (y > 0)
     log_x, log_y = (jnp.log(jnp.where(keep, v, 1.0)) for v in (x, y))
@@ -415,8 +417,6 @@ def power_law(x: ArrayLike, y: ArrayLike) -> PowerLaw:
     dx, dy = log_x - mean(log_x), log_y - mean(log_y)
     slope = mean(dx * dy) / mean(dx**2)
     residual = mean((dy - slope * dx) ** 2) * count / (count - 2)
-    import scipy.stats  # half a second, for this line alone
-
     students = scipy.stats.t.ppf(0.975, np.arange(1, max(x.size - 1, 2)))
     quantile = jnp.asarray(students, x.dtype)[jnp.maximum(count - 3, 0)]
     margin = quantile * jnp.sqrt(residual / (count * mean(dx**2)))

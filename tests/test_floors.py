@@ -215,6 +215,7 @@ def test_only_the_modules_of_the_disk_open_files():
         "engine.checkpoint",
         "engine.states",
         "plot",
+        "snapshots",
     }
     allowed |= COMMAND_LINE
 
