@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import serialization
 from jax.typing import ArrayLike
 
 from grok_jax import ntk
@@ -68,7 +67,7 @@ def save(path: str | Path, params: Params) -> None:
         leaves = {name: jnp.asarray(leaf) for name, leaf in flat_names(params).items()}
         content = _library(path).save(leaves)
     elif path.suffix == ".msgpack":
-        content = serialization.to_bytes(jax.tree.map(np.asarray, params))
+        content = _flax().to_bytes(jax.tree.map(np.asarray, params))
     else:
         raise ValueError(f"{path.name} must end in .safetensors or .msgpack.")
     path.write_bytes(content)
@@ -83,6 +82,11 @@ def _library(path: Path) -> Any:
         ) from error
 
 
+def _flax() -> Any:
+    """flax.serialization, which loads all of flax."""
+    return importlib.import_module("flax.serialization")
+
+
 def _safetensors(path: Path) -> dict[str, Any]:
     library = _library(path)
     try:
@@ -93,7 +97,7 @@ def _safetensors(path: Path) -> dict[str, Any]:
 
 def _msgpack(path: Path) -> dict[str, Any]:
     try:
-        return flat_names(serialization.msgpack_restore(path.read_bytes()))
+        return flat_names(_flax().msgpack_restore(path.read_bytes()))
     except Exception as error:  # damaged files raise many kinds
         raise ValueError(f"{path} is no msgpack of flax: {error}.") from error
 

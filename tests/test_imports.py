@@ -17,7 +17,7 @@ before = set(sys.modules)
 {line}
 print(*{{name.partition(".")[0] for name in set(sys.modules) - before}})
 """
-OPTIMISERS = {"jax", "numpy", "optax", "absl"}  # absl is optax's own
+OPTIMISERS = {"jax", "numpy", "optax", "absl", "chex"}  # the last two are optax's own
 
 
 def loaded(line):
@@ -40,7 +40,7 @@ def loaded(line):
         ("from grok_jax import measures", {"jax", "numpy", "scipy"}),
         ("from grok_jax.theory import committee", {"jax", "numpy"}),
         ("from grok_jax import losses, optim, train, transfer", OPTIMISERS),
-        ("from grok_jax import ntk, snapshots", {*OPTIMISERS, "scipy", "flax"}),
+        ("from grok_jax import ntk, snapshots", {*OPTIMISERS, "scipy"}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
