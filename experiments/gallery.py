@@ -44,6 +44,8 @@ from grok_jax.tasks.reading import DataError
 
 DONE, FAILED, WRONG_USAGE, STOPPED = 0, 1, launch.WRONG_USAGE, launch.STOPPED
 ROOT = Path(__file__).resolve().parents[1]
+CHECKOUT = (ROOT / "pyproject.toml").is_file()
+"""Whether this is a checkout, and not the installed package."""
 PRESETS = ("smoke", "cpu", "paper")
 PAPERS = {
     "lazy_to_rich": "Kumar et al. 2024",
@@ -129,10 +131,15 @@ class Pages:
     def run(self, page: Path, preset: str, workdir: Path) -> int:
         """The exit status of the launcher on a page."""
         place = workdir.relative_to(ROOT) if workdir.is_relative_to(ROOT) else workdir
-        line = [f"--config={page.relative_to(ROOT)}:{preset}", f"--workdir={place}"]
+        shown = page.relative_to(ROOT) if CHECKOUT else page
+        line = [f"--config={shown}:{preset}", f"--workdir={place}"]
         print(f"\npython -m grok_jax.launch {' '.join(line)}", flush=True)
         self._running = subprocess.Popen(
-            [sys.executable, "-m", "grok_jax.launch", *line], cwd=ROOT, process_group=0
+            [sys.executable, "-m", "grok_jax.launch", *line],
+            cwd=ROOT
+            if CHECKOUT
+            else None,  # modules of the package shadow others there
+            process_group=0,
         )
         status = self._running.wait()
         self._running = None

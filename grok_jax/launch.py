@@ -1,5 +1,8 @@
 """python -m grok_jax.launch --config=FILE.py[:PRESET] --workdir=DIR [--config.a.b=v]
 
+FILE.py may also be the name of a page that comes with the package (k3_laziness:smoke),
+or a YAML file of settings. `grok-jax run PAGE` is the same with a default folder.
+
 Runs an experiment: checks the configuration, runs the whole sweep, tests the claims
 and draws the figures. Running the same line again resumes a stopped sweep, or redraws
 the figures of a complete one. --log=tensorboard,wandb logs every run of the sweep while
@@ -39,7 +42,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from logging import getLogger
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import xarray as xr
 from absl import flags, logging
@@ -266,8 +269,8 @@ def _flags(argv: Sequence[str]) -> Any:
 
 
 def load_experiment(spec: str) -> tuple[ModuleType, str | None]:
-    """(module, preset or None) of an experiment given as "FILE.py[:PRESET]"; the module
-    must define get_config, while claims and figure are optional."""
+    """(module, preset or None) of an experiment (`session.load_page`); the module must
+    define get_config, while claims and figure are optional."""
     module, preset = session.load_page(spec)
     if not hasattr(module, "get_config"):
         raise SettingError(f"{module.__file__} defines no get_config().")
@@ -356,7 +359,7 @@ def print_claims(tested: Sequence[claims_lib.Claim]) -> None:
     console.print(f"{holding} of {len(tested)} claims hold.")
 
 
-def _end(status: int) -> None:
+def end(status: int) -> NoReturn:
     """Ends the process. One of several processes that failed exits without waiting for
     the others, which would wait for it."""
     if not hosts.several():  # everything is done: a signal must not change the status
@@ -368,4 +371,4 @@ def _end(status: int) -> None:
 
 
 if __name__ == "__main__":
-    _end(main())
+    end(main())

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -405,6 +404,8 @@ def power_law(x: ArrayLike, y: ArrayLike) -> PowerLaw:
     >>> round(fit.slope.item(), 4), round(fit.prefactor.item(), 4)
     (-1.0, 3.0)
     """
+    import scipy.stats  # half a second, for the margin alone
+
     x, y = jnp.ravel(jnp.asarray(x, float)), jnp.ravel(jnp.asarray(y, float))
     keep = jnp.isfinite(x) & jnp.isfinite(y) & (x > 0) & (y > 0)
     log_x, log_y = (jnp.log(jnp.where(keep, v, 1.0)) for v in (x, y))

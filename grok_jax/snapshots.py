@@ -1,4 +1,5 @@
-"""Kernels along a training of one's own, from the weights that its loop has saved."""
+"""Weights in files that others read and write, and kernels along a training of one's
+own, from the weights that its loop has saved."""
 
 import importlib
 from collections.abc import Callable, Iterable
@@ -16,24 +17,27 @@ from grok_jax.types import Apply, Params
 
 
 def load(path: str | Path, like: Params) -> Params:
-    """Weights from an orbax checkpoint or a safetensors file, as a tree like `like`.
+    """Weights from an orbax checkpoint, a safetensors file or a msgpack of flax, as a
+    tree like `like`.
 
     Args:
       path: a folder that orbax's `StandardCheckpointer` wrote, or its
-        `CheckpointManager` for one step, or a file `*.safetensors`, in which a leaf's
-        name is its path with dots ("Dense_0.kernel").
+        `CheckpointManager` for one step; a file `*.safetensors`, in which a leaf's
+        name is its path with dots ("Dense_0.kernel"); or a file `*.msgpack` that
+        `flax.serialization.to_bytes` wrote.
       like: the tree of arrays that was saved, or of their shapes
         (`jax.eval_shape`).
 
     Raises:
       FileNotFoundError: there is nothing at `path`.
-      ValueError: what is there has other leaves or shapes.
+      ValueError: what is there has other leaves or shapes, or is damaged.
       ImportError: a safetensors file, and that library is not installed.
     """
     path = Path(path).absolute()
     if not path.exists():
         raise FileNotFoundError(f"There are no weights at {path}.")
-    found = _safetensors(path) if path.suffix == ".safetensors" else _orbax(path)
+    read = {".safetensors": _safetensors, ".msgpack": _msgpack}.get(path.suffix, _orbax)
+    found = read(path)
     wanted = flat_names(like)
     if set(found) != set(wanted):
         missing = sorted(set(wanted) - set(found))
@@ -50,14 +54,52 @@ def load(path: str | Path, like: Params) -> Params:
     return jax.tree.structure(like).unflatten(leaves)
 
 
-def _safetensors(path: Path) -> dict[str, Any]:
+def save(path: str | Path, params: Params) -> None:
+    """Writes weights as `load` reads them, for others too: `*.safetensors` with a leaf
+    for each path with dots, or `*.msgpack` as `flax.serialization` has it.
+
+    Raises:
+      ValueError: the name has another ending.
+      ImportError: a safetensors file, and that library is not installed.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        leaves = {name: jnp.asarray(leaf) for name, leaf in flat_names(params).items()}
+        content = _library(path).save(leaves)
+    elif path.suffix == ".msgpack":
+        content = _flax().to_bytes(jax.tree.map(np.asarray, params))
+    else:
+        raise ValueError(f"{path.name} must end in .safetensors or .msgpack.")
+    path.write_bytes(content)
+
+
+def _library(path: Path) -> Any:
     try:
-        library = importlib.import_module("safetensors.flax")
+        return importlib.import_module("safetensors.flax")
     except ImportError as error:
         raise ImportError(
             f"{path.name} needs safetensors: pip install safetensors."
         ) from error
-    return library.load_file(path)
+
+
+def _flax() -> Any:
+    """flax.serialization, which loads all of flax."""
+    return importlib.import_module("flax.serialization")
+
+
+def _safetensors(path: Path) -> dict[str, Any]:
+    library = _library(path)
+    try:
+        return library.load(path.read_bytes())
+    except Exception as error:  # of a library in another language
+        raise ValueError(f"{path} is no safetensors file: {error}.") from error
+
+
+def _msgpack(path: Path) -> dict[str, Any]:
+    try:
+        return flat_names(_flax().msgpack_restore(path.read_bytes()))
+    except Exception as error:  # damaged files raise many kinds
+        raise ValueError(f"{path} is no msgpack of flax: {error}.") from error
 
 
 def _orbax(path: Path) -> dict[str, Any]:

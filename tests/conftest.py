@@ -103,9 +103,9 @@ sweep.compiler_options = compiler_options
 TRAINS = {"run_sweep", "run_alone", "compilations"}
 COMPILES = """
 batching benchmark committee committee_flow conformance docs experiments extend flow
-gallery hosts launch look_up losses lstm measures modular ntk ntk_networks ntk_rules
-ntk_statistics ntk_store observables_xor optim outside planning readme resume session
-targets train transfer transformer variants watch
+gallery hosts interoperability launch live look_up losses lstm measures modular ntk
+ntk_networks ntk_rules ntk_statistics ntk_store observables_xor optim outside planning
+readme resume session targets train transfer transformer variants watch
 """
 """Fixtures and modules that mostly wait for XLA: no part of the fast tier."""
 

@@ -20,7 +20,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from grok_jax import tree
 from grok_jax.engine import remote
@@ -169,8 +168,10 @@ def _silence_pending_reads() -> None:
         sys.unraisablehook = silenced
 
 
-def _checkpointer() -> ocp.Checkpointer:
-    """A checkpointer of process 0 alone; other processes take no part in it."""
+def _checkpointer() -> Any:
+    """An orbax checkpointer of process 0 alone; other processes take no part in it."""
+    import orbax.checkpoint as ocp  # half a second, for who saves or restores
+
     if not jax.distributed.is_initialized():
         return ocp.PyTreeCheckpointer()
     alone = ocp.options.MultiprocessingOptions(

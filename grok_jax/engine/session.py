@@ -22,20 +22,26 @@ from grok_jax.engine import config as config_lib
 from grok_jax.engine import (
     extend,
     hosts,
+    live,
     machine,
+    measured,
     planning,
     programs,
     registry,
     runner,
+    shipped,
     states,
     workdirs,
 )
 from grok_jax.engine import watch as watch_lib
 from grok_jax.settings import SettingError
 
+Config = config_lib.ConfigDict | Mapping[str, Any]
+"""What `config.make_config` returns or takes."""
+
 
 def run(
-    config: config_lib.ConfigDict | Mapping[str, Any] | str,
+    config: Config | Callable[[], Config] | str,
     workdir: str | Path | None = None,
     *,
     say: Callable[[str], None] | None = None,
@@ -50,8 +56,9 @@ def run(
     those of `config.engine` during the call and are restored afterwards.
 
     Args:
-      config: what `config.make_config` returns, the nested settings that it takes, or a
-        page, "FILE.py[:PRESET]".
+      config: what `config.make_config` returns, the nested settings that it takes, a
+        function that returns either, or a page: "FILE.py[:PRESET]", "FILE.yaml", or
+        "NAME[:PRESET]" of one that comes with the package.
       say: called with a progress line every 15 seconds; by default, a progress bar in a
         terminal or notebook, and printed lines elsewhere.
 
@@ -124,19 +131,28 @@ def sweep(
     if hosts.is_writer() and not workdir.config.exists():
         workdirs.write_json(workdir.config, about)
     folder = workdir.checkpoints / more.name if more else workdir.checkpoints
+    plan = more.plan if more else resolved.plan
+    curves = live.Curves(workdir, plan, watch.say)
+
+    def seen(new: measured.Records) -> None:
+        watch.records(new)
+        curves.add(new)
+
     sweeper = _sweeper(
         resolved,
         engine,
         watch,
-        plan=more.plan if more else resolved.plan,
+        plan=plan,
         folder=folder,
         stop_requested=stop_requested,
+        seen=seen if hosts.is_writer() else None,
         states=states.States(workdir.states, 1e9 * resolved.engine["keep_gb"]),
     )
     try:
         results = sweeper.run()
     finally:
         watch.close()
+        curves.write()
     if not hosts.is_writer():
         return results
     stored = workdirs.read_json(workdir.config)
@@ -154,6 +170,7 @@ def sweep(
     workdirs.write_results(workdir.results, results)
     if more:
         workdirs.write_json(workdir.config, stored)
+    curves.remove()
     return results
 
 
@@ -170,7 +187,6 @@ def _sweeper(
         grok=resolved.grok,
         say=watch.say,
         progress=watch.show,
-        seen=watch.records if watch.logs else None,
         **more,
     )
 
@@ -217,21 +233,36 @@ def about_run(
 
 
 def load_page(spec: str) -> tuple[ModuleType, str | None]:
-    """(module, preset or None) of a page, from "FILE.py[:PRESET]".
+    """(module, preset or None) of a page: "FILE.py[:PRESET]", "NAME[:PRESET]" of one
+    that comes with the package, or "FILE.yaml" with the settings alone.
 
-    Raises: SettingError if there is no such file or it cannot be loaded.
+    Raises: SettingError if there is no such page or it cannot be loaded.
     """
-    name, found, preset = spec.partition(".py:")
-    path = Path(f"{name}.py" if found else spec)
+    path, preset = shipped.find(spec)
     if not path.is_file():
         raise SettingError(f"There is no config file {path}.")
+    if path.suffix in (".yaml", ".yml"):
+        return _page_of(path, workdirs.read_yaml(path)), preset
     if path.suffix != ".py":
-        raise SettingError(f"{path} is not a Python file.")
+        raise SettingError(f"{path} is not a Python or YAML file.")
     try:
-        module = registry.load_file(path)
+        return registry.load_file(path), preset
     except (SyntaxError, ImportError) as error:
         raise SettingError(f"{path} cannot be loaded: {error}.") from error
-    return module, preset if found else None
+
+
+def _page_of(path: Path, settings: Any) -> ModuleType:
+    """A page of these settings, without claims or figures of its own."""
+    if not isinstance(settings, dict):
+        raise SettingError(
+            f"{path} holds no settings; write sections such as task: and sweep:."
+        )
+    page = ModuleType(path.stem)
+    page.__file__ = str(path)
+    vars(page)["get_config"] = lambda: config_lib.make_config(
+        {"name": path.stem, **settings}
+    )
+    return page
 
 
 def get_config(page: ModuleType, preset: str | None) -> Any:
@@ -240,10 +271,12 @@ def get_config(page: ModuleType, preset: str | None) -> Any:
 
 
 def _as_config(
-    config: config_lib.ConfigDict | Mapping[str, Any] | str,
+    config: Config | Callable[[], Config] | str,
 ) -> config_lib.ConfigDict:
     if isinstance(config, str):
         return get_config(*load_page(config))
+    if callable(config):
+        config = config()
     return (
         config
         if isinstance(config, config_lib.ConfigDict)

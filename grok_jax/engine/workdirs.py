@@ -11,13 +11,15 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
+import yaml
 
 from grok_jax.engine import remote
+from grok_jax.settings import SettingError
 
 
 class WorkdirError(RuntimeError):
@@ -176,8 +178,12 @@ def is_full(error: BaseException | None) -> bool:
 
 def git_commit() -> str:
     """The commit of the package's checkout, with "-dirty" if its code has changed since
-    (only code counts: a gallery writes pages and figures in the checkout)."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+    (only code counts: a gallery writes pages and figures in the checkout); "unknown"
+    for an installed package, though it may be inside the checkout of something else."""
+    root = Path(__file__).parents[2]
+    if not (root / "pyproject.toml").is_file():
+        return "unknown"
+    git = ["git", "-C", str(root)]
     code = (":/*.py", ":/pyproject.toml")
     try:
         commit = subprocess.check_output(
@@ -193,9 +199,9 @@ def git_commit() -> str:
     return f"{commit}-dirty" if changed else commit
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
     """Writes `content` as JSON, atomically (see `write_bytes`)."""
-    write_bytes(path, json.dumps(content, indent=1, default=str).encode())
+    write_bytes(path, json.dumps(content, indent=indent, default=str).encode())
 
 
 def read_json(path: Path) -> Any:
@@ -205,6 +211,26 @@ def read_json(path: Path) -> Any:
     except (*remote.failures(path), ValueError) as error:
         why = remote.reason(error) if remote.is_remote(path) else error
         raise WorkdirError(f"{path} is missing or not readable: {why}.") from error
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.2 in what settings need: 1e-3 is a number."""
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def read_yaml(path: Path) -> Any:
+    """Reads a YAML file; raises SettingError if it is not YAML."""
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Yaml)
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        said = " ".join(str(error).split())
+        raise SettingError(f"{path} is not YAML: {said[:200]}.") from error
 
 
 def write_results(path: Path, results: xr.Dataset) -> None:
@@ -253,6 +279,13 @@ def write_bytes(path: Path, content: Any) -> None:
             f"{path} could not be written: {_why(path, error)}; the previous file is "
             "intact."
         ) from error
+
+
+def remove(path: Path) -> None:
+    """Removes a file that is only out of date; one that cannot be removed stays."""
+    with suppress(*remote.failures(path)):
+        if path.exists():
+            path.unlink()
 
 
 @contextmanager

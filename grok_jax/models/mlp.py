@@ -1,10 +1,12 @@
 """Fully connected networks, initialised as in PyTorch (Liu et al. 2023, Omnigrok)."""
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from grok_jax.rng import linear_layer, named_key
@@ -55,6 +57,40 @@ def mlp(
         return f if outputs else f[:, 0]
 
     return Model(draw, apply)
+
+
+def from_torch(state: Mapping[str, Any]) -> dict[str, Layer]:
+    """The params of an `mlp` from the state dict of a PyTorch one, such as a Sequential
+    of nn.Linear layers and activations: weights [out, in] in the order of the layers,
+    each with a bias [out] of the same name, or with none (zeros).
+
+    Raises:
+      ValueError: an array is no weight or bias, or the sizes do not follow one another.
+
+    >>> state = {"0.weight": jnp.ones((4, 2)), "0.bias": jnp.ones(4)}
+    >>> params = from_torch(state | {"2.weight": jnp.ones((1, 4))})
+    >>> {name: layer["w"].shape for name, layer in params.items()}
+    {'layer_0': (2, 4), 'layer_1': (4, 1)}
+    """
+    arrays = {name: np.asarray(array) for name, array in state.items()}
+    weights = [name for name in arrays if name.rpartition(".")[2] == "weight"]
+    biases = {name: f"{name.removesuffix('weight')}bias" for name in weights}
+    unknown = [name for name in arrays if name not in {*weights, *biases.values()}]
+    faults = [f"{name} is unknown" for name in unknown]
+    layers, inputs = {}, None
+    for number, name in enumerate(weights):
+        w = arrays[name]
+        b = arrays.get(biases[name], np.zeros(w.shape[:1], w.dtype))
+        if w.ndim != 2 or (inputs or w.shape[1]) != w.shape[1]:
+            faults.append(f"{name} has shape {w.shape} instead of [out, {inputs}]")
+        elif b.shape != w.shape[:1]:
+            faults.append(f"{biases[name]} has shape {b.shape}, {name} {w.shape}")
+        inputs = w.shape[0] if w.ndim else None
+        layers[f"layer_{number}"] = {"w": jnp.asarray(w).T, "b": jnp.asarray(b)}
+    if faults or not layers:
+        said = "; ".join(faults) or "there is no weight"
+        raise ValueError(f"This is no fully connected network: {said}.")
+    return layers
 
 
 def _affine(layer: Layer, x: Array) -> Array:

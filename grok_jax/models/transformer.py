@@ -288,3 +288,122 @@ def _nanda_faults(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
             wanted = ", ".join(f"{axis} {sizes.get(axis, '')}".strip() for axis in axes)
             faults.append(f"{name} has shape {shape} instead of [{wanted}]")
     return faults
+
+
+_LENS = {
+    "embed.W_E": "V d",
+    "pos_embed.W_pos": "context d",
+    "unembed.W_U": "d V",
+    "unembed.b_U": "V",
+    "ln_final.w": "d",
+    "ln_final.b": "d",
+}
+_LENS_BLOCK = {
+    **{f"attn.W_{name}": "H d k" for name in "QKV"},
+    **{f"attn.b_{name}": "H k" for name in "QKV"},
+    "attn.W_O": "H k d",
+    "attn.b_O": "d",
+    "mlp.W_in": "d m",
+    "mlp.b_in": "m",
+    "mlp.W_out": "m d",
+    "mlp.b_out": "d",
+    **{f"{name}.{part}": "d" for name in ("ln1", "ln2") for part in "wb"},
+}
+_CONSTANTS = ("attn.mask", "attn.IGNORE")  # saved with the parameters
+
+
+def from_transformer_lens(state: Mapping[str, Any]) -> Params:
+    """The params of a `transformer` from the state dict of a `HookedTransformer` of
+    transformer_lens, with any number of layers, and LayerNorm in all places or none.
+
+    The `transformer` has no biases in the attention. Those of the keys change nothing;
+    without LayerNorm, those of values and outputs are moved into the MLP, to the same
+    logits. Biases of queries and of the unembedding must be zero (or absent), and with
+    LayerNorm those of values and outputs, too.
+
+    Raises:
+      ValueError: lists the arrays that are missing, unknown, of another shape, or not
+        zero where they must be.
+    """
+    arrays = {name: np.asarray(array) for name, array in state.items()}
+    numbers = [name.split(".")[1] for name in arrays if name.startswith("blocks.")]
+    layers = 1 + max((int(n) for n in numbers if n.isdigit()), default=0)
+    norm = "ln_final.w" in arrays
+    faults = _lens_faults(arrays, layers, norm)
+    if faults:
+        raise ValueError(
+            f"This transformer_lens model is no `transformer`: {'; '.join(faults)}."
+        )
+
+    def layer(number: int) -> Layer:
+        def get(name: str, shape: Sequence[int] = ()) -> Array:
+            return jnp.asarray(arrays.get(f"blocks.{number}.{name}", np.zeros(shape)))
+
+        w_in, output = get("mlp.W_in"), get("attn.W_O")
+        heads, head_width, width = output.shape
+        values = get("attn.b_V", (heads, head_width))
+        moved = jnp.einsum("hk,hkd->d", values, output) + get("attn.b_O", (width,))
+        norms = {
+            ours: {"gain": get(f"{theirs}.w"), "shift": get(f"{theirs}.b")}
+            for ours, theirs in (("norm_attention", "ln1"), ("norm_mlp", "ln2"))
+            if norm
+        }
+        return {
+            "query": get("attn.W_Q").transpose(1, 0, 2),
+            "key": get("attn.W_K").transpose(1, 0, 2),
+            "value": get("attn.W_V").transpose(1, 0, 2),
+            "output": output,
+            "mlp_in": w_in,
+            "mlp_in_bias": get("mlp.b_in") + moved @ w_in,
+            "mlp_out": get("mlp.W_out"),
+            "mlp_out_bias": get("mlp.b_out") + moved,
+            **norms,
+        }
+
+    top = {name: jnp.asarray(arrays[name]) for name in _LENS if name in arrays}
+    last = {"gain": top.get("ln_final.w"), "shift": top.get("ln_final.b")}
+    return {
+        "embed": top["embed.W_E"],
+        "positions": top["pos_embed.W_pos"],
+        "unembed": top["unembed.W_U"],
+        **{f"layer_{number}": layer(number) for number in range(layers)},
+        **({"norm_out": last} if norm else {}),
+    }
+
+
+def _lens_faults(
+    arrays: Mapping[str, np.ndarray], layers: int, norm: bool
+) -> list[str]:
+    """What is wrong with these arrays; each size is what the first of them makes it."""
+    layouts = dict(_LENS)
+    for number in range(layers):
+        layouts |= {f"blocks.{number}.{k}": text for k, text in _LENS_BLOCK.items()}
+    biases = ("b_Q", "b_K", "b_V", "b_O", "b_U")
+    faults = []
+    for name in layouts:
+        is_norm = "ln" in name.split(".")[-2]
+        optional = name.endswith(biases) or (is_norm and not norm)
+        if name not in arrays and not optional:
+            faults.append(f"{name} is missing")
+    faults += [
+        f"{name} is unknown"
+        for name in arrays
+        if name not in layouts and not name.endswith(_CONSTANTS)
+    ]
+    sizes: dict[str, int] = {}
+    for name, layout in layouts.items():
+        if name not in arrays:
+            continue
+        axes, shape = layout.split(), arrays[name].shape
+        if len(axes) == len(shape):
+            sizes = {**dict(zip(axes, shape, strict=True)), **sizes}
+        if shape != tuple(sizes.get(axis) for axis in axes):
+            wanted = ", ".join(f"{axis} {sizes.get(axis, '')}".strip() for axis in axes)
+            faults.append(f"{name} has shape {shape} instead of [{wanted}]")
+    nonzero = ("b_Q", "b_U", "b_V", "b_O") if norm else ("b_Q", "b_U")
+    faults += [
+        f"{name} is not zero"
+        for name, array in arrays.items()
+        if name.endswith(nonzero) and np.any(array)
+    ]
+    return faults

@@ -1,0 +1,301 @@
+"""grok-jax watch DIR [--select=AXIS=VALUE,...] [--once] [--seconds=2]
+
+Follows a run from another terminal, or says how a finished one ended: its progress, and
+its train and test curves as the median over runs. DIR is a workdir here or in an object
+store (gs://BUCKET/FOLDER). Nothing is written, and Ctrl-C ends the watching alone.
+
+Examples:
+  grok-jax watch runs/k3_laziness
+  grok-jax watch runs/k3_laziness --select=output_scale=1,epsilon=0.25
+  grok-jax watch gs://BUCKET/k1 --seconds=30
+  grok-jax watch runs/k3_laziness --once > now.txt
+
+--select takes the runs at one value of an axis; while a run goes on, curves of up to 40
+runs spread over the grid are at hand. --once says it once and ends. --seconds is the
+time between two looks; a bucket is looked at every 10 seconds at most.
+
+Exit status: 0 the run is complete, or was left with Ctrl-C or --once; 2 wrong usage.
+"""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+from rich.columns import Columns
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from grok_jax.engine import command_line, live, remote, runner, workdirs
+from grok_jax.engine.watch import clock, progress_text
+from grok_jax.settings import SettingError, nearest
+
+DONE, WRONG_USAGE = 0, 2
+QUIET_SECONDS = 60.0
+"""A run that has said nothing for so long may have been stopped."""
+COLOURS = ("cyan", "magenta")
+HEIGHT = 12
+
+
+class Look(NamedTuple):
+    """What one look at a workdir finds."""
+
+    title: str
+    lines: list[str]
+    runs: list[live.Run]
+    finished: bool
+
+
+def look(workdir: workdirs.Workdir, select: Mapping[str, str]) -> Look:
+    """Reads how far a run is, and its curves.
+
+    Raises:
+      workdirs.WorkdirError: no such folder, not a run folder, or a damaged file in it.
+      SettingError: `select` names no axis, or no run.
+    """
+    if not workdir.config.exists():
+        if not workdir.path.is_dir():
+            raise workdirs.WorkdirError(f"There is no folder {workdir.path}.")
+        raise workdirs.WorkdirError(
+            f"{workdir.path} holds no config.json; no run has begun in it."
+        )
+    about = workdirs.read_json(workdir.config)
+    title = f"{about.get('name') or workdir.path.name}: {about.get('description', '')}"
+    told, share = _progress(workdir)
+    finished = workdir.results.exists() and share >= 1
+    if finished:
+        runs = live.of_results(workdirs.read_results(workdir.results))
+        count = len(runs)
+        told = [*told[:1], _ending(workdir)]
+    else:
+        count, runs = live.read(workdir)
+    chosen = chosen_runs(runs, select) if runs else []
+    if not runs:
+        told.append("No curves are on the disk yet; they follow with the first steps.")
+    else:
+        of_all = "" if len(chosen) == count else f" of {count:,}"
+        told.append(f"median of {len(chosen):,}{of_all} runs{_said(select)}")
+    return Look(title.strip().removesuffix(":"), told, chosen, finished)
+
+
+def _progress(workdir: workdirs.Workdir) -> tuple[list[str], float]:
+    """(lines, share of the steps that are done) from progress.json."""
+    if not workdir.progress.exists():
+        done = 1.0 if workdir.results.exists() else 0.0
+        return ["No step yet: data, compilation."], done
+    content = workdirs.read_json(workdir.progress)
+    try:
+        fields = {name: content[name] for name in runner.Progress.__dataclass_fields__}
+        quiet = time.time() - content["at"]
+    except (KeyError, TypeError) as error:
+        raise workdirs.WorkdirError(
+            f"{workdir.progress} was not written by this version of grok_jax."
+        ) from error
+    progress = runner.Progress(**fields)
+    lines = [progress_text(progress)]
+    if quiet > QUIET_SECONDS:
+        lines.append(
+            f"No news for {clock(quiet)}: a long segment, or it was stopped; the line "
+            "that started it goes on."
+        )
+    return lines, progress.run_steps / max(progress.run_steps_total, 1)
+
+
+def _ending(workdir: workdirs.Workdir) -> str:
+    """How a complete run ended, in a line."""
+    if not workdir.claims.exists():
+        return "Complete; its claims are not tested (yet)."
+    claims = workdirs.read_json(workdir.claims)
+    held = sum(bool(claim["holds"]) for claim in claims)
+    counted = f"{held} of {len(claims)} claims hold" if claims else "no claims"
+    return f"Complete; {counted}. Figures: {workdir.figures}"
+
+
+def chosen_runs(runs: Sequence[live.Run], select: Mapping[str, str]) -> list[live.Run]:
+    """The runs at the selected values of the axes.
+
+    Raises: SettingError if an axis is unknown or no run has the value.
+    """
+    axes = list(runs[0].place)
+    for axis in select:
+        if axis not in axes:
+            raise SettingError(f"--select: no axis {axis!r}; {nearest(axis, axes)}.")
+    found = [
+        run
+        for run in runs
+        if all(_same(run.place[axis], value) for axis, value in select.items())
+    ]
+    if not found:
+        known = {
+            axis: ", ".join(dict.fromkeys(str(run.place[axis]) for run in runs))
+            for axis in select
+        }
+        listed = "; ".join(f"{axis}: {values[:200]}" for axis, values in known.items())
+        raise SettingError(f"--select: no run with curves is there; known: {listed}.")
+    return found
+
+
+def _same(value: Any, text: str) -> bool:
+    try:
+        return float(value) == float(text)
+    except (TypeError, ValueError):
+        return str(value) == text
+
+
+def _said(select: Mapping[str, str]) -> str:
+    words = ", ".join(f"{axis} {value}" for axis, value in select.items())
+    return f" at {words}" if words else ""
+
+
+def view(seen: Look, width: int, plain: bool = False) -> RenderableType:
+    """A look as something that rich shows, in at most `width` columns."""
+    parts: list[RenderableType] = [Text(seen.title, "bold"), *map(Text, seen.lines)]
+    kinds = [
+        kind
+        for kind in ("loss", "accuracy")
+        if any(len(live.median(seen.runs, name)[0]) for name in _names(kind))
+    ]
+    wide = min(width, 100) if len(kinds) < 2 or width < 90 else min(width // 2 - 2, 70)
+    charts = [_chart(seen.runs, kind, wide, plain) for kind in kinds]
+    parts.append(Columns(charts, padding=(0, 2)) if len(charts) > 1 else Group(*charts))
+    return Group(*parts)
+
+
+def _names(kind: str) -> tuple[str, str]:
+    return f"train_{kind}", f"test_{kind}"
+
+
+def _chart(
+    runs: Sequence[live.Run], kind: str, width: int, plain: bool
+) -> RenderableType:
+    """A chart of the train and test curves of this kind."""
+    curves = [live.median(runs, name) for name in _names(kind)]
+    margin = 9
+    canvas = live.draw(
+        curves,
+        width=max(width - margin - 1, 10),
+        height=HEIGHT,
+        log_y=kind == "loss",
+        plain=plain,
+    )
+    out = Text(" " * margin)
+    for number, name in enumerate(_names(kind)):
+        steps, values = curves[number]
+        now = f" {values[-1]:.3g}" if len(steps) else ""
+        sign = "ox"[number] if plain else "━"
+        out.append(f" {sign} {name.replace('_', ' ')}{now}  ", COLOURS[number])
+    if canvas is None:
+        return out
+    labels = [canvas.top, *[""] * (HEIGHT - 2), canvas.bottom]
+    edge = "|" if plain else "│"
+    for label, row, owner in zip(labels, canvas.rows, canvas.curve, strict=True):
+        out.append(f"\n{label:>{margin - 1}}{edge}", "dim")
+        for number, signs in groupby(zip(owner, row, strict=True), itemgetter(0)):
+            text = "".join(sign for _, sign in signs)
+            out.append(text, COLOURS[number] if number >= 0 else "")
+    foot = f"step {canvas.left}"
+    gap = max(len(canvas.rows[0]) - len(foot) - len(canvas.right), 1)
+    out.append(f"\n{'':{margin}}{foot}{'':{gap}}{canvas.right}", "dim")
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    try:
+        options, place = _flags(list(sys.argv if argv is None else argv))
+        workdir, select = workdirs.Workdir(place), selected(options.select)
+        console = Console(highlight=False, soft_wrap=True)
+        with workdirs.reachable(workdir.path):
+            first = look(workdir, select)
+        pause = max(options.seconds, 10.0 if remote.is_remote(place) else 0.0)
+        try:
+            if options.once or first.finished or not console.is_terminal:
+                return _lines(console, workdir, select, first, pause, options.once)
+            return _live(console, workdir, select, first, pause)
+        except KeyboardInterrupt:
+            return DONE
+    except (SettingError, workdirs.WorkdirError) as error:
+        print(f"grok_jax: {error}", file=sys.stderr)
+        return WRONG_USAGE
+
+
+def _lines(
+    console: Console,
+    workdir: workdirs.Workdir,
+    select: Mapping[str, str],
+    seen: Look,
+    pause: float,
+    once: bool,
+) -> int:
+    """Prints a line whenever it is another one, and the curves at the end."""
+    said = ""
+    while not (once or seen.finished):
+        if seen.lines[0] != said:
+            said = seen.lines[0]
+            console.print(said)
+        time.sleep(pause)
+        seen = look(workdir, select)
+    console.print(view(seen, console.width, _is_plain(console)))
+    return DONE
+
+
+def _live(
+    console: Console,
+    workdir: workdirs.Workdir,
+    select: Mapping[str, str],
+    seen: Look,
+    pause: float,
+) -> int:
+    """Shows the curves in place until the run is complete."""
+    plain = _is_plain(console)
+    with Live(view(seen, console.width, plain), console=console) as screen:
+        while not seen.finished:
+            time.sleep(pause)
+            try:
+                with workdirs.reachable(workdir.path):
+                    seen = look(workdir, select)
+            except workdirs.WorkdirError as error:  # a store may answer again
+                seen = seen._replace(lines=[*seen.lines[:1], str(error)])
+            screen.update(view(seen, console.width, plain), refresh=True)
+    return DONE
+
+
+def _is_plain(console: Console) -> bool:
+    return not console.encoding.lower().startswith("utf")
+
+
+def selected(text: str) -> dict[str, str]:
+    """The axes and values of --select.
+
+    >>> selected("output_scale=1,seed=0")
+    {'output_scale': '1', 'seed': '0'}
+    """
+    found = {}
+    for word in filter(None, map(str.strip, text.split(","))):
+        axis, equals, value = word.partition("=")
+        if not (axis and equals and value):
+            raise SettingError(f"--select takes AXIS=VALUE,...; {word!r} is none.")
+        found[axis] = value
+    return found
+
+
+def _flags(argv: Sequence[str]) -> tuple[Any, Path]:
+    values = flags.FlagValues()
+    flags.DEFINE_string("select", "", "AXIS=VALUE,...", flag_values=values)
+    flags.DEFINE_bool("once", False, "Say it once.", flag_values=values)
+    flags.DEFINE_float(
+        "seconds", 2.0, "Between two looks.", lower_bound=0.1, flag_values=values
+    )
+    options, words = command_line.parse(values, argv, __doc__, takes_words=True)
+    if len(words) != 1:
+        raise SettingError("Name one run folder: grok-jax watch DIR.")
+    return options, remote.path(words[0])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
