@@ -373,6 +373,8 @@ def write(reports: Sequence[Report], out: Path | None, markdown: Path) -> None:
         plain = [each.as_json() for each in placed]
         workdirs.write_json(markdown.with_suffix(".json"), plain)
         markdown.write_text(summary(placed, kept(before)), encoding="utf-8")
+        for name in _figure_files(others) - _figure_files(placed):
+            (figures / name).unlink(missing_ok=True)  # of a run that is replaced
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             (out / "index.html").write_text(page(reports), encoding="utf-8")
@@ -426,6 +428,10 @@ def side_by_side(reports: Sequence[Report]) -> list[Report]:
         return names.index(page if page in names else report.name)
 
     return sorted(reports, key=place)
+
+
+def _figure_files(reports: Sequence[Report]) -> set[str]:
+    return {f"{each.key}_{name}.png" for each in reports for name in each.figures}
 
 
 def stored(markdown: Path) -> list[Report]:

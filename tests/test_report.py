@@ -432,6 +432,17 @@ def test_the_presets_of_a_page_stand_side_by_side(workdir, tmp_path):
     assert found == ["K9", "K9 (paper)", "K10", "K1 (paper)"]
 
 
+def test_figures_of_a_run_that_is_replaced_go_with_it(workdir, tmp_path):
+    path = tmp_path / "gallery.md"
+    line = ["report", str(workdir.path), f"--summary={path}"]
+    assert report.main(line) == report.DONE
+    (tmp_path / "figures" / "mine.png").write_bytes(b"")
+    (workdir.figures / "figure_D25.png").unlink()
+    assert report.main(line) == report.DONE
+    left = {each.name for each in (tmp_path / "figures").iterdir()}
+    assert left == {"k9 run_figure_D100.png", "mine.png"}
+
+
 def test_claims_tested_by_another_commit_say_so(workdir, tmp_path):
     assert "claims tested at" not in written(tmp_path / "out", workdir)
     write_json(workdir.claims, as_launched("17bc"))
