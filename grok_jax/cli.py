@@ -120,6 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def asks_help(words: Sequence[str]) -> bool:
+    """Whether one of the words is a help flag."""
     return any(word in ("-h", "-help", "--help") for word in words)
 
 

@@ -31,7 +31,7 @@ from ml_collections import ConfigDict
 from grok_jax import claims, measures, plot
 from grok_jax.claims import OURS as OURS
 from grok_jax.engine.config import choose_preset, make_config
-from grok_jax.plot import words
+from grok_jax.settings import words
 
 Drawer = Callable[[Axes, xr.Dataset], None]
 """(axes, runs) -> None: draws the runs, as the functions of `plot` do."""

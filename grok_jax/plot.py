@@ -13,6 +13,8 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from grok_jax.settings import words
+
 STYLE: Any = {
     "figure.dpi": 120,
     "axes.spines.top": False,
@@ -38,11 +40,6 @@ def panels(rows: int, columns: int, width: float = 3.6, height: float = 2.8):
     with house_style():
         figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
         return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def words(name: Any) -> str:
-    """The name of a variable or an axis in words: underscores become spaces."""
-    return str(name).replace("_", " ")
 
 
 def held(curve: xr.DataArray) -> xr.DataArray:

@@ -27,7 +27,7 @@ from PIL import Image, UnidentifiedImageError
 
 from grok_jax import claims as claims_lib
 from grok_jax.engine import command_line, explorer, html_report, remote, workdirs
-from grok_jax.settings import SettingError
+from grok_jax.settings import SettingError, natural
 
 DONE, WRONG_USAGE = 0, 2
 _EXPLORE = "explore"  # the folder of the pages of single sweeps
@@ -125,7 +125,9 @@ def read(path: Path, key: str) -> Report:
         }
         finished = workdir.results.exists() and workdir.claims.exists()
         claims = _claims(workdir.claims) if finished else []
-        paths = sorted(workdir.figures.glob("*.png"), key=_natural)
+        paths = sorted(
+            workdir.figures.glob("*.png"), key=lambda path: natural(path.stem)
+        )
         figures = {each.stem: _png(each) for each in paths}
         return Report(
             key=key,
@@ -198,11 +200,6 @@ def _shows(path: Path, png: bytes) -> str:
         raise workdirs.WorkdirError(
             f"{path} is damaged: it is not a PNG file; launch draws it again."
         ) from error
-
-
-def _natural(path: Path) -> list[tuple[str, int]]:
-    parts = re.findall(r"(\D*)(\d*)", path.stem)
-    return [(word, int(number or 0)) for word, number in parts]
 
 
 def clock(seconds: float) -> str:

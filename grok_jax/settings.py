@@ -14,6 +14,7 @@ import contextlib
 import difflib
 import functools
 import inspect
+import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -190,6 +191,21 @@ def _hints(make: Callable) -> dict[str, Any]:
         with contextlib.suppress(NameError, TypeError, AttributeError):
             found |= typing.get_type_hints(source, include_extras=True)
     return found
+
+
+def words(name: Any) -> str:
+    """The name of a variable or an axis in words: underscores become spaces."""
+    return str(name).replace("_", " ")
+
+
+def natural(name: str) -> list[tuple[str, int]]:
+    """A key that sorts names by the numbers in them.
+
+    >>> sorted(["k10_late", "k2_early"], key=natural)
+    ['k2_early', 'k10_late']
+    """
+    parts = re.findall(r"(\D*)(\d*)", name)
+    return [(word, int(number or 0)) for word, number in parts]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -64,6 +64,12 @@ def table(registered, given):
     return [(name, name) for name in registered]
 
 
+def close(name):
+    """Tolerances of two compilations; labels that are float32 eigenvectors, of size 1,
+    round by the processor."""
+    return dict(rtol=1e-5, atol=1e-5 if name == "eigenlabels" else 1e-6)
+
+
 class TasksTest(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
     @parameterized.named_parameters(*table(registry.TASKS, SMALL_TASKS))
@@ -76,8 +82,7 @@ class TasksTest(chex.TestCase):
             chex.assert_rank(weight, 1)
             assert bool((weight >= 0).all()) and float(weight.sum()) > 0
         chex.assert_tree_all_finite(data)
-        # Labels are of size 1; those that are eigenvectors round by the processor.
-        chex.assert_trees_all_close(data, make(rng.run_keys(3)), rtol=1e-5, atol=1e-5)
+        chex.assert_trees_all_close(data, make(rng.run_keys(3)), **close(name))
         sizes = sizes_of(own)
         x, y, _ = data.train
         if jnp.issubdtype(x.dtype, jnp.floating) and "inputs" in sizes:
@@ -97,7 +102,7 @@ class TasksTest(chex.TestCase):
         one, two = (jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in (0, 1))
         with pytest.raises(AssertionError):
             chex.assert_trees_all_equal(one[:2], two[:2])
-        chex.assert_trees_all_close(one, make(rng.run_keys(0)), rtol=1e-5, atol=1e-5)
+        chex.assert_trees_all_close(one, make(rng.run_keys(0)), rtol=1e-5, atol=1e-6)
 
 
 class ModelsTest(chex.TestCase):

@@ -21,6 +21,7 @@ import numpy as np
 import xarray as xr
 
 from grok_jax import claims as claims_lib
+from grok_jax.settings import words
 
 MOST = 1_100_000
 """Numbers in a page: even of noise they take less than 5 MB."""
@@ -108,11 +109,6 @@ def page(explored: Mapping[str, Any]) -> str:
         script=text["js"],
         data=packed,
     )
-
-
-def words(name: Any) -> str:
-    """The name of a variable in words: underscores become spaces."""
-    return str(name).replace("_", " ")
 
 
 def _axis(results: xr.Dataset, dim: str) -> dict[str, Any]:

@@ -88,6 +88,7 @@ def _as_lists(
 
 
 def path(workdir: workdirs.Workdir) -> Path:
+    """Where the curves of a running sweep are kept."""
     return workdir.path / "curves.json"
 
 

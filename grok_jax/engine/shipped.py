@@ -9,7 +9,7 @@ import importlib.resources
 import re
 from pathlib import Path
 
-from grok_jax.settings import SettingError, nearest
+from grok_jax.settings import SettingError, natural, nearest
 
 
 def folder() -> Path:
@@ -20,13 +20,9 @@ def folder() -> Path:
 
 def pages() -> dict[str, Path]:
     """name -> file of every shipped page, paper by paper: K2 before K10."""
-    found = sorted(folder().glob("*/*.py"), key=_natural)
+    found = folder().glob("*/*.py")
+    found = sorted(found, key=lambda path: (path.parent.name, natural(path.stem)))
     return {path.stem: path for path in found}
-
-
-def _natural(path: Path) -> tuple[str, list[tuple[str, int]]]:
-    parts = re.findall(r"(\D*)(\d*)", path.stem)
-    return path.parent.name, [(word, int(number or 0)) for word, number in parts]
 
 
 def summary(path: Path) -> str:

@@ -59,6 +59,7 @@ def sizes_of(products: Sequence[Product]) -> Sizes:
 
 
 def is_lookup(products: Sequence[Product]) -> bool:
+    """Whether products in one layout read rows of a table."""
     return products[0].vocabulary is not None
 
 
