@@ -20,26 +20,21 @@ Exit status: 0 the run is complete, or was left with Ctrl-C or --once; 2 wrong u
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import flags
-from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from grok_jax.engine import command_line, live, remote, runner, workdirs
+from grok_jax.engine import charts, command_line, live, remote, runner, workdirs
 from grok_jax.engine.watch import clock, progress_text
 from grok_jax.settings import SettingError, nearest
 
 DONE, WRONG_USAGE = 0, 2
 QUIET_SECONDS = 60.0
 """A run that has said nothing for so long may have been stopped."""
-COLOURS = ("cyan", "magenta")
-HEIGHT = 12
 
 
 class Look(NamedTuple):
@@ -154,54 +149,9 @@ def _said(select: Mapping[str, str]) -> str:
 
 def view(seen: Look, width: int, plain: bool = False) -> RenderableType:
     """A look as something that rich shows, in at most `width` columns."""
-    parts: list[RenderableType] = [Text(seen.title, "bold"), *map(Text, seen.lines)]
-    kinds = [
-        kind
-        for kind in ("loss", "accuracy")
-        if any(len(live.median(seen.runs, name)[0]) for name in _names(kind))
-    ]
-    wide = min(width, 100) if len(kinds) < 2 or width < 90 else min(width // 2 - 2, 70)
-    charts = [_chart(seen.runs, kind, wide, plain) for kind in kinds]
-    parts.append(Columns(charts, padding=(0, 2)) if len(charts) > 1 else Group(*charts))
-    return Group(*parts)
-
-
-def _names(kind: str) -> tuple[str, str]:
-    return f"train_{kind}", f"test_{kind}"
-
-
-def _chart(
-    runs: Sequence[live.Run], kind: str, width: int, plain: bool
-) -> RenderableType:
-    """A chart of the train and test curves of this kind."""
-    curves = [live.median(runs, name) for name in _names(kind)]
-    margin = 9
-    canvas = live.draw(
-        curves,
-        width=max(width - margin - 1, 10),
-        height=HEIGHT,
-        log_y=kind == "loss",
-        plain=plain,
-    )
-    out = Text(" " * margin)
-    for number, name in enumerate(_names(kind)):
-        steps, values = curves[number]
-        now = f" {values[-1]:.3g}" if len(steps) else ""
-        sign = "ox"[number] if plain else "━"
-        out.append(f" {sign} {name.replace('_', ' ')}{now}  ", COLOURS[number])
-    if canvas is None:
-        return out
-    labels = [canvas.top, *[""] * (HEIGHT - 2), canvas.bottom]
-    edge = "|" if plain else "│"
-    for label, row, owner in zip(labels, canvas.rows, canvas.curve, strict=True):
-        out.append(f"\n{label:>{margin - 1}}{edge}", "dim")
-        for number, signs in groupby(zip(owner, row, strict=True), itemgetter(0)):
-            text = "".join(sign for _, sign in signs)
-            out.append(text, COLOURS[number] if number >= 0 else "")
-    foot = f"step {canvas.left}"
-    gap = max(len(canvas.rows[0]) - len(foot) - len(canvas.right), 1)
-    out.append(f"\n{'':{margin}}{foot}{'':{gap}}{canvas.right}", "dim")
-    return out
+    lines = Text(seen.title, "bold"), *map(Text, seen.lines)
+    drawn = charts.charts(seen.runs, width, plain)
+    return Group(*lines, *([drawn] if drawn else []))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -240,7 +190,7 @@ def _lines(
             console.print(said)
         time.sleep(pause)
         seen = look(workdir, select)
-    console.print(view(seen, console.width, _is_plain(console)))
+    console.print(view(seen, console.width, charts.is_plain(console)))
     return DONE
 
 
@@ -252,7 +202,7 @@ def _live(
     pause: float,
 ) -> int:
     """Shows the curves in place until the run is complete."""
-    plain = _is_plain(console)
+    plain = charts.is_plain(console)
     with Live(view(seen, console.width, plain), console=console) as screen:
         while not seen.finished:
             time.sleep(pause)
@@ -263,10 +213,6 @@ def _live(
                 seen = seen._replace(lines=[*seen.lines[:1], str(error)])
             screen.update(view(seen, console.width, plain), refresh=True)
     return DONE
-
-
-def _is_plain(console: Console) -> bool:
-    return not console.encoding.lower().startswith("utf")
 
 
 def selected(text: str) -> dict[str, str]:

@@ -83,8 +83,9 @@ FLOORS = [
     ["engine.extend"],
     ["engine.timing"],
     ["engine.targets"],
-    ["engine.watch"],
     ["engine.live"],
+    ["engine.charts"],
+    ["engine.watch"],
     ["engine.session"],
     ["engine.dry_run"],
     ["engine.command_line"],
@@ -254,6 +255,7 @@ def is_in_memory(opened):
         (
             ("rich",),
             {
+                "engine.charts",
                 "engine.dry_run",
                 "engine.session",
                 "engine.watch",

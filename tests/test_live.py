@@ -11,7 +11,7 @@ from rich.console import Console
 
 import grok_jax
 from grok_jax import watch
-from grok_jax.engine import config, live, remote, workdirs
+from grok_jax.engine import charts, config, live, remote, workdirs
 from grok_jax.engine.measured import Records
 from grok_jax.engine.runner import Progress
 
@@ -127,12 +127,10 @@ def test_a_running_sweep_is_its_progress_and_its_curves(place):
     text = shown(seen)
     for words in ("tiny: so small", " 50%", "2 memorised", "median of 2 of 4 runs"):
         assert words in text, words
-    assert "train loss 2.5" in text and "test loss 5" in text and "step 0" in text
+    assert "train 2.5 " in text and "test 5 " in text and "step 0" in text
     assert re.search("[\u2801-\u28ff]", text)
     chosen = watch.look(place, {"seed": "1", "epsilon": "0.25"})
-    assert "train loss 1 " in shown(chosen) and "at seed 1, epsilon 0.25" in shown(
-        chosen
-    )
+    assert "train 1 " in shown(chosen) and "at seed 1, epsilon 0.25" in shown(chosen)
 
 
 def test_before_the_first_step_it_says_so(place):
@@ -154,7 +152,7 @@ def test_a_complete_run_is_shown_with_all_its_runs(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "100%" in said and "claims are not tested" in said
     last = results.train_loss.isel(step=-1).median().item()
-    assert "median of 4 runs" in said and f"train loss {last:.3g}" in said
+    assert "median of 4 runs" in said and f"train {last:.3g} " in said
     claims = [dict(holds=True), dict(holds=False)]
     workdirs.write_json(workdirs.Workdir(tmp_path / "run").claims, claims)
     assert "1 of 2 claims hold" in shown(
@@ -208,7 +206,7 @@ def test_a_bucket_is_watched_too(monkeypatch, capsys):
     live.Curves(place, PLAN, print).add(records([0, 2], 4.0))
     assert watch.main(["watch", str(folder), "--once"]) == watch.DONE
     said = capsys.readouterr().out
-    assert "far" in said and " 50%" in said and "train loss 4" in said
+    assert "far" in said and " 50%" in said and "train 4 " in said
 
 
 @pytest.mark.parametrize("log_y", [False, True])
@@ -216,7 +214,7 @@ def test_a_bucket_is_watched_too(monkeypatch, capsys):
 def test_a_picture_has_its_curves_where_they_are(log_y, plain):
     falling = (np.arange(5), np.array([16.0, 8, 4, 2, 1]))
     constant = (np.arange(5), np.full(5, 16.0))
-    canvas = live.draw(
+    canvas = charts.draw(
         [constant, falling], width=20, height=6, log_y=log_y, plain=plain
     )
     assert (canvas.top, canvas.bottom, canvas.left, canvas.right) == (
@@ -237,11 +235,11 @@ def test_a_picture_has_its_curves_where_they_are(log_y, plain):
 @pytest.mark.parametrize("values", [[], [np.nan], [-1.0], [0.0]])
 def test_nothing_to_draw_is_no_picture(values):
     curve = (np.arange(len(values)), np.array(values))
-    assert live.draw([curve], width=9, height=3, log_y=True) is None
+    assert charts.draw([curve], width=9, height=3, log_y=True) is None
 
 
 def test_one_point_is_a_picture():
-    canvas = live.draw([(np.array([3]), np.array([2.0]))], width=9, height=3)
+    canvas = charts.draw([(np.array([3]), np.array([2.0]))], width=9, height=3)
     assert canvas.top == canvas.bottom == "2" and canvas.left == canvas.right == "3"
 
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from grok_jax import launch
 from grok_jax.engine import (
     config,
+    live,
     measured,
     planning,
     programs,
@@ -491,6 +492,32 @@ def test_a_terminal_shows_a_bar_and_anything_else_lines():
     shown = " ".join(out.getvalue().split())
     assert "25% 1:15 gone" in shown and "3 memorised" in shown and not said
     assert watch.bar(Console(file=out, force_terminal=False)) is None
+
+
+def displayed(curves, height):
+    """What a terminal of 100 columns and so many lines shows of a run."""
+    out = io.StringIO()
+    own = watch.Watch(
+        None,
+        print,
+        watch.bar(Console(file=out, force_terminal=True, width=100, height=height)),
+    )
+    own.curves = curves
+    own.show(runner.Progress(75.0, 30, 120, 2.0, 6, 3, 1, 1))
+    own.close()
+    return out.getvalue()
+
+
+def test_a_terminal_shows_the_curves_above_the_bar_where_there_is_room():
+    curves = live.Curves(None, plan_of(2), print)
+    loss = np.array([[4.0, 2.0], [8.0, 2.5]])
+    steps, both = np.array([0, 5]), {"train_loss": loss, "test_loss": 2 * loss}
+    curves.add(measured.Records(np.arange(2), steps, both))
+    shown = displayed(curves, 40)
+    assert shown.index("train 2.25 ") < shown.index("25%  1:15 gone")
+    assert "test 4.5 " in shown and "step 0" in shown
+    for little in (displayed(curves, 15), displayed(None, 40)):
+        assert "25%  1:15 gone" in little and "train" not in little
 
 
 def test_a_notebook_without_widgets_has_lines(monkeypatch):

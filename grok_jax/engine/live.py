@@ -1,12 +1,13 @@
-"""curves.json: the curves of a sweep while it runs, for `grok-jax watch`.
+"""The curves of a sweep while it runs: for its own display and, in curves.json, for
+`grok-jax watch`.
 
-It has train and test curves of at most `MOST` runs, spread over the grid, and is
+They are train and test curves of at most `MOST` runs, spread over the grid. The file is
 written now and then; results.nc replaces it when the sweep is complete. Writing it
 changes no result: if it fails, that is said once and the sweep goes on.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,18 +31,21 @@ class Run(NamedTuple):
 
 
 class Curves:
-    """Keeps curves.json in a workdir."""
+    """Keeps the curves of a sweep, and curves.json if there is a workdir."""
 
     def __init__(
-        self, workdir: workdirs.Workdir, plan: Plan, say: Callable[[str], None]
+        self,
+        workdir: workdirs.Workdir | None,
+        plan: Plan,
+        say: Callable[[str], None],
     ):
-        self._path, self._say = path(workdir), say
+        self._path, self._say = workdir and path(workdir), say
         points = plan.grid.runs()
         self._runs = len(points)
         chosen = np.linspace(0, self._runs - 1, min(self._runs, MOST)).round()
         self._places = {int(number): named(points[int(number)]) for number in chosen}
         self._kept: dict[int, dict[str, dict[int, float]]] = {}
-        self._pause = 10.0 if remote.is_remote(workdir.path) else 4.0
+        self._pause = 10.0 if self._path and remote.is_remote(self._path) else 4.0
         self._wrote, self._failed, self._new = -1e9, False, False
 
     def add(self, new: Records) -> None:
@@ -62,7 +66,7 @@ class Curves:
 
     def write(self) -> None:
         """Writes the file, if there is something new."""
-        if self._failed or not self._new:
+        if self._path is None or self._failed or not self._new:
             return
         runs = [
             {"place": self._places[number], "curves": _as_lists(curves)}
@@ -76,9 +80,18 @@ class Curves:
             self._say(f"{error} It is left out; the sweep goes on.")
         self._wrote, self._new = time.monotonic(), False
 
-    def remove(self) -> None:
-        """Removes the file: the results are complete."""
-        workdirs.remove(self._path)
+    def runs(self) -> list[Run]:
+        """The curves so far."""
+        return [
+            Run(
+                self._places[number],
+                {
+                    name: (np.array([*pairs]), np.array([*pairs.values()]))
+                    for name, pairs in curves.items()
+                },
+            )
+            for number, curves in sorted(self._kept.items())
+        ]
 
 
 def _as_lists(
@@ -90,6 +103,11 @@ def _as_lists(
 def path(workdir: workdirs.Workdir) -> Path:
     """Where the curves of a running sweep are kept."""
     return workdir.path / "curves.json"
+
+
+def remove(workdir: workdirs.Workdir) -> None:
+    """Removes the file: the results are complete."""
+    workdirs.remove(path(workdir))
 
 
 def named(point: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,84 +175,3 @@ def median(runs: Iterable[Run], name: str) -> tuple[np.ndarray, np.ndarray]:
     steps = sorted(found)
     values = [float(np.median(found[step])) for step in steps]
     return np.array(steps, int), np.array(values)
-
-
-# --- drawn with characters ------------------------------------------------------------
-
-_DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
-"""The bits of a braille character, by row and column of its eight dots."""
-
-
-class Canvas(NamedTuple):
-    """Lines of characters, the number of the curve that each shows (-1: none), and the
-    texts at the axes."""
-
-    rows: list[str]
-    curve: np.ndarray  # [height, width]
-    top: str
-    bottom: str
-    left: str
-    right: str
-
-
-def draw(
-    curves: Sequence[tuple[np.ndarray, np.ndarray]],
-    *,
-    width: int,
-    height: int,
-    log_y: bool = False,
-    plain: bool = False,
-) -> Canvas | None:
-    """Draws (steps, values) of each curve over log(1 + step), later ones on top; None
-    without a point to draw.
-
-    Args:
-      width: in characters, and so is `height`.
-      log_y: draws the logarithm of positive values.
-      plain: in ASCII and not in braille.
-    """
-    points = [_points(*curve, log_y) for curve in curves]
-    drawn = np.concatenate([*points, np.zeros((0, 2))])
-    if not len(drawn):
-        return None
-    (left, low), (right, high) = drawn.min(0), drawn.max(0)
-    down, across = (1, 1) if plain else (4, 2)
-    size = np.array([width * across - 1, height * down - 1])
-    span = np.where(
-        np.array([right - left, high - low]) > 0, drawn.max(0) - [left, low], 1
-    )
-    cells = np.zeros((height, width), int)
-    owner = np.full((height, width), -1)
-    for number, each in enumerate(points):
-        for x, y in _line((each - [left, low]) / span * size):
-            row, column = divmod(int(size[1]) - y, down), divmod(x, across)
-            cells[row[0], column[0]] |= _DOTS[row[1], column[1]]
-            owner[row[0], column[0]] = number
-    signs = "ox+*#@"
-    rows = [
-        "".join(
-            " " if own < 0 else signs[own % 6] if plain else chr(0x2800 + cell)
-            for cell, own in zip(*line, strict=True)
-        )
-        for line in zip(cells, owner, strict=True)
-    ]
-    ends = (10**high, 10**low) if log_y else (high, low)
-    steps = (f"{np.expm1(x):.0f}" for x in (left, right))
-    return Canvas(rows, owner, *(f"{value:.3g}" for value in ends), *steps)
-
-
-def _points(steps: np.ndarray, values: np.ndarray, log_y: bool) -> np.ndarray:
-    """[n, 2] of log(1 + step) and the value or its logarithm, where there is one."""
-    values = np.asarray(values, float)
-    good = np.isfinite(values) & ((values > 0) | (not log_y))
-    ys = np.log10(values[good]) if log_y else values[good]
-    return np.stack([np.log1p(np.asarray(steps, float)[good]), ys], axis=1)
-
-
-def _line(points: np.ndarray) -> Iterable[tuple[int, int]]:
-    """The dots of the line through these points."""
-    for start, end in zip(points, [*points[1:], *points[-1:]], strict=True):
-        count = int(np.abs(end - start).max()) + 1
-        for share in np.linspace(0, 1, count + 1):
-            x, y = np.round(start + share * (end - start)).astype(int)
-            yield int(x), int(y)

@@ -24,7 +24,6 @@ from grok_jax.engine import (
     hosts,
     live,
     machine,
-    measured,
     planning,
     programs,
     registry,
@@ -78,7 +77,7 @@ def run(
         if workdir is None:
             programs.check_data(resolved.plan)
             with _watch(None, say) as watch:
-                results = _sweeper(resolved, engine, watch).run()
+                results = _sweeper(resolved, engine, watch, resolved.plan).run()
             results.attrs |= {"name": resolved.name, "complete": 1}
             return results
         place = workdirs.Workdir(workdir)
@@ -132,27 +131,19 @@ def sweep(
         workdirs.write_json(workdir.config, about)
     folder = workdir.checkpoints / more.name if more else workdir.checkpoints
     plan = more.plan if more else resolved.plan
-    curves = live.Curves(workdir, plan, watch.say)
-
-    def seen(new: measured.Records) -> None:
-        watch.records(new)
-        curves.add(new)
-
     sweeper = _sweeper(
         resolved,
         engine,
         watch,
-        plan=plan,
+        plan,
         folder=folder,
         stop_requested=stop_requested,
-        seen=seen if hosts.is_writer() else None,
         states=states.States(workdir.states, 1e9 * resolved.engine["keep_gb"]),
     )
     try:
         results = sweeper.run()
     finally:
         watch.close()
-        curves.write()
     if not hosts.is_writer():
         return results
     stored = workdirs.read_json(workdir.config)
@@ -170,7 +161,7 @@ def sweep(
     workdirs.write_results(workdir.results, results)
     if more:
         workdirs.write_json(workdir.config, stored)
-    curves.remove()
+    live.remove(workdir)
     return results
 
 
@@ -178,15 +169,17 @@ def _sweeper(
     resolved: config_lib.Resolved,
     engine: planning.Engine,
     watch: watch_lib.Watch,
-    plan: programs.Plan | None = None,
+    plan: programs.Plan,
     **more: Any,
 ) -> runner.Sweeper:
+    watch.follow(plan)
     return runner.Sweeper(
-        plan or resolved.plan,
+        plan,
         engine,
         grok=resolved.grok,
         say=watch.say,
         progress=watch.show,
+        seen=watch.records if hosts.is_writer() else None,
         **more,
     )
 

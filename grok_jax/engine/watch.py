@@ -1,8 +1,8 @@
-"""Shows the progress of a sweep: a progress line, progress.json and, with --log,
-TensorBoard or Weights & Biases.
+"""Shows the progress of a sweep: a bar with curves or a line, progress.json, and with
+--log TensorBoard or Weights & Biases.
 
-    segment -> records on the host -> Watch.records  -> a Log for each kind of --log
-            -> progress            -> Watch.show     -> line, progress.json, the Logs
+    segment -> records on the host -> Watch.records  -> curves, a Log for each --log
+            -> progress            -> Watch.show     -> bar or line, progress.json, Logs
 
 Each run of the grid is logged as a run of its own, so that seeds stay apart and nothing
 is averaged; one more, `progress`, is over the steps of all runs. Only curves are shown
@@ -16,16 +16,16 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 
-from grok_jax.engine import measured, programs, remote, runner, workdirs
+from grok_jax.engine import charts, live, measured, programs, remote, runner, workdirs
 from grok_jax.engine.grid import short_name
 from grok_jax.settings import SettingError, nearest
 
@@ -284,26 +284,48 @@ class Log:
             workdirs.write_json(self._path, self._logged)
 
 
-class Bar:
-    """A progress bar over the run-steps of a sweep."""
+class Display(Progress):
+    """A bar with something above it."""
 
-    def __init__(self, console: Console):
+    above: RenderableType | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        if self.above is not None:
+            yield self.above
+        yield from super().get_renderables()
+
+
+class Bar:
+    """A progress bar over the run-steps of a sweep, below its curves where the console
+    has room for them."""
+
+    def __init__(self, console: Console, seconds: float = 1.0):
+        """The curves are drawn again after `seconds` at the earliest."""
         text = TextColumn("{task.description}", table_column=Column())  # may wrap
         columns = SpinnerColumn(), BarColumn(20), text
-        self._bar = Progress(*columns, console=console, transient=True)
-        self._task = self._bar.add_task("compiling ...", total=None)
-        self._bar.start()
+        self._display = Display(
+            *columns, console=console, transient=True, refresh_per_second=4
+        )
+        self._task = self._display.add_task("compiling ...", total=None)
+        self._console, self._seconds, self._drawn = console, seconds, -1e9
+        self._display.start()
 
-    def update(self, share: float, text: str) -> None:
-        """Shows the share that is done, and a text beside the bar."""
+    def update(self, share: float, text: str, curves: live.Curves | None) -> None:
+        """Shows the share that is done, a text beside the bar, and the curves."""
+        now, console = time.monotonic(), self._console
+        if curves and charts.fits(console) and now - self._drawn >= self._seconds:
+            self._drawn = now
+            self._display.above = charts.charts(
+                curves.runs(), console.width, charts.is_plain(console)
+            )
         done = share or None  # unknown until the first step
-        self._bar.update(
+        self._display.update(
             self._task, total=done and 1.0, completed=share, description=text
         )
 
     def stop(self) -> None:
-        """Removes the bar from the terminal."""
-        self._bar.stop()
+        """Removes the bar and the curves."""
+        self._display.stop()
 
 
 def bar(console: Console) -> Bar | None:
@@ -314,8 +336,10 @@ def bar(console: Console) -> Bar | None:
 
 
 class Watch:
-    """Shows progress as a bar (or as a line now and then), in progress.json if there is
-    a workdir, and in the logs."""
+    """Shows progress as a bar with curves (or as a line now and then), in progress.json
+    and curves.json if there is a workdir, and in the logs."""
+
+    curves: live.Curves | None = None
 
     def __init__(
         self,
@@ -331,8 +355,14 @@ class Watch:
         slow = workdir is not None and remote.is_remote(workdir.path)
         self._pause, self._wrote = 10.0 if slow else 0.0, -1e9
 
+    def follow(self, plan: programs.Plan) -> None:
+        """Keeps the curves of this plan's runs from now on."""
+        self.curves = live.Curves(self._workdir, plan, self.say)
+
     def records(self, new: measured.Records) -> None:
-        """Passes records to the logs."""
+        """Passes records to the curves and the logs."""
+        if self.curves:
+            self.curves.add(new)
         for log in self.logs:
             log.records(new)
 
@@ -350,15 +380,17 @@ class Watch:
             log.progress(progress)
         text = progress_text(progress)
         if self._bar:
-            self._bar.update(_share(progress), text)
+            self._bar.update(_share(progress), text, self.curves)
         elif time.monotonic() - self._last >= self._seconds:
             self._last = time.monotonic()
             self.say(text)
 
     def close(self) -> None:
-        """Removes the bar and closes the logs."""
+        """Removes the bar, writes the last curves and closes the logs."""
         if self._bar:
             self._bar.stop()
+        if self.curves:
+            self.curves.write()
         for log in self.logs:
             log.close()
 
