@@ -10,8 +10,8 @@ repository as it is now, so that no number and no verdict is typed by hand:
     <!-- house: grok_jax.engine -->         the drawing of its imports
     <!-- help: grok_jax.launch -->          what its --help says
 
-Files from outside docs/ (the gallery, TPU_SETUP.md) are shown at their own place in the
-repository, and tutorials are run and shown with what they print and draw.
+Files from outside docs/ (the gallery, CONTRIBUTING.md) are shown at their own place in
+the repository, and tutorials are run and shown with what they print and draw.
 """
 
 import ast
@@ -37,10 +37,13 @@ import house  # noqa: E402
 import notebooks  # noqa: E402
 
 INCLUDED = (
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "TPU_SETUP.md",
     "experiments/README.md",
     "experiments/benchmark.md",
     "experiments/fault_drill.md",
+    "experiments/kernels.md",
 )
 MARK = re.compile(r"^<!-- (\w+)(?:: ([\w. ]+))? -->$", re.M)
 

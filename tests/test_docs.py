@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 import grok_jax
-from grok_jax import launch
-from grok_jax.engine import config, session
+from grok_jax import cli, launch
+from grok_jax.engine import completion, config, session
 from grok_jax.engine.override import apply_overrides
 
 ROOT = Path(grok_jax.__file__).parents[1]
@@ -80,17 +80,32 @@ def commands():
                     yield named(path), words
 
 
-LAUNCHES = [(page, words) for page, words in commands() if "grok_jax.launch" in words]
+def launches():
+    """(page, experiment, overrides and flags) of each run of a page that exists."""
+    for page, words in commands():
+        if words[:2] == ["grok-jax", "run"]:
+            yield page, words[2], words[3:]
+        elif "grok_jax.launch" in words:
+            (chosen,) = (word for word in words if word.startswith("--config="))
+            yield page, str(ROOT / chosen.removeprefix("--config=")), words[3:]
 
 
-@pytest.mark.parametrize("page, words", LAUNCHES)
-def test_a_launch_that_a_page_shows_has_a_page_and_known_settings(page, words):
-    plain, overrides = launch.split_overrides(words[3:])
-    (chosen,) = (word for word in plain if word.startswith("--config="))
-    file = ROOT / chosen.removeprefix("--config=")
-    experiment, preset = launch.load_experiment(str(file))
+@pytest.mark.parametrize("page, chosen, words", launches())
+def test_a_launch_that_a_page_shows_has_a_page_and_known_settings(page, chosen, words):
+    _, overrides = launch.split_overrides(words)
+    experiment, preset = launch.load_experiment(chosen)
     made = session.get_config(experiment, preset)
     assert config.resolve(apply_overrides(made, overrides)).plan.grid.dims
+
+
+def test_the_command_is_shown_with_words_that_it_knows():
+    shown = [words for _, words in commands() if words[0] == "grok-jax"]
+    assert {words[1] for words in shown} >= {"run", "watch", "report", "pages"}
+    for words in shown:
+        assert words[1] in cli.COMMANDS
+        given = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
+        known = {flag.rstrip("=.") for flag in completion.FLAGS.get(words[1], ())}
+        assert {name.partition(".")[0] for name in given} <= known
 
 
 def test_commands_name_files_that_exist():

@@ -3,6 +3,7 @@ transformer_lens, pandas, DuckDB."""
 
 import re
 
+import duckdb
 import flax.linen as nn
 import flax.serialization
 import jax
@@ -282,7 +283,6 @@ def test_results_are_a_table_of_pandas(results):
 
 
 def test_results_are_asked_with_sql(results):
-    duckdb = pytest.importorskip("duckdb", reason="needs duckdb")
     table = results.to_dataframe().reset_index()
     asked = "SELECT epsilon, avg(test_loss) FROM table_ WHERE step = 4 GROUP BY epsilon"
     with duckdb.connect() as connection:
