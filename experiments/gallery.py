@@ -15,8 +15,9 @@ Three questions about experiments/README.md are answered instead where asked:
   --check     lists the pages whose settings or claims have changed since the run that
               decided them without a line in CHANGES.md beside the pages that names the
               page and the commit of that run
-  --coverage  writes its table of what the papers show anew, from coverage.toml beside
-              the pages
+  --arrange   puts its runs into the order of the pages, and writes anew what stands
+              before them: the figures to begin with, and the table of what the papers
+              show, from coverage.toml beside the pages
 
 Exit status: 0 done; 1 a page failed, or --check found some; 2 wrong usage; 75 stopped
 after saving.
@@ -52,6 +53,15 @@ PAPERS = {
     "omnigrok": "Liu et al. 2023",
     "groktransfer": "Xu et al. 2025",
 }
+FIRST = (
+    "k3_laziness",
+    "k7_transformer",
+    "o5_toy_addition",
+    "o9_mnist",
+    "g4_grokking",
+    "g6_transformer",
+)
+"""The pages whose figures the gallery shows first, two of each paper."""
 
 
 def pages() -> list[Path]:
@@ -254,13 +264,37 @@ def coverage() -> str:
     return "\n".join(out)
 
 
-def write_coverage() -> None:
-    """Writes the table into the gallery, before its first experiment."""
-    path = summary_file()
-    text = path.read_text(encoding="utf-8").replace(report.kept(path.read_text()), "")
-    top, mark, rest = text.partition("## ")
-    block = f"<!-- kept -->\n{coverage()}\n<!-- /kept -->\n\n"
-    path.write_text(f"{top}{block}{mark}{rest}", encoding="utf-8")
+def first_figures() -> str:
+    """The figures to begin with, and how many claims hold in each, as Markdown."""
+    found = {page_of(each)[1:]: each for each in report.stored(summary_file())}
+    out = ["## Figures to begin with", ""]
+    for page in FIRST:
+        entry = found.get((page, "cpu"))
+        if entry and entry.figures:
+            name = list(entry.figures)[-1]
+            held = report.score(entry.claims, ours=False)
+            out += [
+                f"![{entry.alt(name)}](figures/{entry.key}_{name}.png)",
+                "",
+                f"*[{entry.name}](#{report.anchor(entry.name)}): {held} claims of the "
+                "paper hold.*",
+                "",
+            ]
+    return "\n".join(out) if len(out) > 2 else ""
+
+
+def arrange() -> None:
+    """Puts the gallery into the order of the pages, and writes its tables anew."""
+    path, order = summary_file(), {page.stem: i for i, page in enumerate(pages())}
+
+    def place(entry: report.Report) -> tuple[int, bool]:
+        _, page, preset = page_of(entry)
+        return order.get(page, len(order)), preset != "cpu"
+
+    entries = sorted(report.stored(path), key=place)
+    workdirs.write_json(path.with_suffix(".json"), [each.as_json() for each in entries])
+    block = f"<!-- kept -->\n{first_figures()}\n{coverage()}\n<!-- /kept -->\n\n"
+    path.write_text(report.summary(entries, block), encoding="utf-8")
 
 
 def what_decides(source: str) -> list[str]:
@@ -331,8 +365,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.totals:
             print(json.dumps(totals(), indent=1))
             return DONE
-        if options.coverage:
-            write_coverage()
+        if options.arrange:
+            arrange()
             return DONE
         if options.check:
             found = list(unexplained())
@@ -364,6 +398,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("Nothing is finished; there is no report.")
         return status
     written = write_report(finished, options.out, options.summary, bool(options.only))
+    if options.summary and Path(options.summary).resolve() == summary_file():
+        arrange()
     return written or status
 
 
@@ -381,7 +417,7 @@ def _flags(argv: Sequence[str]) -> Any:
         ("mixed", "Report several commits."),
         ("totals", "Print how many claims hold."),
         ("check", "List pages that changed after their run without a line."),
-        ("coverage", "Write the table of what the papers show."),
+        ("arrange", "Put it in order, with its tables."),
     ):
         flags.DEFINE_bool(name, False, says, flag_values=values)
     return command_line.parse(values, argv, __doc__)[0]

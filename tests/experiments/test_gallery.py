@@ -364,7 +364,7 @@ def test_the_table_of_what_the_papers_show_stays_in_the_gallery(checkout, publis
     )
     path = checkout / "experiments" / "README.md"
     for _ in range(2):  # the second time in place of the first
-        assert gallery.main(["gallery", "--coverage"]) == gallery.DONE
+        assert gallery.main(["gallery", "--arrange"]) == gallery.DONE
         text = path.read_text()
         assert text.count("### Kumar et al. 2024") == 1
         assert "| Fig. 3 | a scheme | - |  | no data |" in text
@@ -374,8 +374,27 @@ def test_the_table_of_what_the_papers_show_stays_in_the_gallery(checkout, publis
     report.write([now], None, path)
     assert path.read_text() == text
     commit("steps=48", "steps=50")  # its claims are those of another page now
-    assert gallery.main(["gallery", "--coverage"]) == gallery.DONE
+    assert gallery.main(["gallery", "--arrange"]) == gallery.DONE
     assert "K2a: not run yet, K2b: not run yet" in path.read_text()
+
+
+def test_the_gallery_has_the_order_of_the_pages_and_begins_with_some_figures(
+    checkout, published, monkeypatch
+):
+    publish, commit = published
+    early, figures = entry(commit()), {"figure": b""}
+    facts = early.facts | {"command": "--config=experiments/omnigrok/o1_other.py:cpu"}
+    other = early._replace(key="o1", name="O1", facts=facts)
+    publish(other, entry("a", "paper"), early._replace(figures=figures))
+    monkeypatch.setattr(gallery, "FIRST", ("k2_early", "o1_other"))
+    assert gallery.main(["gallery", "--arrange"]) == gallery.DONE
+    path = checkout / "experiments" / "README.md"
+    names = [each.name for each in report.stored(path)]
+    assert names == ["K2 early", "K2 early (paper)", "O1"]
+    first, _, rest = path.read_text().partition("## What the papers show")
+    shown = "![figure of K2 early: a page](figures/k2_early_figure.png)"
+    assert shown in first and shown in rest and "(figures/o1" not in first
+    assert "*[K2 early](#k2-early): 1 of 1 claims of the paper hold.*" in first
 
 
 def test_the_gallery_here_is_of_the_pages_here_or_the_log_says_why():
