@@ -40,7 +40,7 @@ from absl import flags
 from grok_jax import launch, report
 from grok_jax.claims import OURS
 from grok_jax.engine import command_line, config, programs, session, workdirs
-from grok_jax.settings import SettingError, nearest
+from grok_jax.settings import SettingError, natural, nearest
 from grok_jax.tasks.reading import DataError
 
 DONE, FAILED, WRONG_USAGE, STOPPED = 0, 1, launch.WRONG_USAGE, launch.STOPPED
@@ -69,14 +69,11 @@ def pages() -> list[Path]:
     return [
         path
         for paper in PAPERS
-        for path in sorted((ROOT / "experiments" / paper).glob("*.py"), key=_natural)
+        for path in sorted(
+            (ROOT / "experiments" / paper).glob("*.py"),
+            key=lambda path: natural(path.stem),
+        )
     ]
-
-
-def _natural(path: Path) -> tuple[bool, str, int, str]:
-    """K2 before K10, and what has no number at the end."""
-    letter, number, rest = re.fullmatch(r"([a-z]?)(\d*)(.*)", path.stem).groups()
-    return not number, letter, int(number or 0), rest
 
 
 def chosen(text: str) -> list[Path]:

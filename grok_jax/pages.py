@@ -276,18 +276,24 @@ def most(
 def typical(label: str, values: Any, relation: str, bound: float) -> Check:
     """The check of the median over all seeds, with an interval of the median: between
     order statistics that hold it with 95%, or all values if there are fewer than six.
-    Give censored times as `late`; with NaN it fails.
+    Give censored times as `late`, whose infinity is shown as "never". NaN fails.
 
     >>> check = typical("slope", [-1.2, -1.0, -0.9], "<", -0.8)
     >>> check.expected, check.measured, check.holds
     ('median slope < -0.8', {'slope': 'median -1 (-1.2 to -0.9 of 3)'}, True)
+    >>> typical("delay", [3.0, np.inf, np.inf], ">", 1.0).measured
+    {'delay': 'median never (3 to never of 3)'}
     """
+
+    def text(value: float) -> str:
+        return "never" if value == np.inf else claims.format_value(value)
+
     values = np.sort(np.asarray(_array(values), float).ravel())
     count = len(values)
     middle = (values[(count - 1) // 2] + values[count // 2]) / 2
     out = max(int(scipy.stats.binom.ppf(0.025, count, 0.5)) - 1, 0) if count > 5 else 0
-    ends = " to ".join(map(claims.format_value, (values[out], values[-1 - out])))
-    shown = f"median {claims.format_value(middle)} ({ends} of {count})"
+    ends = " to ".join(map(text, (values[out], values[-1 - out])))
+    shown = f"median {text(middle)} ({ends} of {count})"
     holds = bool(_RELATIONS[relation](middle, bound)) and not np.isnan(values).any()
     expected = f"median {label} {relation} {bound:g}"
     return Check(expected, "", {label: shown}, count, holds)

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from grok_jax import launch
+from grok_jax.claims import Claim
 from grok_jax.engine import config, session
 
 ROOT = Path(__file__).parents[2]
@@ -28,10 +29,10 @@ def axes(page: str, preset: str = "cpu") -> xr.Dataset:
     return xr.Dataset(coords=coordinates)
 
 
-def claims(page: str, results: xr.Dataset) -> dict[str, bool]:
-    """What becomes of each claim of a page: id -> whether it holds."""
+def claims(page: str, results: xr.Dataset) -> dict[str, Claim]:
+    """What becomes of each claim of a page, by its id."""
     module, _ = launch.load_experiment(str(ROOT / "experiments" / f"{page}.py"))
-    return {claim.id: bool(claim.holds) for claim in module.claims(results)}
+    return {claim.id: claim for claim in module.claims(results)}
 
 
 def turns(axes: xr.Dataset, start: Any, end: Any, at: Any) -> xr.DataArray:
