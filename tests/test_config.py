@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 from grok_jax.engine import machine, programs
@@ -153,6 +154,13 @@ def test_an_axis_is_a_list_of_values(text, values):
     grid = grid_of(text)
     assert [axis[0] for axis in grid.axes[0].values] == values
     assert len(grid) == len(values)
+
+
+@pytest.mark.parametrize("values", [(2, 3), [2, 3], range(2, 4), np.arange(2, 4)])
+def test_values_of_an_axis_may_come_in_any_sequence(values):
+    grid = resolve(make_config(dict(sweep=dict(seed=values)))).plan.grid
+    assert grid.runs() == [{"seed": 2}, {"seed": 3}]
+    assert all(type(run["seed"]) is int for run in grid.runs())
 
 
 def test_a_bare_value_in_a_config_file_is_an_axis_of_one():

@@ -384,7 +384,10 @@ def _section(values: Flat, section: str) -> dict[str, Any]:
 
 
 def _as_tuple(values: Any) -> tuple[Any, ...]:
-    return tuple(values) if isinstance(values, (list, tuple)) else (values,)
+    """The values of an axis: of a sequence, a range or an array, or the one value."""
+    if isinstance(values, np.ndarray) and values.ndim == 1:
+        return tuple(values.tolist())
+    return tuple(values) if isinstance(values, (list, tuple, range)) else (values,)
 
 
 def merge(
