@@ -9,6 +9,7 @@ repository as it is now, so that no number and no verdict is typed by hand:
     <!-- verdicts: omnigrok -->             so for one paper, in a sentence
     <!-- house: grok_jax.engine -->         the drawing of its imports
     <!-- help: grok_jax.launch -->          what its --help says
+    <!-- parts: model -->                   the built-in parts of a kind, their settings
 
 Files from outside docs/ (the gallery, CONTRIBUTING.md) are shown at their own place in
 the repository, and tutorials are run and shown with what they print and draw.
@@ -215,6 +216,35 @@ def help_of(module: str, place: str) -> str:
     return f"```text\n{said}\n```\n"
 
 
+def parts(kind: str, place: str) -> str:
+    """The built-in parts of a kind, with their settings, as a table."""
+    from grok_jax import settings
+    from grok_jax.engine import registry
+
+    if kind not in registry.REGISTRIES:
+        raise PluginError(f"{place}: there is no kind of part {kind}.")
+    rows = []
+    for name, part in registry.REGISTRIES[kind].items():
+        make = getattr(part, "make", part)
+        said = " ".join((make.__doc__ or "").partition("\n\n")[0].split())
+        listed = "<br>".join(
+            f"`{key}` {_default(leaf)}" for key, leaf in settings.schema(make).items()
+        )
+        said = escaped(gallery().report.as_markdown(said))
+        rows.append([f"`{name}`", said, listed or "-"])
+    head = ("name", "what it is", "settings and defaults")
+    return "\n".join(gallery().report.markdown_table(head, rows))
+
+
+def _default(leaf: Any) -> str:
+    """The default of a setting, its choices, and whether it is static."""
+    known = {None: "-", "": "-"}
+    default = known.get(leaf.default, leaf.default)
+    shown = "required" if leaf.required else escaped(str(default))
+    choices = f" of {', '.join(leaf.choices)}" if leaf.choices else ""
+    return f"{shown}{choices}{'' if leaf.choices or not leaf.static else ', static'}"
+
+
 def relative(target: str, place: str) -> str:
     return posixpath.relpath(target, posixpath.dirname(place) or ".")
 
@@ -224,4 +254,5 @@ MARKS: dict[str, Callable[[str, str], str]] = {
     "verdicts": verdicts,
     "house": drawing,
     "help": help_of,
+    "parts": parts,
 }

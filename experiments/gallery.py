@@ -30,7 +30,7 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -234,20 +234,43 @@ def covered(paper: str) -> list[dict[str, Any]]:
     return tomllib.loads(path.read_text())["row"] if path.exists() else []
 
 
+def counted() -> str:
+    """The totals, and the pages that have changed since their run, as Markdown."""
+    found = totals()
+    paper, ours, old = (found[k] for k in ("paper", "ours", "changed_since_their_run"))
+    out = [
+        f"At the preset `cpu`, each claim counted once, {paper['hold']} of "
+        f"{paper['claims']} claims of the papers hold, and {ours['hold']} of "
+        f"{ours['claims']} of our own.",
+        "",
+    ]
+    if old:
+        links = ", ".join(f"[{name}](#{report.anchor(name)})" for name in old)
+        out += [
+            f"{len(old)} pages have changed since the run that is shown, for the reasons "
+            f"in `CHANGES.md` beside them, and wait for another: {links}.",
+            "",
+        ]
+    return "\n".join(out)
+
+
 def coverage() -> str:
     """What the papers show against the pages and claims that show it, as Markdown."""
     found = {page_of(each): each for each in report.stored(summary_file())}
     out = ["## What the papers show, and where it is here", ""]
-    out += ["Not run yet: the page is new, or has changed since its run below.", ""]
+    out += [
+        '"Not run yet": the page is new or has changed since the run that is shown; '
+        '"ours": no claim of the paper, but shown beside it.',
+        "",
+    ]
     for paper, name in PAPERS.items():
         rows = []
         for row in covered(paper):
             entry = found.get((paper, row.get("page", ""), "cpu"))
             known = entry is not None and not changes(entry)
-            holds = {c["id"]: c["holds"] for c in entry.claims} if known else {}
-            marks = {True: "yes", False: "**NO**", None: "not run yet"}
+            tested = {c["id"]: c for c in entry.claims} if known else {}
             claims = ", ".join(
-                f"{claim}: {marks[holds.get(claim)]}" for claim in row.get("claims", [])
+                _told(id, tested.get(id)) for id in row.get("claims", [])
             )
             where = report.as_markdown(row.get("page", "-"))
             if entry:
@@ -261,6 +284,14 @@ def coverage() -> str:
     return "\n".join(out)
 
 
+def _told(id: str, claim: Mapping[str, Any] | None) -> str:
+    """A claim and whether it holds, in the table of coverage."""
+    if claim is None:
+        return f"{id}: not run yet"
+    ours = " (ours)" if claim["place"] == OURS else ""
+    return f"{id}{ours}: {'yes' if claim['holds'] else '**NO**'}"
+
+
 def first_figures() -> str:
     """The figures to begin with, and how many claims hold in each, as Markdown."""
     found = {page_of(each)[1:]: each for each in report.stored(summary_file())}
@@ -270,11 +301,12 @@ def first_figures() -> str:
         if entry and entry.figures:
             name = list(entry.figures)[-1]
             held = report.score(entry.claims, ours=False)
+            when = "held, before the page was changed" if changes(entry) else "hold"
             out += [
                 f"![{entry.alt(name)}](figures/{entry.key}_{name}.png)",
                 "",
                 f"*[{entry.name}](#{report.anchor(entry.name)}): {held} claims of the "
-                "paper hold.*",
+                f"paper {when}.*",
                 "",
             ]
     return "\n".join(out) if len(out) > 2 else ""
@@ -290,7 +322,8 @@ def arrange() -> None:
 
     entries = sorted(report.stored(path), key=place)
     workdirs.write_json(path.with_suffix(".json"), [each.as_json() for each in entries])
-    block = f"<!-- kept -->\n{first_figures()}\n{coverage()}\n<!-- /kept -->\n\n"
+    parts = "\n".join([counted(), first_figures(), coverage()])
+    block = f"<!-- kept -->\n{parts}\n<!-- /kept -->\n\n"
     path.write_text(report.summary(entries, block), encoding="utf-8")
 
 

@@ -20,9 +20,10 @@ machine. With --target=tpu:v5e:2x4, gpu:h100, gpu:h100:8 or similar, it compiles
 group with that machine's compiler and prints what the compiler reports; this needs
 pip install 'grok_jax[tpu]' or '[cuda12]', but neither such a machine nor data files.
 
-Exit status: 0 done; 1 the results are complete, but the page's claims or figures fail
-on them; 2 wrong usage; 74 the disk is full; 75 stopped by SIGTERM or SIGINT (during
-training after saving; before and after it at once, since nothing is lost then).
+Exit status: 0 done (also when a claim does not hold); 1 the results are complete, but
+the page's claims or figure function raised an error; 2 wrong usage; 74 the disk is
+full; 75 stopped by SIGTERM or SIGINT (during training after saving; before and after it
+at once, since nothing is lost then).
 """
 
 import os

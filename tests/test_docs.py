@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import grok_jax
-from grok_jax import cli, launch
+from grok_jax import cli, experiment, grok_transfer, launch, settings, train
 from grok_jax.engine import completion, config, session
 from grok_jax.engine.override import apply_overrides
 
@@ -90,7 +90,7 @@ def launches():
             yield page, str(ROOT / chosen.removeprefix("--config=")), words[3:]
 
 
-@pytest.mark.parametrize("page, chosen, words", launches())
+@pytest.mark.parametrize("page, chosen, words", [*launches()])
 def test_a_launch_that_a_page_shows_has_a_page_and_known_settings(page, chosen, words):
     _, overrides = launch.split_overrides(words)
     experiment, preset = launch.load_experiment(chosen)
@@ -122,7 +122,7 @@ def grows(delays):
 SEEN = {
     "first_sweep": lambda of: grows(of["pages"].delay(of["timed"]).median("seed")),
     "own_model": lambda of: (
-        of["results"].attention.isel(step=-1).diff("decay") > 0.5
+        of["results"].relevant_share.isel(step=-1).diff("decay") > 0.5
     ).all(),
     "kernel_alignment": lambda of: of["history"].distance.max() < 1e-3,
     "weight_norm": lambda of: 0.3 < of["found"].norm < 2,
@@ -163,6 +163,14 @@ def test_every_page_of_the_site_and_every_public_module_has_its_place():
     others = {"engine", "cli", "watch"}  # commands say it themselves, with --help
     modules = {name for name in names - others if name[0] != "_"}
     assert modules == set(re.findall(r"^::: grok_jax\.(\w+)$", told, re.M))
+
+
+def test_every_shared_setting_is_explained():
+    told = set(re.findall(r"`(\w+)`", (DOCS / "how_to" / "settings.md").read_text()))
+    shared = [*experiment.FIXED.values(), *config.SHARED.values()]
+    makes = [*shared, grok_transfer.Transfer, experiment.Rhythm, train.threshold]
+    names = {name for make in makes for name in settings.schema(make)}
+    assert names - told == set()
 
 
 def test_every_page_of_the_gallery_is_in_a_theory():
@@ -263,7 +271,7 @@ def test_the_site_shows_what_the_gallery_says_now(site):
 def test_a_mark_that_names_nothing_fails_the_build():
     errors = pytest.importorskip("mkdocs.exceptions")
     hooks = imported("hooks")
-    for mark in (hooks.figure, hooks.verdicts, hooks.help_of):
+    for mark in (hooks.figure, hooks.verdicts, hooks.help_of, hooks.parts):
         with pytest.raises(errors.PluginError, match="there is no"):
             mark("no_such_thing", "index.md")
     with pytest.raises(errors.PluginError, match="has no figure"):

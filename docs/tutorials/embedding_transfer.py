@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Embedding transfer
 #
-# You will see the delay of modular addition go away: a network of a few neurons is
-# trained for a while, its embedding is handed to the network that matters, and that one
-# generalises almost as it fits.
+# You will see grokking on modular addition disappear: a network of a few neurons is
+# trained for a short time, its embedding is given to the target network, and the target
+# generalises almost as soon as it fits.
 
 # %%
 import matplotlib.pyplot as plt
@@ -12,11 +12,11 @@ import grok_jax
 from grok_jax import plot
 
 # %% [markdown]
-# Arms are variants side by side: each is a layer of settings over those of all. The
-# second arm trains a weak network first and grafts its `embed` into the target's, as
-# A B with A the weak embedding and B random, both trained (Xu et al. 2025, Sec. 2.2).
-# Of two weak networks the one of least train loss is used. Each arm has a learning
-# rate and a weight decay that suit it.
+# Arms are variants that are compared: each overrides some of the common settings. The
+# second arm trains a weak network first and replaces the target's `embed` by A B, where
+# A is the weak network's embedding and B is random, both trained (Xu et al. 2025, Sec.
+# 2.2). Of two weak networks the one with the lower train loss is used. Each arm has its
+# own learning rate and weight decay.
 
 # %%
 P = 31
@@ -58,8 +58,8 @@ for axis, arm in zip(axes, results.arm.values):
 plt.show()
 
 # %% [markdown]
-# When each run had fitted and when it had generalised (NaN: not in these steps), and
-# how good the weak networks were:
+# The steps at which each run has fitted and has generalised (NaN: not within these
+# steps), and the test accuracy of the weak networks:
 
 # %%
 print(results[["t_train", "t_test"]].to_dataframe().dropna(axis=1, how="all"))
@@ -69,8 +69,8 @@ print("weak networks:", weak.values.round(2))
 # %% [markdown]
 # ## Try
 #
-# - `source="random"` in `transfer`: the same surgery with an untrained embedding.
-# - Fewer `steps` for the weak network. How good must it be?
-# - Grafts between parameter trees of your own:
+# - Set `source="random"` in `transfer`: the same with an untrained embedding.
+# - Train the weak network for fewer `steps`. How good must it be?
+# - Transfer between parameter trees of your own:
 #   [GrokTransfer into your model](../how_to/transfer.md).
-# - What the paper shows and what held: [GrokTransfer](../theories/groktransfer.md).
+# - See the paper's claims and what held: [GrokTransfer](../theories/groktransfer.md).

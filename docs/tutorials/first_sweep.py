@@ -2,8 +2,8 @@
 # # First sweep
 #
 # You will see a network grok, and the delay between fitting and generalising grow with
-# one number: the output scale α, which makes training *lazy*. It takes three output
-# scales and three seeds, nine runs, computed as one batch.
+# one number: the output scale α, which makes training *lazy*. Three output scales times
+# three seeds: nine runs, one compiled program.
 
 # %%
 import matplotlib.pyplot as plt
@@ -15,7 +15,7 @@ from grok_jax import pages, plot
 # A sweep is a dictionary. `task`, `model` and `optimizer` name shipped parts and set
 # some of their settings; everything else keeps its default. Each entry of `sweep` is
 # an axis of the results. The model is a quadratic committee machine in the limit of
-# infinite width, so that a run takes milliseconds.
+# infinite width, trained by gradient flow, so that a run takes milliseconds.
 
 # %%
 settings = dict(
@@ -45,8 +45,8 @@ for axis, scale in zip(axes, results.output_scale.values):
 plt.show()
 
 # %% [markdown]
-# The delay is a number. `by_loss` says when each run had fitted and when it had
-# generalised; a run that never does has NaN there, and an infinite delay.
+# `by_loss` finds the steps at which each run has fitted and has generalised (NaN:
+# never), and `delay` is the difference (infinite for a run that never generalises).
 
 # %%
 timed = pages.by_loss(results, "population_risk")
@@ -55,9 +55,9 @@ pages.delay(timed).median("seed").to_series()
 # %% [markdown]
 # ## Try
 #
-# - `epsilon=0.5` in `model`: the initial kernel is better aligned with the task. What
-#   becomes of the delay?
+# - Set `epsilon=0.5` in `model`: the initial kernel is better aligned with the task.
+#   How does the delay change?
 # - Make it an axis: `sweep=dict(epsilon=(0.25, 1.0), output_scale=..., seed=...)`. It
-#   compiles no second program. [Sweep over anything](../how_to/sweeps.md) tells more.
-# - The whole figure, with claims that are tested, is
+#   needs no second compilation ([sweep over anything](../how_to/sweeps.md)).
+# - The whole figure, with its tested claims, is in
 #   [lazy to rich](../theories/lazy_to_rich.md).

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Kernel alignment over training
 #
-# You will see the neural tangent kernel of a small convolutional network turn towards
-# its task while a plain training loop of your own runs, and stay where it is when the
+# You will see the neural tangent kernel (NTK) of a small convolutional network align
+# with its task during a plain training loop of your own, and stay constant when the
 # same network is made lazy.
 
 # %%
@@ -15,9 +15,9 @@ from flax import linen
 from grok_jax import alignment, kernel_history, ntk, snapshots
 
 # %% [markdown]
-# Pictures of 8 x 8 pixels; the target is the upper half against the lower.
-# `ntk.of` makes a function and its parameters of a flax module, and `ntk.explain` says
-# what each leaf adds to the kernel and which way it is computed.
+# Images of 8 x 8 pixels; the target is the sum of the upper half minus that of the
+# lower. `ntk.of` turns a flax module into a function and its parameters, and
+# `ntk.explain` shows how each parameter enters the kernel and what that costs.
 
 # %%
 x = jax.random.normal(jax.random.key(0), (50, 8, 8, 1))
@@ -33,9 +33,9 @@ f, params = ntk.of(model, model.init(jax.random.key(1), x))
 print(ntk.explain(f, params, x))
 
 # %% [markdown]
-# An ordinary loop with optax, which keeps the weights now and then. A large output
-# scale, with the step divided by its square, keeps the network near its start: lazy.
-# The network is centred, so that both start from zero.
+# An ordinary optax loop that keeps the weights from time to time. A large output scale,
+# with the learning rate divided by its square, makes the network lazy: its weights stay
+# near their initial values. The network is centred, so that its initial output is zero.
 
 
 # %%
@@ -64,8 +64,8 @@ def train(scale, steps=300):
 runs = {"rich, scale 0.05": train(0.05), "lazy, scale 10": train(10.0)}
 
 # %% [markdown]
-# The kernel at each of the saved weights (paths of checkpoints do as well), and its
-# alignment with the targets. `kernel_history` adds how far it has moved.
+# The kernel at each of the saved weights (paths of checkpoints work too) and its
+# alignment with the targets. `kernel_history` adds the distance from the first kernel.
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
@@ -85,14 +85,14 @@ axes[0].legend()
 plt.show()
 
 # %% [markdown]
-# Both fit; only one learns features. Kumar et al. make grokking out of this: a network
-# that begins lazy with a kernel that does not suit the task fits first and generalises
-# once it turns rich.
+# Both fit; only one learns features. This is how Kumar et al. explain grokking: a
+# network that is lazy at first, with a kernel poorly aligned with the task, fits first
+# and generalises once it learns features.
 #
 # ## Try
 #
 # - `ntk.only(lambda path: "layers_3" in path, f, params)`: the kernel of the last layer
-#   alone. Does it move?
-# - Labels in place of `y` that the kernel likes: an eigenvector of the first kernel.
-# - The same measures inside a sweep are `observe=dict(kernel_alignment={})`; see
+#   alone. Does it change during training?
+# - Use an eigenvector of the initial kernel as `y`.
+# - In a sweep, `observe=dict(kernel_alignment={})` records the same numbers; see
 #   [kernels of your network](../how_to/kernels.md).

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # A model of your own
 #
-# You will see a network that you wrote in flax, on data that you made, swept over its
-# width and its initial size, and a measure of your own recorded while it trains.
+# You will see a network that you wrote in flax learn data that you made, with and
+# without weight decay, and an observable of your own recorded during training.
 
 # %%
 import jax
@@ -17,8 +17,8 @@ from grok_jax.types import Dataset, Split
 
 # %% [markdown]
 # The model is a flax module. Its fields are settings. The task is a function that draws
-# its data from keys: the product of the first two of `bits` signs, which no linear
-# function is. Its keyword arguments are settings too.
+# its data from keys: the label is the product of the first two of `bits` signs, which
+# is not a linear function. Its keyword arguments are settings too.
 
 
 # %%
@@ -40,14 +40,14 @@ def parity(keys, *, bits: int = 20, train_size: int = 150):
 
 
 # %% [markdown]
-# A measure maps a view of the run to named numbers: here, the share of the first
-# layer that looks at the two inputs that matter.
+# An observable maps a view of the run at one step to named numbers: here, the share of
+# the squared first-layer weights that is on the two relevant inputs.
 
 
 # %%
-def attention(view):
+def relevant(view):
     rows = jnp.sum(view.params["inner"]["kernel"] ** 2, axis=1)
-    return {"attention": rows[:2].sum() / rows.sum()}
+    return {"relevant_share": rows[:2].sum() / rows.sum()}
 
 
 def decayed_adam(*, rate: float = 3e-3, decay: float = 0.5):
@@ -55,14 +55,14 @@ def decayed_adam(*, rate: float = 3e-3, decay: float = 0.5):
 
 
 # %% [markdown]
-# Parts stand in the settings where the name of a shipped part would stand.
+# Your own parts go into the settings in place of the names of shipped parts.
 
 # %%
 settings = dict(
     task=dict(name=parity),
     model=dict(name=Net, init_scale=2.0),
     optimizer=dict(name=decayed_adam),
-    observe=dict(attention=dict(name=attention), norms={}),
+    observe=dict(relevant=dict(name=relevant), norms={}),
     train=dict(steps=1500, records=50),
     sweep=dict(decay=(0.0, 1.0), seed=(0, 1)),
 )
@@ -70,18 +70,17 @@ results = grok_jax.run(settings, say=lambda line: None)
 
 figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
 plot.family(axes[0], results, "decay", "decay", "loss", log=True)
-plot.family(axes[1], results, "decay", "decay", "attention")
+plot.family(axes[1], results, "decay", "decay", "relevant_share")
 plot.family(axes[2], results, "decay", "decay", "weight_norm")
 plt.show()
 
 # %% [markdown]
-# Weight decay takes norm away from inputs that do not matter, and the network
-# generalises while it does.
+# Weight decay shrinks the weights on irrelevant inputs, and the network generalises
+# while it does.
 #
 # ## Try
 #
-# - `--config.task.bits=30` has a twin here: `task=dict(name=parity, bits=30)`. Mistype
-#   it and read what the error says.
-# - Sweep `width=(16, 64)`: a shape, so that each value compiles a program of its own.
-# - `model=dict(name=Net, output_scale=4.0)`: wrappers work on your module as on any.
-#   [Your own parts](../how_to/own_parts.md) has the list.
+# - Set `task=dict(name=parity, bits=30)`. Mistype `bits` and read what the error says.
+# - Sweep `width=(16, 64)`: it changes shapes, so each value is compiled separately.
+# - Set `model=dict(name=Net, output_scale=4.0)`: output scale, centring and the other
+#   wrappers work on your module too ([your own parts](../how_to/own_parts.md)).

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Weight norm and landscape
 #
-# You will see the L and the U of Omnigrok: the train and the test loss that a network
-# reaches when its weights are held at a norm, and then a run that starts at too large a
-# norm and is brought into the zone between by weight decay.
+# You will see the L and the U of Omnigrok: the final train and test loss of a network
+# whose weight norm is fixed, against that norm. Then a run that starts at too large a
+# norm, which weight decay brings down to where it generalises.
 
 # %%
 import matplotlib.pyplot as plt
@@ -13,8 +13,8 @@ from grok_jax import measures, plot
 from grok_jax.engine.config import logspace
 
 # %% [markdown]
-# `norm="fixed"` holds all weights on the sphere of their initial norm, whatever the
-# optimiser; `init_scale` sets that norm as a multiple of the usual one.
+# `norm="fixed"` keeps the weights on the sphere of their initial norm, with any
+# optimiser; `init_scale` sets that norm relative to the default initialisation.
 
 # %%
 student = dict(
@@ -36,18 +36,18 @@ plot.landscape(axis, end)
 plt.show()
 
 # %% [markdown]
-# To the left both losses are high: a network so small cannot say much. To the right
-# train loss can be made small (with more steps still smaller) and test loss cannot. The
-# norm where test loss is least is the Goldilocks zone:
+# At small norm both losses are high (underfitting). At large norm the train loss is
+# small, and smaller with more steps, but the test loss is not. The norm of the lowest
+# test loss is the centre of the Goldilocks zone:
 
 # %%
 losses = end.test_loss.median("seed").values
 found = measures.goldilocks(end.init_scale.values, losses)
-print(f"test loss is least, {float(found.loss):.2g}, at norm {float(found.norm):.2g}")
+print(f"lowest test loss {float(found.loss):.2g}, at norm {float(found.norm):.2g}")
 
 # %% [markdown]
-# Now the norm is free, and starts on the right. Weight decay brings it down, the sooner
-# the stronger it is.
+# Now the norm is free and starts too large. Weight decay brings it down, faster if it
+# is stronger.
 
 # %%
 decayed = dict(
@@ -67,7 +67,7 @@ plt.show()
 # %% [markdown]
 # ## Try
 #
-# - More data, `train_size=300`: what becomes of the gap between L and U?
-# - `weight_decay=0` in the sweep: nothing takes the norm away.
-# - `init_scale=1.0` in place of 4: does it still grok?
-# - The paper's figures with their claims: [Omnigrok](../theories/omnigrok.md).
+# - Use more data, `train_size=300`: how does the gap between L and U change?
+# - Add `weight_decay=0` to the sweep: the norm stays large.
+# - Use `init_scale=1.0` instead of 4: does it still grok?
+# - See the paper's figures with their claims: [Omnigrok](../theories/omnigrok.md).

@@ -369,7 +369,7 @@ def test_the_table_of_what_the_papers_show_stays_in_the_gallery(checkout, publis
         assert text.count("### Kumar et al. 2024") == 1
         assert "| Fig. 3 | a scheme | - |  | no data |" in text
         row = "| Fig. 2 | it \\| falls | [k2\\_early](#k2-early) | "
-        assert row + "K2a: yes, K2b: **NO**, K2c: not run yet |  |" in text
+        assert row + "K2a: yes, K2b (ours): **NO**, K2c: not run yet |  |" in text
         assert text.index("### Kumar") < text.index("## K2 early")
     report.write([now], None, path)
     assert path.read_text() == text
@@ -395,6 +395,7 @@ def test_the_gallery_has_the_order_of_the_pages_and_begins_with_some_figures(
     shown = "![figure of K2 early: a page](figures/k2_early_figure.png)"
     assert shown in first and shown in rest and "(figures/o1" not in first
     assert "*[K2 early](#k2-early): 1 of 1 claims of the paper hold.*" in first
+    assert "1 pages have changed" in first and "another: [O1](#o1)." in first
 
 
 def test_the_gallery_here_is_of_the_pages_here_or_the_log_says_why():
