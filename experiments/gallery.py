@@ -247,8 +247,8 @@ def counted() -> str:
     if old:
         links = ", ".join(f"[{name}](#{report.anchor(name)})" for name in old)
         out += [
-            f"{len(old)} pages have changed since the run that is shown, for the reasons "
-            f"in `CHANGES.md` beside them, and wait for another: {links}.",
+            f"{len(old)} pages have changed since the run that is shown, as "
+            f"`CHANGES.md` beside them says, and wait for another: {links}.",
             "",
         ]
     return "\n".join(out)
