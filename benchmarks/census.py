@@ -7,10 +7,11 @@ from typing import Any
 
 import jax
 
+from benchmarks import findings, timing
+from benchmarks.timing import Row, Setup
 from grok_jax import train
-from grok_jax.engine import census, timing
+from grok_jax.engine import census
 from grok_jax.engine.programs import GroupProgram
-from grok_jax.engine.timing import Row, Setup
 from grok_jax.types import Device
 
 SHOWN = ("product", "fusion", "copy", "sort", "scatter", "gather")
@@ -74,12 +75,12 @@ def of(
     if mode == "vmap" and len(program.owners) == 1 and count > 1:
         for leaf in jax.tree.leaves(program.dataset(0)):
             shape = census.Shape(_hlo_type(leaf.dtype), leaf.shape)
-            copies += len(found.copies_of(shape, count))
+            copies += len(findings.copies_of(found, shape, count))
     return dict(
         training_loop=found.census(loop),
         unconditional=found.census(loop, branches=False),
         segment=found.census(),
-        loop_asks_runs=found.asks_of_runs(loop),
+        loop_asks_runs=findings.asks_of_runs(found, loop),
         loop_in_branch=loop.in_branch,
         data_per_run=copies,
         compile_s=spent,

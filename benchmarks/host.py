@@ -19,10 +19,11 @@ from unittest import mock
 import jax
 import numpy as np
 
-from grok_jax.engine import checkpoint, machine, programs, runner, timing, workdirs
+from benchmarks import timing
+from benchmarks.timing import Row, Settings, Setup, as_text
+from grok_jax.engine import checkpoint, machine, programs, runner, workdirs
 from grok_jax.engine import config as config_lib
 from grok_jax.engine.override import apply_overrides
-from grok_jax.engine.timing import Row, Settings, Setup, as_text
 from grok_jax.settings import SettingError
 
 K3 = Path(__file__).parents[1] / "experiments" / "lazy_to_rich" / "k3_laziness.py"

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from benchmarks import rates, timing
 from benchmarks.networks import NETWORKS, images
+from benchmarks.timing import Row, Setup, as_text
 from grok_jax import ntk
-from grok_jax.engine import products, timing
-from grok_jax.engine.timing import Row, Setup, as_text
 from grok_jax.models.committee import committee
 from grok_jax.models.transformer import transformer
 from grok_jax.ntk import empirical_ntk
@@ -87,7 +87,7 @@ def kernels(
     """Time of an NTK (float32) divided by that of its matrix products, without use of
     symmetry, at the best rate that the same process reaches."""
     made = {name: make() for name, make in kernels.items()}
-    gemm = products.gemm_calls(setup.devices, sizes)
+    gemm = rates.gemm_calls(setup.devices, sizes)
     calls: dict[str, Callable[[], Any]] = {n: kernel.call for n, kernel in made.items()}
     calls |= {kind: call for kind, (call, _) in gemm.items()}
     times = _in_turns(setup, calls)
@@ -124,7 +124,7 @@ def networks(
     backward pass for each output and the rules' products, at the best rate of matrix
     products that the same process reaches."""
     x = images(points)
-    gemm = products.gemm_calls(setup.devices, sizes)
+    gemm = rates.gemm_calls(setup.devices, sizes)
     with _theirs(python) as ask:
         for name, kind in itertools.product(names, ("trace", "full")):
             apply, params = NETWORKS[name]()

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.timing import Row
 from grok_jax import plot
-from grok_jax.engine.timing import Row
 
 PANELS: Mapping[str, tuple[str, str]] = {
     "steps": ("runs", "ms per run-step"),

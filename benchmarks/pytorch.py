@@ -19,8 +19,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from grok_jax.engine import timing
-from grok_jax.engine.timing import Row, Setup, as_text
+from benchmarks import timing
+from benchmarks.timing import Row, Setup, as_text
 from grok_jax.settings import SettingError
 from grok_jax.types import Split
 

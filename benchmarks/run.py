@@ -63,9 +63,9 @@ from benchmarks import (
     steps,
     workloads,
 )
+from benchmarks.timing import Row, Setup, as_text
 from grok_jax import plot, report
 from grok_jax.engine import command_line, machine, workdirs
-from grok_jax.engine.timing import Row, Setup, as_text
 from grok_jax.settings import SettingError, lookup
 
 DONE, WRONG_USAGE = 0, 2

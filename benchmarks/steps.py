@@ -16,8 +16,9 @@ import jax
 import numpy as np
 import optax
 
-from grok_jax.engine import products, registry, timing
-from grok_jax.engine.timing import Contender, Row, Setup, TimedSweep, as_text
+from benchmarks import rates, timing
+from benchmarks.timing import Contender, Row, Setup, TimedSweep, as_text
+from grok_jax.engine import products, registry
 
 WORKERS = 12
 """Programs that are compiled in parallel for an accelerator."""
@@ -40,7 +41,7 @@ NO_GOALS = Goals()
 def peak(setup: Setup, sizes: Sequence[int] = ()) -> Iterator[Row]:
     """Gflop/s of square products of float32 in each precision that differs on this
     platform, and of bfloat16 on accelerators."""
-    precisions = ("highest",) if setup.platform == "cpu" else products.PRECISIONS
+    precisions = ("highest",) if setup.platform == "cpu" else rates.PRECISIONS
     for precision in precisions:
         best, rate = _best(setup, precision, sizes)
         note = f"{best}, the best of several sizes"
@@ -49,15 +50,15 @@ def peak(setup: Setup, sizes: Sequence[int] = ()) -> Iterator[Row]:
 
 def _best(setup: Setup, precision: str, sizes: Sequence[int] = ()) -> tuple[str, float]:
     """(name of the fastest square product, flop/s); stores the rate in `setup`."""
-    calls = products.gemm_calls(setup.devices, sizes, precision)
+    calls = rates.gemm_calls(setup.devices, sizes, precision)
     times = timing.in_turns(
         {n: partial(timing.seconds_of, call) for n, (call, _) in calls.items()},
         setup.repeats,
     )
-    rates = {name: work / times[name] for name, (_, work) in calls.items()}
-    best = max(rates, key=lambda name: rates[name])
-    setup.rates[precision] = rates[best]
-    return best, rates[best]
+    found = {name: work / times[name] for name, (_, work) in calls.items()}
+    best = max(found, key=lambda name: found[name])
+    setup.rates[precision] = found[best]
+    return best, found[best]
 
 
 def steps(setup: Setup, goals: Goals = NO_GOALS) -> Iterator[Row]:
@@ -69,7 +70,7 @@ def steps(setup: Setup, goals: Goals = NO_GOALS) -> Iterator[Row]:
         setup.compile_side_by_side(keys, WORKERS)
     best, _ = _best(setup, "highest")
     size = (int(best.split()[1]),)
-    gemm = products.gemm_calls(setup.devices, size)[best]
+    gemm = rates.gemm_calls(setup.devices, size)[best]
     for name in names:
         for mode in modes:
             yield from _of_workload(setup, goals, name, mode, gemm)
@@ -131,7 +132,7 @@ def _measure(
         return start(lambda n: timing.seconds_of(lambda: call(n)))
 
     contenders = {"step": start(partial(timing.advance, sweep), expected)}
-    contenders["products"] = timed(products.by_themselves(shapes, active))
+    contenders["products"] = timed(rates.by_themselves(shapes, active))
     if few is None:
         if update := update_alone(sweep, active):
             contenders["update"] = timed(update)
@@ -230,7 +231,7 @@ def update_alone(
         updates, opt_state = tx.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, grads
 
-    return products.on_every_device(body, start, devices)
+    return rates.on_every_device(body, start, devices)
 
 
 def devices(setup: Setup, *, runs: int = 8) -> Iterator[Row]:

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import findings, timing
 from grok_jax import batching, sweep, train
-from grok_jax.engine import census, planning, programs, runner, timing
+from grok_jax.engine import census, planning, programs, runner
 from grok_jax.engine.grid import Axis, Grid
 
 DEVICE = tuple(jax.local_devices()[:1])
@@ -72,7 +73,7 @@ def segment_of(name):
 @pytest.mark.parametrize("name", PAGES)
 def test_no_conditional_of_a_segment_asks_a_run_of_its_own(name):
     program, _ = segment_of(name)
-    assert program.batched_conditionals() == 0
+    assert findings.conditionals_on_runs(program) == 0
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -80,7 +81,7 @@ def test_the_training_loop_counts_turns_and_asks_nothing_else(name):
     _, text = segment_of(name)
     (loop,) = text.loops(train.TRAIN_STEPS)
     counts = text.census(loop)
-    assert not text.asks_of_runs(loop)
+    assert not findings.asks_of_runs(text, loop)
     assert counts["collective"] == counts["host"] == counts["double"] == 0
     if name == "minibatches":
         assert counts["conditional"] == counts["sort"] == 1
@@ -93,7 +94,7 @@ def test_data_that_all_runs_share_is_not_copied_for_each():
     program, text = segment_of("minibatches")
     x = program.dataset(0).train.x
     assert len(program.owners) == 1
-    assert not text.copies_of(census.Shape("f32", x.shape), RUNS)
+    assert not findings.copies_of(text, census.Shape("f32", x.shape), RUNS)
 
 
 RATES = Axis("rate", ("optimizer.learning_rate",), ((0.01,), (0.02,), (0.03,)))
@@ -121,7 +122,7 @@ def test_data_that_some_runs_share_is_copied_for_none_of_them(resolved, axes, or
     assert program.order("vmap", place) == order
     text = census.read(program.compiled("vmap", place).as_text())
     x = program.dataset(0).train.x
-    copies = text.copies_of(census.Shape("f32", x.shape), runs)
+    copies = findings.copies_of(text, census.Shape("f32", x.shape), runs)
     assert bool(copies) == (order == "any")
 
     def sweep_by(mode):

@@ -17,11 +17,12 @@ from benchmarks import (
     picture,
     pytorch,
     steps,
+    timing,
     workloads,
 )
 from benchmarks import run as benchmark
-from grok_jax.engine import config, machine, programs, timing, workdirs
-from grok_jax.engine.timing import Contender, Line, Row, Setup
+from benchmarks.timing import Contender, Line, Row, Setup
+from grok_jax.engine import config, machine, programs, workdirs
 from grok_jax.settings import SettingError
 
 TINY = dict(
@@ -143,7 +144,7 @@ SLOW = {
     "name", [*MEASUREMENTS, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)]
 )
 def test_a_tiny_measurement_gives_finite_positive_numbers(name, monkeypatch):
-    monkeypatch.setattr(steps.products, "GEMM_SIZES", (16,))
+    monkeypatch.setattr(steps.rates, "GEMM_SIZES", (16,))
     rows = list({**MEASUREMENTS, **SLOW}[name]())
     assert rows
     for row in rows:
@@ -187,7 +188,7 @@ def compiled(monkeypatch):
 @pytest.fixture
 def timed(monkeypatch, compiled):
     """timed(name=Line, ...): nothing is compiled or timed, and these are the lines."""
-    monkeypatch.setattr(steps.products, "GEMM_SIZES", (16,))
+    monkeypatch.setattr(steps.rates, "GEMM_SIZES", (16,))
     monkeypatch.setattr(timing, "in_turns", lambda calls, _: dict.fromkeys(calls, 1.0))
     monkeypatch.setattr(timing, "contender", lambda call, *_: Contender(call))
 

@@ -81,7 +81,7 @@ FLOORS = [
     ["engine.override"],
     ["pages"],
     ["engine.extend"],
-    ["engine.timing"],
+    ["engine.stand_ins"],
     ["engine.targets"],
     ["engine.live"],
     ["engine.charts"],

@@ -1,4 +1,4 @@
-"""Bytes by hand, and what is predicted against what compilers plan."""
+"""Bytes by hand, and of compiled programs."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from grok_jax.engine import memory
-from grok_jax.engine.memory import Bytes, of_function, of_program
+from grok_jax.engine.memory import Bytes, of_program
 
 SIZE = 50
 X = np.ones(SIZE, np.float32)
@@ -43,53 +43,6 @@ def test_of_a_sharded_array_a_device_has_a_part():
     assert memory.size_of(shape) == 3 * SIZE * 4
 
 
-@pytest.mark.parametrize(
-    ("fn", "most"),
-    [
-        (lambda x: x + 1, 200),
-        (lambda x: jnp.sin(jnp.sin(x)), 400),
-        (lambda x: jnp.sin(jnp.sin(jnp.sin(x))), 400),  # the first is dead by then
-        (lambda x: jnp.sin(x) + jnp.cos(x), 600),
-        (lambda x: jnp.sin(x).reshape(5, 10) + 1, 400),  # the same array, seen anew
-        (lambda x: jnp.outer(x, x) + 1, 2 * WIDE),
-        (lambda x: jnp.outer(x, x).sum(), WIDE + 400),
-        (lambda x: jax.jit(jnp.sin)(x) * 2, 400),
-        (lambda x: (jnp.sin(x), x), 400),  # an argument that is returned is copied
-    ],
-)
-def test_arrays_live_from_their_maker_to_their_last_reader(fn, most):
-    walked = of_function(fn, X)
-    assert walked.arguments == 200
-    assert walked.outputs + walked.temporaries == most
-
-
-def test_a_loop_holds_its_state_and_what_one_turn_makes():
-    def fn(x):
-        return jax.lax.fori_loop(0, 9, lambda i, x: jnp.sin(jnp.sin(x)), x)
-
-    turn = of_function(lambda x: jnp.sin(jnp.sin(x)), X)
-    walked = of_function(fn, X)
-    state = turn.outputs
-    assert walked.total == pytest.approx(turn.total + state, abs=20)
-    longer = of_function(lambda x: jax.lax.scan(lambda c, y: (c, y), 0, x), many(9))
-    assert longer.total >= 2 * memory.size_of(many(9))
-
-
-def test_of_two_branches_the_larger_counts():
-    def fn(ask, x):
-        return jax.lax.cond(ask, large, lambda x: x, x)
-
-    alone, either = of_function(large, X), of_function(fn, True, X)
-    assert either.total == pytest.approx(alone.total, abs=20)
-
-
-def test_runs_of_a_batch_take_their_multiple():
-    one = of_function(large, X)
-    batch = of_function(jax.vmap(large), many(64))
-    assert batch.arguments == 64 * one.arguments and batch.outputs == 64 * one.outputs
-    assert batch.temporaries == pytest.approx(64 * one.temporaries, rel=0.01)
-
-
 def test_what_a_library_works_with_is_counted_whatever_the_plan_says():
     """Here JAX 0.12 plans no temporaries at all, and older ones one of the three
     [50, 50] that a run has at once."""
@@ -100,39 +53,6 @@ def test_what_a_library_works_with_is_counted_whatever_the_plan_says():
     assert lots.temporaries == pytest.approx(8 * few.temporaries, rel=0.01)
     assert lots.arguments == lots.outputs == 64 * 200
     assert lots.total == sum(lots)
-
-
-def gradient(w, x):
-    def loss(w):
-        return jnp.mean(jnp.tanh(jnp.tanh(x @ w) @ w) ** 2)
-
-    def step(_, w):
-        return w - 0.1 * jax.grad(loss)(w)
-
-    return jax.lax.fori_loop(0, 5, step, w)
-
-
-@pytest.mark.parametrize(
-    ("fn", "arguments"),
-    [
-        (jax.vmap(large), (many(16),)),
-        (lambda x: jax.lax.map(large, x), (many(16),)),
-        (gradient, (np.ones((50, 50), np.float32), np.ones((80, 50), np.float32))),
-        (
-            jax.vmap(gradient, (0, None)),
-            (np.ones((7, 50, 50), np.float32), np.ones((80, 50), np.float32)),
-        ),
-        (lambda x: jnp.sort(x) + jnp.argsort(-x), (many(30),)),
-    ],
-    ids=["batch", "loop", "training", "batched training", "sort"],
-)
-def test_the_walk_foretells_no_less_than_the_compiler_plans(fn, arguments):
-    planned = of_program(compiled(fn, *arguments), arguments)
-    walked = of_function(fn, *arguments)
-    counters = 256  # of loops, which the compiler adds
-    assert planned.total - counters <= walked.total <= 5 * planned.total
-    assert walked.arguments == planned.arguments == memory.size_of(arguments)
-    assert walked.outputs == planned.outputs
 
 
 class _WithoutPlan:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import rates
 from grok_jax.engine import products
 
 A, B = jax.ShapeDtypeStruct((3, 5), float), jax.ShapeDtypeStruct((5, 7), float)
@@ -68,7 +69,7 @@ def test_products_by_themselves_are_executed_as_often_as_asked():
     """The next one's left operand has an entry of what the last one was, so that none
     can be taken out of the loop."""
     (once,) = products.products_of(jnp.matmul, A, B)
-    call = products.by_themselves([once], DEVICES)
+    call = rates.by_themselves([once], DEVICES)
     (left,), (right,), _ = jax.tree.map(np.asarray, call(0))
     assert left.shape == (len(DEVICES), 3, 5)
     left, right = left[0].copy(), right[0]
@@ -76,12 +77,12 @@ def test_products_by_themselves_are_executed_as_often_as_asked():
         out = left @ right
         np.testing.assert_allclose(call(turns)[2][0], np.stack([out] * 2), rtol=1e-5)
         left[0, 0] = out[0, 0]
-    thrice = products.by_themselves([once._replace(times=3)], DEVICES)
+    thrice = rates.by_themselves([once._replace(times=3)], DEVICES)
     np.testing.assert_array_equal(thrice(1)[2][0], call(3)[2][0])
 
 
 def test_the_rate_is_that_of_square_products_on_all_devices_and_on_one():
-    calls = products.gemm_calls(DEVICES, (8, 16))
+    calls = rates.gemm_calls(DEVICES, (8, 16))
     assert {name: work for name, (_, work) in calls.items()} == {
         **{"sweep 8": len(DEVICES) * 2 * 8**3, "threads 8": 2 * 8**3},
         **{"sweep 16": len(DEVICES) * 2 * 16**3, "threads 16": 2 * 16**3},

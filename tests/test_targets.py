@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from benchmarks import findings
 from grok_jax import launch, sweep
-from grok_jax.engine import dry_run, memory, planning, targets, timing
+from grok_jax.engine import dry_run, memory, planning, stand_ins, targets
 from grok_jax.settings import SettingError
 
 K3 = Path(__file__).parents[1] / "experiments" / "lazy_to_rich" / "k3_laziness.py"
@@ -154,7 +155,7 @@ def test_double_precision_is_told_from_the_program_before_it_is_compiled():
 def group(resolved):
     plan = resolved(dict(sweep=dict(seed=(0, 1, 2)), seeds=dict(data=0, split=0))).plan
     (own,) = plan.groups()
-    return timing.program_of(own, HERE.devices)
+    return stand_ins.program_of(own, HERE.devices)
 
 
 def test_a_groups_report_has_its_programs_and_its_training_loop(group):
@@ -163,7 +164,7 @@ def test_a_groups_report_has_its_programs_and_its_training_loop(group):
     assert report.step is None and report.run_step is None  # a CPU tells no time
     assert report.bytes >= memory.size_of(group.data_shapes())
     assert report.seconds == report.initial.seconds + report.segment.seconds
-    found = targets.findings(group, report.segment)
+    found = findings.findings(group, report.segment)
     assert found.loops == 1 and found.products >= 2
     assert found.collectives == found.host == found.doubles == 0
 
@@ -189,7 +190,7 @@ def test_a_step_is_timed_only_where_every_step_costs_the_same(
     resolved, monkeypatch, name
 ):
     plan = resolved(dict(model=dict(name=name))).plan
-    program = timing.program_of(plan.groups()[0], HERE.devices[:1])
+    program = stand_ins.program_of(plan.groups()[0], HERE.devices[:1])
     whole = targets._report
 
     def reckons(*arguments):
@@ -240,7 +241,7 @@ def test_what_float64_means_on_a_tpu_is_said(platform, said, group, monkeypatch)
     report = report._replace(segment=report.segment._replace(doubles=3))
     monkeypatch.setattr(targets, "of_group", lambda *_, **__: report)
     far = HERE._replace(devices=(SimpleNamespace(platform=platform),))
-    monkeypatch.setattr(dry_run.timing, "program_of", lambda *_: group)
+    monkeypatch.setattr(dry_run.stand_ins, "program_of", lambda *_: group)
     console = Console(record=True, width=200)
     plan = SimpleNamespace(groups=lambda: [group.group])
     dry_run.show(console, plan, planning.Engine(), far)

@@ -8,10 +8,8 @@ counts the instructions of the text: a loop's body once, however often it is exe
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
-
-import jax
 
 Census = dict[str, int]
 """Kind of instruction (see `KINDS`) -> count."""
@@ -41,12 +39,6 @@ class Instruction(NamedTuple):
     operands: tuple[str, ...]  # names
     calls: tuple[str, ...]  # names of the computations it runs
     text: str
-
-    @property
-    def turns(self) -> int | None:
-        """The number of iterations of a loop, if the compiler knows it."""
-        found = _TURNS.search(self.text)
-        return int(found[1]) if found else None
 
 
 class Loop(NamedTuple):
@@ -120,60 +112,6 @@ class Program(NamedTuple):
                     counts[kind] += belongs(instruction)
         return counts
 
-    def asks_of_runs(self, loop: Loop) -> bool:
-        """Whether a loop's condition computes with arrays: under `vmap` the loop then
-        continues while any run does, and each iteration selects which runs change."""
-        return any(
-            shape.dims
-            for instruction in self.instructions(loop.condition)
-            if instruction.opcode not in _FREE
-            for shape in instruction.shapes
-        )
-
-    def copies_of(
-        self, shape: Shape, runs: int, loop: Loop | None = None
-    ) -> list[Instruction]:
-        """The instructions that copy arrays of this shape for many runs: their result
-        has as many numbers as [runs, *shape], their inputs have fewer in total and
-        include one or more whole arrays of this shape, and nothing is computed. With a
-        `loop`, only the instructions inside it."""
-        one = math.prod(shape.dims)
-        known = {i.name: i for lines in self.computations.values() for i in lines}
-
-        def sizes(instructions: Iterable[Instruction]) -> list[int]:
-            """The number of elements of each of their results of this dtype."""
-            return [
-                math.prod(each.dims)
-                for instruction in instructions
-                for each in instruction.shapes
-                if each.dtype == shape.dtype
-            ]
-
-        def copies(instruction: Instruction) -> bool:
-            operands = (known[name] for name in instruction.operands)
-            given = sizes(each for each in operands if each.opcode != "tuple")
-            return (
-                runs * one in sizes([instruction])
-                and runs * one not in given
-                and sum(size for size in given if size < runs * one) < runs * one
-                and any(size and size % one == 0 for size in given)
-                and self._only_moves(instruction)
-            )
-
-        return [each for each in self.within(loop, fused=False) if copies(each)]
-
-    def _only_moves(self, instruction: Instruction) -> bool:
-        if instruction.opcode != "fusion":
-            return instruction.opcode in _MOVES
-        inside = {
-            each.opcode
-            for name in instruction.calls
-            for each in self.instructions(name)
-        }
-        return inside <= {"fusion", *_FREE, *_MOVES, *_INDICES} and bool(
-            inside & _MOVES
-        )
-
 
 def read(text: str) -> Program:
     """Parses the text of a compiled program, `compiled.as_text()`.
@@ -198,51 +136,6 @@ def read(text: str) -> Program:
     if not entry:
         raise ValueError("This is not the text of a compiled program (optimised HLO).")
     return Program(computations, entry)
-
-
-def batched_conditionals(fn: Callable, in_axes: Any, *arguments: Any) -> int:
-    """Counts the conditionals of `fn` that become selections under `jax.vmap`, because
-    their predicate differs between runs: all branches are then executed, and everything
-    they use is copied for each run.
-
-    `arguments` (arrays or shapes) are those of the batched function.
-
-    >>> def fn(ask, x):
-    ...     return jax.lax.cond(ask, lambda: x, lambda: -x)
-    >>> ask, x = jax.numpy.array([True, False]), jax.numpy.ones(2)
-    >>> batched_conditionals(fn, (0, 0), ask, x)
-    1
-    >>> batched_conditionals(fn, (None, 0), ask[0], x)
-    0
-    """
-
-    def count(function: Callable, *shapes: Any) -> int:
-        traced = jax.make_jaxpr(function)(*shapes)
-        return sum(name == "cond" for name in primitives(traced.jaxpr))
-
-    axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(arguments)
-    one = [_without_axis(*pair) for pair in zip(arguments, axes, strict=True)]
-    return count(fn, *one) - count(jax.vmap(fn, in_axes), *arguments)
-
-
-def _without_axis(tree: Any, axis: int | None) -> Any:
-    """The shapes of one run's part of a batched argument."""
-    if axis is None:
-        return tree
-
-    def one(leaf: Any) -> jax.ShapeDtypeStruct:
-        shape = (*leaf.shape[:axis], *leaf.shape[axis + 1 :])
-        return jax.ShapeDtypeStruct(shape, leaf.dtype)
-
-    return jax.tree.map(one, tree)
-
-
-def primitives(jaxpr: Any) -> Iterator[str]:
-    """Yields the names of all operations of a jaxpr, including its inner jaxprs."""
-    for equation in jaxpr.eqns:
-        yield equation.primitive.name
-        for inner in inner_jaxprs(equation):
-            yield from primitives(inner)
 
 
 def inner_jaxprs(equation: Any) -> Iterator[Any]:
@@ -322,22 +215,13 @@ _OPERAND = re.compile(r"%([\w.\-]+)")
 _SIZE = re.compile(r"\d+")
 _OP_NAME = re.compile(r'\bop_name="([^"]*)"')
 _TARGET = re.compile(r'\bcustom_call_target="([^"]*)"')
-_TURNS = re.compile(r'"?known_trip_count"?:\{"n":"(\d+)"\}')
 
 _CALLING = {"while", "conditional", "fusion", "call", "async-start", "custom-call"}
-_FREE = {
+FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast"),
     *("after-all", "opt-barrier", "partition-id", "replica-id"),
 }
 _CONTROL = {"while", "conditional", "call"}
-_MOVES = {
-    *("copy", "copy-start", "broadcast", "gather", "transpose", "reshape", "slice"),
-    *("dynamic-slice", "concatenate"),
-}
-"""Operations that copy. Not `pad`: a TPU's compiler pads the indices of a gather to
-pairs, which are as many numbers as two copies."""
-_INDICES = {"iota", "compare", "select", "clamp", "add", "convert"}
-"""Operations that compute indices where something is moved."""
 _COLLECTIVE = re.compile(
     r"(all-reduce|all-gather|all-to-all|ragged-all-to-all|collective-permute"
     r"|collective-broadcast|reduce-scatter)(-start)?$"
@@ -369,7 +253,7 @@ def _is_host(instruction: Instruction) -> bool:
 
 def _is_kernel(instruction: Instruction) -> bool:
     opcode = instruction.opcode
-    return opcode not in _FREE | _CONTROL and not opcode.endswith("-done")
+    return opcode not in FREE | _CONTROL and not opcode.endswith("-done")
 
 
 _ANYWHERE: dict[str, Callable[[Instruction], bool]] = {

@@ -7,9 +7,8 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from grok_jax.engine import planning, programs, targets, timing
+from grok_jax.engine import planning, programs, stand_ins, targets
 from grok_jax.engine.machine import device_text
-from grok_jax.engine.timing import as_text
 from grok_jax.engine.watch import clock
 from grok_jax.settings import SettingError
 
@@ -79,7 +78,7 @@ def _there(
     refused: list[str] = []
     budget = int(engine.memory_gb * planning.GIB) or None
     for number, group in enumerate(plan.groups(), 1):
-        program = timing.program_of(group, target.devices)
+        program = stand_ins.program_of(group, target.devices)
         name, count = str(number), str(len(group.members))
         try:
             report = targets.of_group(program, target, memory_budget=budget)
@@ -96,7 +95,7 @@ def _there(
             f"{report.seconds:.0f} s",
             _bytes(report.bytes),
             str(report.segment.at_once),
-            str(targets.findings(program, report.segment).kernels),
+            str(report.segment.kernels),
             _or_dash(as_text, report.run_step),
             _or_dash(clock, totals[-1]),
         )
@@ -124,6 +123,18 @@ def _about_time(totals: Sequence[float | None]) -> str:
         "own estimate, every operation at its best rate; starting, measuring and "
         "saving come on top."
     )
+
+
+def as_text(seconds: float) -> str:
+    """Seconds as text in a suitable unit.
+
+    >>> as_text(0.0123), as_text(4.5e-5), as_text(2)
+    ('12.3 ms', '45 us', '2 s')
+    """
+    for factor, unit in ((1, "s"), (1e3, "ms")):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} us"
 
 
 def _bytes(size: float) -> str:

@@ -1,7 +1,5 @@
-"""Predicts how much memory a program takes on a device, before or after compilation.
-
-    function and shapes -> its jaxpr          -> an upper estimate; nothing is compiled
-    compiled program    -> the compiler's plan, plus what the plan leaves out
+"""The memory that a compiled program takes on a device: the compiler's plan, plus what
+the plan leaves out.
 
 The sizes of arguments and results follow from their shapes. The compiler's plan
 (`memory_analysis`) also has the temporaries, except those inside a library call: on a
@@ -12,12 +10,11 @@ added.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend import core
 
 from grok_jax.engine import census
 
@@ -70,26 +67,6 @@ def of_program(compiled: Any, arguments: Any = ()) -> Bytes:
     )
 
 
-def of_function(fn: Callable, *arguments: Any) -> Bytes:
-    """Bytes that `fn` takes at most on one device, from its traced program.
-
-    Every array lives from the operation that makes it until its last use, as if nothing
-    were fused and no result reused an argument's memory. A compiler needs up to 5 times
-    less, and for training segments up to 2.3 times less in total. Not included are the
-    workspace of a GPU's libraries (32 MiB for cuBLAS), a TPU's padding, and cumulative
-    sums, which take more than one step. For many runs, trace the batched function
-    (`jax.vmap(fn)`).
-
-    >>> double = of_function(lambda x: (2 * x).sum(), np.ones(1000, np.float32))
-    >>> double.arguments, double.outputs, double.temporaries
-    (4000, 4, 4000)
-    """
-    traced = jax.make_jaxpr(fn)(*arguments)
-    outputs = sum(_bytes(one.shape, one.dtype) for one in traced.out_avals)
-    peak = _peak_of_jaxpr(traced.jaxpr)
-    return Bytes(size_of(arguments), outputs, max(0, peak - outputs))
-
-
 class _Step(NamedTuple):
     """One operation: the arrays it makes, the arrays it reads, and the bytes it needs
     while it runs. An `alias` only gives new names to what it reads."""
@@ -122,33 +99,6 @@ def _peak(steps: Sequence[_Step], results: Sequence[Any]) -> int:
         for array in [array for array in alive if last[array] == place]:
             del alive[array]
     return peak
-
-
-def _peak_of_jaxpr(jaxpr: Any) -> int:
-    """The peak of the bytes alive at once in a jaxpr, without its inputs."""
-    steps = []
-    for equation in jaxpr.eqns:
-        makes = {v: _bytes(v.aval.shape, v.aval.dtype) for v in equation.outvars}
-        inside = max(map(_peak_of_jaxpr, census.inner_jaxprs(equation)), default=0)
-        name = equation.primitive.name
-        if name == "scan":
-            inside += _slices(equation)
-        elif name != "while":  # a call's results are also counted inside it
-            inside = max(0, inside - sum(makes.values()))
-        reads = [v for v in equation.invars if not isinstance(v, core.Literal)]
-        steps.append(_Step(makes, reads, inside, name in _VIEWS))
-    results = [v for v in jaxpr.outvars if not isinstance(v, core.Literal)]
-    return _peak(steps, results)
-
-
-def _slices(scan: Any) -> int:
-    """Bytes of the slices that one iteration of a scan reads."""
-    inner = scan.params["jaxpr"].in_avals
-    return sum(
-        _bytes(part.shape, part.dtype)
-        for whole, part in zip(scan.invars, inner, strict=True)
-        if whole.aval.shape != part.shape
-    )
 
 
 def _peak_of(program: census.Program, name: str) -> int:
@@ -188,7 +138,6 @@ def _size(instruction: census.Instruction) -> int:
     return sum(shape.bytes for shape in instruction.shapes)
 
 
-_VIEWS = {"reshape", "squeeze", "expand_dims"}
 _ALIASES = {"tuple", "get-tuple-element", "bitcast", "while", "opt-barrier"}
 _NOTHING = {"parameter", "constant", "after-all", "partition-id", "replica-id"}
 _CONTROL = {"while", "conditional", "call"}

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from grok_jax import experiment, reference, sweep, train
-from grok_jax.engine import census, memory, products, registry
+from grok_jax.engine import memory, products, registry
 from grok_jax.engine.grid import Grid
 from grok_jax.experiment import (
     CHOSEN,
@@ -239,7 +239,7 @@ class GroupProgram:
     def _init(self, data: Dataset, _: Any, run: Mapping[str, Any], carry: Any) -> Any:
         return carry, self._run_of(run).init(data)
 
-    def _segment(
+    def segment(
         self, data: Dataset, pieces: Any, run: Mapping[str, Any], state: Any
     ) -> Any:
         return train.segment(self._run_of(run), state, data, pieces)
@@ -316,7 +316,7 @@ class GroupProgram:
     ) -> tuple[Any, Any]:
         """Lowers `compiled`."""
         pieces = place.shared_shapes(make_pieces(self.steps, 0, 0, 0))
-        return self._lower_on_states(self._segment, pieces, mode, order, place)
+        return self._lower_on_states(self.segment, pieces, mode, order, place)
 
     def lowered_step(
         self, mode: str, order: sweep.Order, place: sweep.Layout
@@ -342,20 +342,6 @@ class GroupProgram:
         program = self._batched(function, mode, order)
         lowered = program.lower((data, common), runs, states, counts)
         return lowered, (data, runs, states)
-
-    def batched_conditionals(self) -> int:
-        """The number of conditionals in a segment that depend on a run's own state."""
-        one = {"experiment": self._experiment_of(0), "data": self.data_of[0]}
-        runs = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), one)
-        arguments = (
-            self.data_shapes(),
-            make_pieces(self.steps, 0, 0, 0),
-            runs,
-            self._stacked_states(2),
-        )
-        return census.batched_conditionals(
-            self._segment, (None, None, 0, 0), *arguments
-        )
 
     def _batched(self, function: Callable, mode: str, order: sweep.Order) -> Any:
         """`function(data, common, run, carry)` over runs; see `sweep.batch`."""

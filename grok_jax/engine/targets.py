@@ -216,6 +216,12 @@ class Report(NamedTuple):
     program: census.Program
     doubles: int  # float64 or complex128 types in the program before compilation
 
+    @property
+    def kernels(self) -> int:
+        """The kernels in one step of a segment's training loop."""
+        loops = self.program.loops(train.TRAIN_STEPS)
+        return self.program.census(loops[0] if loops else None)["kernel"]
+
 
 Lowered = Any  # what `jax.jit(...).lower(...)` returns
 Lower = Callable[[sweep.Layout], tuple[Lowered, Any]]
@@ -366,63 +372,3 @@ def of_group(
         step = report(program.lowered_step, segment.at_once)
     initial = report(program.lowered_initial, segment.at_once)
     return GroupReport(initial, segment, step)
-
-
-class Findings(NamedTuple):
-    """Counts for one step of a segment's training loop; all but `loops`, `kernels` and
-    `products` should be 0."""
-
-    loops: int  # training loops found: 1
-    kernels: int
-    products: int
-    sorts: int  # outside conditionals
-    scatters: int
-    gradient_scatters: int  # the scatters in the gradient
-    collectives: int
-    host: int  # host calls
-    asks_of_runs: int  # whether the end of the loop depends on all runs
-    in_branch: int  # whether the loop is in a branch of a conditional
-    batched_conditionals: int  # on a run's own state; in the whole segment
-    copies: int  # of shared data, one per run; in the whole segment
-    doubles: int  # in the whole segment
-
-
-def findings(program: GroupProgram, report: Report) -> Findings:
-    """The findings about a group's training loop, from the report of its segment."""
-    compiled = report.program
-    loops = compiled.loops(train.TRAIN_STEPS)
-    loop = loops[0] if loops else None
-    inside = compiled.census(loop)
-    scatters = [i for i in compiled.within(loop) if i.opcode == "scatter"]
-    return Findings(
-        loops=len(loops),
-        kernels=inside["kernel"],
-        products=inside["product"],
-        sorts=compiled.census(loop, branches=False)["sort"],
-        scatters=inside["scatter"],
-        gradient_scatters=sum("transpose(" in i.op_name for i in scatters),
-        collectives=inside["collective"],
-        host=inside["host"],
-        asks_of_runs=int(loop is not None and compiled.asks_of_runs(loop)),
-        in_branch=int(loop is not None and loop.in_branch),
-        batched_conditionals=program.batched_conditionals(),
-        copies=_copies(program, report),
-        doubles=report.doubles,
-    )
-
-
-_HLO_TYPES = {"float32": "f32", "float64": "f64", "int32": "s32", "uint8": "u8"}
-
-
-def _copies(program: GroupProgram, report: Report) -> int:
-    """Counts the instructions of a segment that copy shared data for every run. Arrays
-    with one number per example are ignored: making them again may be justified."""
-    if len(program.owners) >= report.slots:  # a data set for every run
-        return 0
-    found = 0
-    for leaf in jax.tree.leaves(program.data_shapes()):
-        kind = _HLO_TYPES.get(leaf.dtype.name)
-        if kind and len(leaf.shape) > 1:
-            shape = census.Shape(kind, leaf.shape)
-            found += len(report.program.copies_of(shape, report.slots))
-    return found

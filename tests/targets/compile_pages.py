@@ -18,14 +18,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # the checkout
+
 import jax
 
+from benchmarks import findings
 from grok_jax import launch
-from grok_jax.engine import config, machine, programs, session, targets, timing
+from grok_jax.engine import config, machine, programs, session, stand_ins, targets
 from grok_jax.engine.programs import Group, Plan
 from grok_jax.settings import SettingError
 
-ROOT = Path(__file__).resolve().parents[2]
 PAPER = (
     "lazy_to_rich/k3_laziness",
     "lazy_to_rich/k6_mnist",
@@ -76,7 +79,7 @@ def compile_group(page: str, preset: str, number: int, name: str) -> dict[str, A
     target = targets.parse(name)
     plan, engine = plan_of(page, preset)
     group = plan.groups()[number]
-    program = timing.program_of(group, target.devices)
+    program = stand_ins.program_of(group, target.devices)
     about = {"page": page, "preset": preset, "group": number, "target": name}
     about |= {"runs": len(group.members), "x64": engine["x64"]}
     about["model"] = programs.named_settings(group.experiment)["model.name"]
@@ -91,7 +94,7 @@ def compile_group(page: str, preset: str, number: int, name: str) -> dict[str, A
         "at_once": report.segment.at_once,
         "bytes": report.bytes,
         "run_step": report.run_step,
-        **targets.findings(program, report.segment)._asdict(),
+        **findings.findings(program, report.segment)._asdict(),
     }
 
 

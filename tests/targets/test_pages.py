@@ -106,7 +106,8 @@ def test_every_kind_of_program_compiles_for_a_tpu_and_its_loop_is_clean(compiled
 
 SCALE = """
 import json
-from grok_jax.engine import config, machine, targets, timing
+from benchmarks import findings, timing
+from grok_jax.engine import config, machine, targets
 target = targets.parse({target!r})
 page = dict(
     task=dict(name="polynomial", input_dim=100, train_size=550),
@@ -116,7 +117,7 @@ page = dict(
 program = timing.group_program(page, 16 * len(target.devices), target.devices)
 machine.set_up_jax(config.resolve(config.make_config(page)).engine)
 report = targets.of_group(program, target)
-found = targets.findings(program, report.segment)
+found = findings.findings(program, report.segment)
 print(json.dumps([report.segment.slots, report.bytes, found.collectives]))
 """
 
@@ -127,7 +128,10 @@ def test_256_chips_take_the_memory_of_4_on_each_and_tell_one_another_nothing():
     for shape in ("2x2", "16x16"):
         code = SCALE.format(target=f"tpu:v5e:{shape}")
         out = subprocess.check_output(
-            [sys.executable, "-c", code], env=_environment(), text=True
+            [sys.executable, "-c", code],
+            env=_environment(),
+            text=True,
+            cwd=compile_pages.ROOT,
         )
         slots, size, collectives = json.loads(out.splitlines()[-1])
         assert slots == 16 and collectives == 0
