@@ -6,6 +6,7 @@ become sinusoids of a few frequencies, and logits become sums of cos(w_k (a + b 
 """
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -30,11 +31,15 @@ def fourier_concentration(table: ArrayLike, top: int = 5) -> Array:
     if table.ndim != 2:
         raise ValueError(f"A table [p, d] is needed here; got shape {table.shape}.")
     moved = table - table[:1]  # any constant would do; this makes equal rows exactly 0
-    waves = jnp.abs(jnp.fft.rfft(moved, axis=0)[1:]) ** 2
-    count = jnp.full((len(waves), 1), 2.0)  # each frequency and its conjugate
-    if len(table) % 2 == 0:
-        count = count.at[-1].set(1.0)
-    power = jnp.sum(count * waves, axis=1)
+    p = len(table)
+    turns = np.outer(np.arange(1, p // 2 + 1), np.arange(p)) % p / p
+    basis = np.stack([np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)])
+    # a product and no FFT, which a TPU does not have in float64
+    moved = moved.astype(jnp.result_type(moved, float))
+    transformed = jnp.matmul(basis.astype(moved.dtype), moved, precision="highest")
+    waves = jnp.sum(transformed**2, axis=(0, 2))
+    count = np.where(np.arange(1, p // 2 + 1) * 2 == p, 1, 2)  # with its conjugate
+    power = count * waves
     return _largest(power, top) / jnp.sum(power)
 
 
