@@ -241,7 +241,8 @@ def _default(leaf: Any) -> str:
     known = {None: "-", "": "-"}
     default = known.get(leaf.default, leaf.default)
     shown = "required" if leaf.required else escaped(str(default))
-    choices = f" of {', '.join(leaf.choices)}" if leaf.choices else ""
+    others = ", ".join(each for each in leaf.choices if each != leaf.default)
+    choices = f" (or {others})" if others else ""
     return f"{shown}{choices}{'' if leaf.choices or not leaf.static else ', static'}"
 
 
