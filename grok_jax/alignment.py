@@ -18,7 +18,13 @@ from jax.typing import ArrayLike
 from grok_jax.precision import host_if_concrete, on_device
 
 
-def cka(k: ArrayLike, y: ArrayLike, centered: bool = False) -> jax.Array:
+def cka(
+    k: ArrayLike,
+    y: ArrayLike,
+    centered: bool = False,
+    *,
+    seen: ArrayLike | None = None,
+) -> jax.Array:
     """Kernel-target alignment, y^T K y / (|K|_F |y|^2), in [0, 1] for a PSD kernel.
 
     It is 1 when K is proportional to y y^T, so that the target is its only function.
@@ -31,6 +37,8 @@ def cka(k: ArrayLike, y: ArrayLike, centered: bool = False) -> jax.Array:
       k: kernel [n, n].
       y: targets [n] or [n, C].
       centered: subtract the mean from y, and row and column means from K.
+      seen: bool [n], the examples that count; all by default. The result is that of
+        their kernel and targets alone.
 
     Returns:
       A scalar; NaN where K or y (after centring) is zero.
@@ -43,8 +51,11 @@ def cka(k: ArrayLike, y: ArrayLike, centered: bool = False) -> jax.Array:
     1.000  0.577
     """
     k, y = jnp.asarray(k), jnp.asarray(_as_columns(k, y))
+    rows = None if seen is None else jnp.asarray(seen)[:, None]
     if centered:
-        k, y = _center(k), y - jnp.mean(y, axis=0, keepdims=True)
+        k, y = _center(_center(k, rows).T, rows).T, _center(y, rows)
+    if rows is not None:
+        k, y = jnp.where(rows & rows.T, k, 0), jnp.where(rows, y, 0)
     k, y = _unit(k), _unit(y)
     target_norm = jnp.linalg.norm(_matmul(y.T, y))
     return jnp.sum(y * _matmul(k, y)) / target_norm
@@ -184,9 +195,9 @@ def _rows(k: ArrayLike) -> int:
     return shape[0]
 
 
-def _center(k: jax.Array) -> jax.Array:
-    rows = k - jnp.mean(k, axis=0, keepdims=True)
-    return rows - jnp.mean(rows, axis=1, keepdims=True)
+def _center(a: jax.Array, rows: jax.Array | None) -> jax.Array:
+    """a [n, m] without the mean over its rows, or over those where `rows` [n, 1]."""
+    return a - jnp.mean(a, axis=0, keepdims=True, where=rows)
 
 
 def _unit(a: Any) -> jax.Array:

@@ -53,6 +53,17 @@ def test_centred_cka_ignores_constants_in_kernel_and_target():
     assert abs(alignment.cka(K, Y) - centred) > 1e-3
 
 
+@pytest.mark.parametrize("centered", [False, True])
+def test_cka_of_some_examples_is_that_of_their_kernel_and_targets(centered):
+    seen = np.array([True, False, True, True, False, True])
+    expected = alignment.cka(K[np.ix_(seen, seen)], Y[seen], centered)
+    masked = np.where(seen[:, None] & seen, K, np.nan)
+    found = jax.jit(lambda s: alignment.cka(masked, Y, centered, seen=s))(seen)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    every = alignment.cka(K, Y, centered, seen=np.ones(6, bool))
+    np.testing.assert_allclose(every, alignment.cka(K, Y, centered), rtol=1e-6)
+
+
 def test_output_alignment_is_cka_of_each_output():
     kernels = np.stack([K, Y @ Y.T + K], axis=-1)
     for centered in (False, True):
