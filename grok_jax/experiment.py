@@ -380,7 +380,7 @@ def make(experiment: Experiment, keys: rng.Keys | None = None) -> Run:
         network=network.apply,
         loss=experiment.loss(),
         tx=_optimizer(experiment, network.learning_rate),
-        dynamics=None if network.model.dynamics is None else network.dynamics,
+        dynamics=network.model.dynamics,
         batches=Batches(size, keys.batches) if size else None,
         observables=[
             _observable(experiment, network, one) for one in experiment.observe.values()
