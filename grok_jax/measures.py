@@ -119,14 +119,16 @@ def grokking_times(
     """(t_train, t_test) of grokking in loss, [...] each; NaN if never reached.
 
     t_train: train loss at or below `train_share` of its first value. t_test: test loss
-    at or below `test_share` of its peak, at or after the peak.
+    at or below `test_share` of its peak, at or after the peak. Test losses that are not
+    finite are skipped.
     """
     train_loss, test_loss = jnp.asarray(train_loss), jnp.asarray(test_loss)
     t_train = first_step_falling(steps, train_loss, train_share * train_loss[..., 0])
-    peak = jnp.nanmax(test_loss, axis=-1)
+    finite = jnp.isfinite(test_loss)
+    top = jnp.argmax(jnp.where(finite, test_loss, -jnp.inf), axis=-1)
     places = jnp.broadcast_to(jnp.arange(test_loss.shape[-1]), test_loss.shape)
-    after = places >= jnp.nanargmax(test_loss, axis=-1)[..., None]
-    low = test_loss <= test_share * peak[..., None]
+    after = finite & (places >= top[..., None])
+    low = test_loss <= test_share * _at(test_loss, top)[..., None]
     return t_train, _first_true(steps, low & after, 1)
 
 
@@ -140,15 +142,10 @@ def half_way(steps: ArrayLike, curve: ArrayLike) -> Array:
     2.0
     """
     curve = jnp.asarray(curve)
-    finite = jnp.isfinite(curve)
-    last = curve.shape[-1] - 1 - jnp.argmax(finite[..., ::-1], axis=-1)
-    first = jnp.argmax(finite, axis=-1)
-
-    def at(index: Array) -> Array:
-        return jnp.take_along_axis(curve, index[..., None], axis=-1)
-
-    way = at(last) - at(first)
-    covered = (curve - at(first)) / jnp.where(way == 0, jnp.nan, way)
+    first = last_recorded(curve[..., ::-1])
+    way = last_recorded(curve) - first
+    covered = curve - first[..., None]
+    covered /= jnp.where(way == 0, jnp.nan, way)[..., None]
     return _first_true(steps, covered >= 0.5, 1)
 
 
@@ -160,8 +157,7 @@ def last_recorded(curve: ArrayLike) -> Array:
     """
     curve = jnp.asarray(curve)
     back = jnp.argmax(jnp.isfinite(curve)[..., ::-1], axis=-1)
-    index = curve.shape[-1] - 1 - back
-    return jnp.take_along_axis(curve, index[..., None], axis=-1)[..., 0]
+    return _at(curve, curve.shape[-1] - 1 - back)
 
 
 class Peak(NamedTuple):
@@ -187,7 +183,7 @@ def peak(steps: ArrayLike, curve: ArrayLike) -> Peak:
     top = jnp.argmax(jnp.where(finite, curve, -jnp.inf), axis=-1)
     return Peak(
         step=jnp.where(finite.any(axis=-1), steps[top], jnp.nan),
-        value=jnp.take_along_axis(curve, top[..., None], axis=-1)[..., 0],
+        value=_at(curve, top),
         first=last_recorded(curve[..., ::-1]),
         last=last_recorded(curve),
     )
@@ -439,9 +435,7 @@ def spearman(x: ArrayLike, y: ArrayLike) -> Array:
     def ranks(v: ArrayLike) -> Array:
         v = jnp.ravel(jnp.asarray(v, float))
         v = jnp.where(jnp.isnan(v), jnp.inf, v)
-        below = jnp.sum(v[:, None] > v[None, :], axis=1)
-        equal = jnp.sum(v[:, None] == v[None, :], axis=1)
-        return below + (equal - v.size) / 2
+        return jax.scipy.stats.rankdata(v) - (v.size + 1) / 2
 
     rank_x, rank_y = ranks(x), ranks(y)
     spread = jnp.sqrt(jnp.sum(rank_x**2) * jnp.sum(rank_y**2))

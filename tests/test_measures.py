@@ -135,6 +135,11 @@ def test_a_low_test_loss_before_the_peak_is_not_generalisation():
     assert grokking([1.0] * 5, [0.01, 0.02, 5.0, 4.0, 0.5])[1] == 1000
 
 
+def test_an_infinite_test_loss_is_no_peak():
+    assert grokking([1.0] * 5, [1.0, np.inf, 3.0, 2.0, 0.2])[1] == 1000
+    assert np.isnan(grokking([1.0] * 5, [np.inf] * 5)[1])
+
+
 def test_of_two_equal_peaks_the_first_counts():
     assert grokking([1.0] * 5, [1.0, 0.1, 1.0, 0.5, 0.5])[1] == 1
 
