@@ -160,12 +160,17 @@ def difficulty(k: ArrayLike, y: ArrayLike, ridge: float | ArrayLike = 0.0) -> ja
     means that the network has to move far. Summed over outputs for targets [n, C].
 
     Args:
-      k: symmetric kernel [n, n]; a singular one needs a ridge.
+      k: symmetric kernel [n, n]; one that is singular, be it to rounding, needs a
+        ridge.
       y: targets [n] or [n, C].
       ridge: added to the diagonal.
 
+    Returns:
+      A scalar; under `jit` or `vmap`, NaN where K + ridge I is not positive.
+
     Raises:
-      ValueError: k is not square or y does not have one row per row of k.
+      ValueError: k is not square or y does not have one row per row of k; or, given
+        concrete arrays, K + ridge I is not positive.
 
     >>> print(difficulty(np.diag([1.0, 4.0]), np.array([1.0, 2.0])))
     2.0
@@ -173,7 +178,16 @@ def difficulty(k: ArrayLike, y: ArrayLike, ridge: float | ArrayLike = 0.0) -> ja
     columns = _as_columns(k, y)
     xp, (matrix, columns, ridge) = host_if_concrete(k, columns, ridge)
     regular = _symmetric(matrix) + ridge * xp.eye(len(matrix), dtype=matrix.dtype)
-    return on_device(xp.sum(columns * xp.linalg.solve(regular, columns)))
+    if xp is np:
+        try:
+            root = np.linalg.cholesky(regular)
+        except np.linalg.LinAlgError as error:
+            raise ValueError("K + ridge I is not positive; give a ridge.") from error
+        solved = np.linalg.solve(root, columns)
+    else:
+        root = jax.scipy.linalg.cholesky(regular, lower=True)
+        solved = jax.scipy.linalg.solve_triangular(root, columns, lower=True)
+    return on_device(xp.sum(solved**2))
 
 
 def _as_columns(k: ArrayLike, y: ArrayLike) -> Any:

@@ -112,6 +112,15 @@ def test_difficulty_of_an_eigenvector_is_one_over_its_eigenvalue():
     np.testing.assert_allclose(both, 1 / 10 + 1 / 5, rtol=1e-6)
 
 
+def test_a_kernel_that_is_singular_to_rounding_has_no_difficulty_without_a_ridge():
+    thin = RNG.standard_normal((6, 2)).astype(np.float32)
+    for k in (thin @ thin.T, np.ones((6, 6)), -np.eye(6)):
+        with pytest.raises(ValueError, match="not positive; give a ridge"):
+            alignment.difficulty(k, Y)
+    assert np.isnan(jax.jit(alignment.difficulty)(-np.eye(6), Y))
+    assert alignment.difficulty(thin @ thin.T, Y, ridge=1e-3) > 0
+
+
 def test_difficulty_is_the_squared_displacement_of_a_linear_model():
     x, y = RNG.standard_normal((5, 9)), RNG.standard_normal(5)
     nearest = np.linalg.pinv(x) @ y  # the interpolating weights that moved least
