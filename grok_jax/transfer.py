@@ -118,7 +118,16 @@ def merging(tx: optax.GradientTransformation, at: int) -> optax.GradientTransfor
             a, b = (jnp.where(merged, 0, factor) for factor in (leaf.a, leaf.b))
             return Factors(a, b, jnp.zeros_like(leaf.rest))
 
-        moves, tables = tx.update(_tables(updates), state.tables, _tables(params))
+        # At the merge the tables are A B, which `rest` becomes only by this step.
+        now = tree.over_factors(
+            lambda leaf: (
+                leaf._replace(rest=leaf.rest + jnp.where(merge_now, leaf.a @ leaf.b, 0))
+                if _has_room(leaf)
+                else leaf
+            ),
+            params,
+        )
+        moves, tables = tx.update(_tables(updates), state.tables, _tables(now))
         rest_moves = iter(jax.tree.leaves(moves))
 
         def collapse(update: Any, leaf: Any) -> Any:

@@ -148,6 +148,16 @@ def test_after_the_merge_the_table_descends_as_a_table():
     np.testing.assert_array_equal(seen.b[at:], 0)
 
 
+def test_the_merging_step_decays_the_table():
+    factors = Factors(jnp.full((4, 2), 2.0), jnp.ones((2, 3)))
+    tx = transfer.merging(optax.adamw(0.1, weight_decay=0.5), 0)
+    params = transfer.with_room({"embed": factors})
+    zero = jax.tree.map(jnp.zeros_like, params)
+    seen = course(tx, params, lambda p: zero, 2)["embed"].rest
+    for step, table in enumerate(seen):
+        np.testing.assert_allclose(table, 4.0 * 0.95 ** (step + 1), rtol=1e-6)
+
+
 def test_with_adamw_the_factors_rest_after_the_merge():
     factors = Factors(jnp.ones((4, 2)), jnp.ones((2, 3)))
     tx = transfer.merging(optax.adamw(0.1, weight_decay=0.5), 2)
@@ -337,6 +347,10 @@ def test_train_until_stops_at_its_last_step_even_between_two_looks():
         (
             dict(transfer=dict(merge_at=5), optimizer=dict(norm="fixed")),
             "merge_at does not go with optimizer.norm fixed",
+        ),
+        (
+            dict(transfer=dict(merge_at=5), optimizer=dict(clip_norm=1.0)),
+            "merge_at does not go with optimizer.clip_norm",
         ),
     ],
 )
