@@ -68,23 +68,6 @@ def graft(params: Params, scions: Mapping[str, Any]) -> Params:
     return jax.tree.unflatten(structure, grafted)
 
 
-def transplant(source: Params, target: Params, leaves: tuple[str, ...] = ()) -> Params:
-    """`target` with the parameters of `source`: those named in `leaves`, or all.
-
-    Raises: ValueError naming every leaf that `source` lacks and, if all are taken,
-    every leaf that `target` lacks.
-    """
-    have, wanted = tree.flat_names(source), tree.flat_names(target)
-    names = leaves or tuple(wanted)
-    missing = [name for name in names if name not in have]
-    extra = [] if leaves else [name for name in have if name not in wanted]
-    if missing or extra:
-        parts = [("lacks parameter", missing), ("has the extra parameter", extra)]
-        said = [f"{verb} {', '.join(which)}" for verb, which in parts if which]
-        raise ValueError(f"The source {' and '.join(said)}.")
-    return graft(target, {name: have[name] for name in names})
-
-
 class MergingState(NamedTuple):
     """State of `merging`."""
 

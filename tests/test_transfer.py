@@ -93,17 +93,6 @@ def test_a_graft_that_does_not_fit_is_refused_by_name():
         transfer.graft(params, {"embed": Factors(jnp.ones((3, 1)), jnp.ones((1, 5)))})
 
 
-def test_a_transplant_takes_what_is_named_or_all_and_says_what_is_amiss():
-    source = {"embed": jnp.ones((3, 2)), "head": jnp.ones(2)}
-    target = {"embed": jnp.zeros((3, 2)), "bias": jnp.zeros(1)}
-    taken = transfer.transplant(source, target, ("embed",))
-    np.testing.assert_array_equal(taken["embed"], source["embed"])
-    np.testing.assert_array_equal(taken["bias"], target["bias"])
-    said = r"source lacks parameter bias and has the extra parameter head\."
-    with pytest.raises(ValueError, match=said):
-        transfer.transplant(source, target)
-
-
 # --- merging while it trains ---------------------------------------------------------
 
 
