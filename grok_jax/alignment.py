@@ -1,11 +1,11 @@
 """How well a kernel fits a task: alignment, distance, spectral power, difficulty.
 
 Every function takes kernels [n, n] and targets [n] or [n, C] and returns arrays.
-`cka`, `kernel_distance`, `output_alignment` and `effective_rank` are a few sums and
-may be evaluated inside a training step. `target_power` and `difficulty` factorise
-the kernel: given concrete arrays they run on the host in float64, whatever JAX's
-default precision is; under `jit` or `vmap` they use the dtype of their inputs (a
-batched eigendecomposition is slow on a GPU: store the kernel and call them later).
+`cka`, `kernel_distance` and `effective_rank` are a few sums and may be evaluated inside
+a training step. `target_power` and `difficulty` factorise the kernel: given concrete
+arrays they run on the host in float64, whatever JAX's default precision is; under `jit`
+or `vmap` they use the dtype of their inputs (a batched eigendecomposition is slow on a
+GPU: store the kernel and call them later).
 """
 
 from typing import Any
@@ -81,34 +81,6 @@ def kernel_distance(k1: ArrayLike, k2: ArrayLike) -> jax.Array:
         raise ValueError(f"The kernels differ in shape: {k1.shape} and {k2.shape}.")
     # Half the squared chord between the unit kernels: no cancellation near zero.
     return jnp.sum((_unit(k1) - _unit(k2)) ** 2) / 2
-
-
-def output_alignment(k: ArrayLike, y: ArrayLike, centered: bool = False) -> jax.Array:
-    """Alignment of each output's kernel with that output's target, [C].
-
-    Entry c is `cka(k[:, :, c], y[:, c])`; a high value on the output's target and a low
-    one on others is kernel specialisation (Shan and Bordelon 2021, arXiv 2105.14301).
-
-    Args:
-      k: `diagonal` kernel [n, n, C].
-      y: targets [n, C].
-      centered: as in `cka`.
-
-    Raises:
-      ValueError: the shapes do not fit together.
-
-    >>> y = jnp.array([[1.0, 1.0], [1.0, -1.0]])
-    >>> k = jnp.stack([jnp.ones((2, 2)), jnp.eye(2)], axis=-1)
-    >>> print(output_alignment(k, y).round(3))
-    [1.    0.707]
-    """
-    k, y = jnp.asarray(k), jnp.asarray(y)
-    if k.ndim != 3 or y.ndim != 2 or k.shape[2] != y.shape[1]:
-        raise ValueError(
-            "output_alignment needs a diagonal kernel [n, n, C] and targets [n, C]; "
-            f"got {k.shape} and {y.shape}."
-        )
-    return jax.vmap(lambda k, y: cka(k, y, centered), in_axes=(2, 1))(k, y)
 
 
 def effective_rank(k: ArrayLike) -> jax.Array:

@@ -89,15 +89,6 @@ def difficulty(view: View) -> Record:
     return {"difficulty": alignment.difficulty(kernel, residual)}
 
 
-def output_alignment(view: View, *, points: Natural = 64) -> Record:
-    """CKA of each output's NTK with that output's target, [C], on the first `points`
-    test examples (kernel specialisation, Shan and Bordelon 2021)."""
-    x, y, _ = _examples(view.data.test, points)
-    kernel = view.kernel(view.params, x, x, "diagonal")
-    y = y[:, None] if y.ndim == 1 else y
-    return {"output_alignment": alignment.output_alignment(kernel, y)}
-
-
 def kernel_snapshots(
     view: View, *, points: Count = 64, kind: Literal["trace", "pseudo"] = "trace"
 ) -> Record:

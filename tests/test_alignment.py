@@ -64,15 +64,6 @@ def test_cka_of_some_examples_is_that_of_their_kernel_and_targets(centered):
     np.testing.assert_allclose(every, alignment.cka(K, Y, centered), rtol=1e-6)
 
 
-def test_output_alignment_is_cka_of_each_output():
-    kernels = np.stack([K, Y @ Y.T + K], axis=-1)
-    for centered in (False, True):
-        result = alignment.output_alignment(kernels, Y, centered=centered)
-        for c in range(2):
-            expected = alignment.cka(kernels[:, :, c], Y[:, c], centered)
-            np.testing.assert_allclose(result[c], expected, rtol=1e-6)
-
-
 def test_kernel_distance():
     other = RNG.standard_normal((6, 6))
     other = other @ other.T
@@ -140,12 +131,10 @@ def test_effective_rank():
 def test_everything_under_jit_and_vmap_agrees_with_the_host():
     kernels = jnp.stack([jnp.asarray(K), jnp.asarray(K @ K)])
     y = jnp.asarray(Y)
-    diagonal = jnp.stack([kernels, kernels], axis=-1)
     cases = [
         (alignment.cka, kernels, y),
         (alignment.target_power, kernels, y),
         (alignment.difficulty, kernels, y),
-        (alignment.output_alignment, diagonal, y),
     ]
     for function, k, y in cases:
         batched = jax.jit(jax.vmap(function, in_axes=(0, None)))(k, y)
@@ -172,7 +161,6 @@ def test_host_functions_are_float64_on_an_ill_conditioned_kernel():
         (lambda: alignment.difficulty(K, Y[:3]), "one per row"),
         (lambda: alignment.effective_rank(K[:2]), r"kernel \[n, n\]"),
         (lambda: alignment.kernel_distance(K, K[:3]), "differ in shape"),
-        (lambda: alignment.output_alignment(K, Y), "diagonal kernel"),
     ],
 )
 def test_errors_are_one_clear_sentence(call, sentence):

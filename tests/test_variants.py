@@ -161,14 +161,6 @@ def test_a_snapshot_may_be_of_the_kernel_of_the_summed_outputs():
     np.testing.assert_allclose(record["ntk"], summed / 5, rtol=1e-5)
 
 
-def test_output_alignment_of_one_output_is_its_cka():
-    view, kernel = view_of(polynomial(rng.run_keys(0), **SMALL))
-    record = observables.output_alignment(view, points=10)
-    x, y = view.data.test.x, view.data.test.y
-    expected = alignment.cka(kernel(view.params, x, x), y)
-    np.testing.assert_allclose(record["output_alignment"], expected[None], rtol=1e-4)
-
-
 def test_difficulty_is_how_far_a_linear_model_moves():
     """|w - w0|^2 of the least solution that fits, whatever the output scale."""
     x = jax.random.normal(jax.random.key(0), (5, 9))
