@@ -44,17 +44,6 @@ def first_step_falling(
     )
 
 
-def reached_by(times: ArrayLike, limits: ArrayLike) -> Array:
-    """Whether each time was reached (is not NaN) no later than its limit; a limit of
-    NaN, which was never reached, is no limit.
-
-    >>> reached_by([5.0, 9.0, jnp.nan], [7.0, jnp.nan, jnp.nan]).tolist()
-    [True, True, False]
-    """
-    limits = jnp.asarray(limits)
-    return jnp.asarray(times) <= jnp.where(jnp.isnan(limits), jnp.inf, limits)
-
-
 def _first_true(steps: ArrayLike, holds: Array, hold: int) -> Array:
     if hold < 1:
         raise ValueError(f"hold must be at least 1 record, not {hold}.")
@@ -93,19 +82,6 @@ def delay(t_train: ArrayLike, t_test: ArrayLike) -> Array:
     """
     t_test = jnp.asarray(t_test)
     return jnp.where(jnp.isnan(t_test), jnp.inf, t_test) - jnp.asarray(t_train)
-
-
-def shortened(now: ArrayLike, before: ArrayLike, factor: float) -> Array:
-    """Whether each delay `now` is finite and at most 1 / `factor` of `before`; False if
-    `before` is not positive (no delay). An infinite `before` counts as the longest
-    delay, a negative `now` as 0.
-
-    >>> shortened([1.0, -2.0, jnp.inf, 0.0], [10.0, jnp.inf, jnp.inf, 0.0], 5).tolist()
-    [True, True, False, False]
-    """
-    now, before = jnp.asarray(now), jnp.asarray(before)
-    shorter = factor * jnp.maximum(now, 0) <= before
-    return jnp.isfinite(now) & (before > 0) & shorter
 
 
 def grokking_times(
@@ -285,53 +261,6 @@ def goldilocks(norms: ArrayLike, losses: ArrayLike) -> Goldilocks:
         loss=jnp.where(
             known > 0, jnp.exp(y0 + jnp.where(curved, slope * shift / 2, 0)), jnp.nan
         ),
-    )
-
-
-class Zone(NamedTuple):
-    """The range of norms in which generalisation is nearly best; [...] each."""
-
-    low: Array
-    high: Array
-
-    @property
-    def decades(self) -> Array:
-        """The width of the range, log10(high / low)."""
-        return jnp.log10(self.high / self.low)
-
-
-def goldilocks_zone(norms: ArrayLike, losses: ArrayLike, factor: float = 2.0) -> Zone:
-    """The range of norms around the lowest measured test loss where the loss is at most
-    `factor` times that; log loss is interpolated linearly in log norm.
-
-    Args as in `goldilocks`. If the loss does not rise that far within the measured
-    norms on one side, that end of the range and its width are NaN.
-
-    >>> zone = goldilocks_zone([1.0, 10.0, 100.0], [1.0, 0.01, 100.0], factor=10.0)
-    >>> round(zone.low.item(), 3), round(zone.decades.item(), 3)
-    (3.162, 0.75)
-    """
-    if factor <= 1:
-        raise ValueError(f"factor must be above 1, not {factor}.")
-    x, y = _log_points(norms, losses)
-    lowest = jnp.argmin(y, axis=-1)
-    level = _at(y, lowest) + jnp.log(factor)
-    places = jnp.broadcast_to(jnp.arange(x.shape[-1]), x.shape)
-    above = jnp.isfinite(y) & (y > level[..., None])
-    left = above & (places < lowest[..., None])
-    right = above & (places > lowest[..., None])
-
-    def crossing(found: Array, outer: Array, inner: Array) -> Array:
-        rise = jnp.where(found, _at(y, outer) - _at(y, inner), 1)
-        share = (level - _at(y, inner)) / rise
-        log_norm = _at(x, inner) + share * (_at(x, outer) - _at(x, inner))
-        return jnp.where(found, jnp.exp(log_norm), jnp.nan)
-
-    low = x.shape[-1] - 1 - jnp.argmax(left[..., ::-1], axis=-1)
-    high = jnp.argmax(right, axis=-1)
-    return Zone(
-        low=crossing(left.any(axis=-1), low, low + 1),
-        high=crossing(right.any(axis=-1), high, high - 1),
     )
 
 
