@@ -134,8 +134,7 @@ def _measure(
     contenders = {"step": start(partial(timing.advance, sweep), expected)}
     contenders["products"] = timed(rates.by_themselves(shapes, active))
     if few is None:
-        if update := update_alone(sweep, active):
-            contenders["update"] = timed(update)
+        contenders["update"] = timed(update_alone(sweep, active))
     else:
         contenders["few"] = start(partial(timing.advance, few))
     call, work = gemm
@@ -212,14 +211,10 @@ def _among_many(
             yield Row(f"card/{name}", found["run_step_s"], "s", seconds.get(name), note)
 
 
-def update_alone(
-    sweep: TimedSweep, devices: Sequence[Any]
-) -> Callable[[int], Any] | None:
+def update_alone(sweep: TimedSweep, devices: Sequence[Any]) -> Callable[[int], Any]:
     """Returns n -> n updates of the sweep's parameters by its optimiser with a given
-    gradient, on each device at once; None for exact dynamics, which have none."""
+    gradient, on each device at once."""
     settings, params, _ = timing.first_run(sweep)
-    if settings["model.name"] == "committee_dynamics":
-        return None
     tx = registry.OPTIMIZERS[settings["optimizer.name"]](
         learning_rate=settings["optimizer.learning_rate"],
         weight_decay=settings["optimizer.weight_decay"],

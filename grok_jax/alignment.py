@@ -1,11 +1,11 @@
 """How well a kernel fits a task: alignment, distance, spectral power, difficulty.
 
 Every function takes kernels [n, n] and targets [n] or [n, C] and returns arrays.
-`cka`, `kernel_distance`, `output_alignment` and `effective_rank` are a few sums and
-may be evaluated inside a training step. `target_power` and `difficulty` factorise
-the kernel: given concrete arrays they run on the host in float64, whatever JAX's
-default precision is; under `jit` or `vmap` they use the dtype of their inputs (a
-batched eigendecomposition is slow on a GPU: store the kernel and call them later).
+`cka`, `kernel_distance` and `effective_rank` are a few sums and may be evaluated inside
+a training step. `target_power` and `difficulty` factorise the kernel: given concrete
+arrays they run on the host in float64, whatever JAX's default precision is; under `jit`
+or `vmap` they use the dtype of their inputs (a batched eigendecomposition is slow on a
+GPU: store the kernel and call them later).
 """
 
 from typing import Any
@@ -18,7 +18,13 @@ from jax.typing import ArrayLike
 from grok_jax.precision import host_if_concrete, on_device
 
 
-def cka(k: ArrayLike, y: ArrayLike, centered: bool = False) -> jax.Array:
+def cka(
+    k: ArrayLike,
+    y: ArrayLike,
+    centered: bool = False,
+    *,
+    seen: ArrayLike | None = None,
+) -> jax.Array:
     """Kernel-target alignment, y^T K y / (|K|_F |y|^2), in [0, 1] for a PSD kernel.
 
     It is 1 when K is proportional to y y^T, so that the target is its only function.
@@ -31,6 +37,8 @@ def cka(k: ArrayLike, y: ArrayLike, centered: bool = False) -> jax.Array:
       k: kernel [n, n].
       y: targets [n] or [n, C].
       centered: subtract the mean from y, and row and column means from K.
+      seen: bool [n], the examples that count; all by default. The result is that of
+        their kernel and targets alone.
 
     Returns:
       A scalar; NaN where K or y (after centring) is zero.
@@ -43,8 +51,11 @@ def cka(k: ArrayLike, y: ArrayLike, centered: bool = False) -> jax.Array:
     1.000  0.577
     """
     k, y = jnp.asarray(k), jnp.asarray(_as_columns(k, y))
+    rows = None if seen is None else jnp.asarray(seen)[:, None]
     if centered:
-        k, y = _center(k), y - jnp.mean(y, axis=0, keepdims=True)
+        k, y = _center(_center(k, rows).T, rows).T, _center(y, rows)
+    if rows is not None:
+        k, y = jnp.where(rows & rows.T, k, 0), jnp.where(rows, y, 0)
     k, y = _unit(k), _unit(y)
     target_norm = jnp.linalg.norm(_matmul(y.T, y))
     return jnp.sum(y * _matmul(k, y)) / target_norm
@@ -70,34 +81,6 @@ def kernel_distance(k1: ArrayLike, k2: ArrayLike) -> jax.Array:
         raise ValueError(f"The kernels differ in shape: {k1.shape} and {k2.shape}.")
     # Half the squared chord between the unit kernels: no cancellation near zero.
     return jnp.sum((_unit(k1) - _unit(k2)) ** 2) / 2
-
-
-def output_alignment(k: ArrayLike, y: ArrayLike, centered: bool = False) -> jax.Array:
-    """Alignment of each output's kernel with that output's target, [C].
-
-    Entry c is `cka(k[:, :, c], y[:, c])`; a high value on the output's target and a low
-    one on others is kernel specialisation (Shan and Bordelon 2021, arXiv 2105.14301).
-
-    Args:
-      k: `diagonal` kernel [n, n, C].
-      y: targets [n, C].
-      centered: as in `cka`.
-
-    Raises:
-      ValueError: the shapes do not fit together.
-
-    >>> y = jnp.array([[1.0, 1.0], [1.0, -1.0]])
-    >>> k = jnp.stack([jnp.ones((2, 2)), jnp.eye(2)], axis=-1)
-    >>> print(output_alignment(k, y).round(3))
-    [1.    0.707]
-    """
-    k, y = jnp.asarray(k), jnp.asarray(y)
-    if k.ndim != 3 or y.ndim != 2 or k.shape[2] != y.shape[1]:
-        raise ValueError(
-            "output_alignment needs a diagonal kernel [n, n, C] and targets [n, C]; "
-            f"got {k.shape} and {y.shape}."
-        )
-    return jax.vmap(lambda k, y: cka(k, y, centered), in_axes=(2, 1))(k, y)
 
 
 def effective_rank(k: ArrayLike) -> jax.Array:
@@ -149,12 +132,17 @@ def difficulty(k: ArrayLike, y: ArrayLike, ridge: float | ArrayLike = 0.0) -> ja
     means that the network has to move far. Summed over outputs for targets [n, C].
 
     Args:
-      k: symmetric kernel [n, n]; a singular one needs a ridge.
+      k: symmetric kernel [n, n]; one that is singular, be it to rounding, needs a
+        ridge.
       y: targets [n] or [n, C].
       ridge: added to the diagonal.
 
+    Returns:
+      A scalar; under `jit` or `vmap`, NaN where K + ridge I is not positive.
+
     Raises:
-      ValueError: k is not square or y does not have one row per row of k.
+      ValueError: k is not square or y does not have one row per row of k; or, given
+        concrete arrays, K + ridge I is not positive.
 
     >>> print(difficulty(np.diag([1.0, 4.0]), np.array([1.0, 2.0])))
     2.0
@@ -162,7 +150,16 @@ def difficulty(k: ArrayLike, y: ArrayLike, ridge: float | ArrayLike = 0.0) -> ja
     columns = _as_columns(k, y)
     xp, (matrix, columns, ridge) = host_if_concrete(k, columns, ridge)
     regular = _symmetric(matrix) + ridge * xp.eye(len(matrix), dtype=matrix.dtype)
-    return on_device(xp.sum(columns * xp.linalg.solve(regular, columns)))
+    if xp is np:
+        try:
+            root = np.linalg.cholesky(regular)
+        except np.linalg.LinAlgError as error:
+            raise ValueError("K + ridge I is not positive; give a ridge.") from error
+        solved = np.linalg.solve(root, columns)
+    else:
+        root = jax.scipy.linalg.cholesky(regular, lower=True)
+        solved = jax.scipy.linalg.solve_triangular(root, columns, lower=True)
+    return on_device(xp.sum(solved**2))
 
 
 def _as_columns(k: ArrayLike, y: ArrayLike) -> Any:
@@ -184,9 +181,9 @@ def _rows(k: ArrayLike) -> int:
     return shape[0]
 
 
-def _center(k: jax.Array) -> jax.Array:
-    rows = k - jnp.mean(k, axis=0, keepdims=True)
-    return rows - jnp.mean(rows, axis=1, keepdims=True)
+def _center(a: jax.Array, rows: jax.Array | None) -> jax.Array:
+    """a [n, m] without the mean over its rows, or over those where `rows` [n, 1]."""
+    return a - jnp.mean(a, axis=0, keepdims=True, where=rows)
 
 
 def _unit(a: Any) -> jax.Array:

@@ -24,10 +24,6 @@ class Claim(NamedTuple):
     less: str = ""
     """What the statement says and the test leaves out; empty if nothing."""
 
-    @property
-    def is_ours(self) -> bool:
-        return self.place == OURS
-
     def as_json(self) -> dict[str, Any]:
         """The claim as plain JSON; NaN and infinities become None."""
         return {**_plain(self._asdict()), "holds": bool(self.holds)}

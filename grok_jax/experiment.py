@@ -356,7 +356,8 @@ def make(experiment: Experiment, keys: rng.Keys | None = None) -> Run:
     weak = experiment.transfer
     if weak is not None:
         steps, norm = experiment.train["steps"], experiment.descent["norm"]
-        grok_transfer.check(weak.how(), steps, norm)
+        clip_norm = experiment.optimizer.settings.get("clip_norm", 0.0)
+        grok_transfer.check(weak.how(), steps, norm, clip_norm)
     keys = keys or make_keys(experiment)
     size = experiment.train["batch_size"]
 
@@ -380,7 +381,7 @@ def make(experiment: Experiment, keys: rng.Keys | None = None) -> Run:
         network=network.apply,
         loss=experiment.loss(),
         tx=_optimizer(experiment, network.learning_rate),
-        dynamics=None if network.model.dynamics is None else network.dynamics,
+        dynamics=network.model.dynamics,
         batches=Batches(size, keys.batches) if size else None,
         observables=[
             _observable(experiment, network, one) for one in experiment.observe.values()

@@ -11,7 +11,6 @@ be near the negative real axis, as in a gradient flow; others are left to the er
 control.
 """
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -24,9 +23,7 @@ from jax import Array
 from numpy.polynomial import chebyshev
 
 from grok_jax import tree
-from grok_jax.types import Dynamics, Params, Scalar
-
-Velocity = Callable[[Params], Params]
+from grok_jax.types import Dynamics, Params, Scalar, Velocity
 
 MOST_STAGES = 64
 """The most evaluations per step. The rounding errors of the stages add up to about

@@ -54,8 +54,13 @@ class Transfer:
     candidates: Count = 1
 
 
-def check(how: Transfer, steps: int, norm: str) -> None:
+def check(how: Transfer, steps: int, norm: str, clip_norm: float = 0.0) -> None:
     """Raises SettingError if a merge is incompatible with the rest of a run."""
+    if how.merge_at and clip_norm:
+        raise SettingError(
+            "transfer.merge_at does not go with optimizer.clip_norm, which would clip "
+            "the merged table apart from the other parameters."
+        )
     if how.merge_at and how.form == "copy":
         raise SettingError("transfer.merge_at merges factors; form copy has none.")
     if how.merge_at >= steps > 0:

@@ -44,17 +44,6 @@ def first_step_falling(
     )
 
 
-def reached_by(times: ArrayLike, limits: ArrayLike) -> Array:
-    """Whether each time was reached (is not NaN) no later than its limit; a limit of
-    NaN, which was never reached, is no limit.
-
-    >>> reached_by([5.0, 9.0, jnp.nan], [7.0, jnp.nan, jnp.nan]).tolist()
-    [True, True, False]
-    """
-    limits = jnp.asarray(limits)
-    return jnp.asarray(times) <= jnp.where(jnp.isnan(limits), jnp.inf, limits)
-
-
 def _first_true(steps: ArrayLike, holds: Array, hold: int) -> Array:
     if hold < 1:
         raise ValueError(f"hold must be at least 1 record, not {hold}.")
@@ -95,19 +84,6 @@ def delay(t_train: ArrayLike, t_test: ArrayLike) -> Array:
     return jnp.where(jnp.isnan(t_test), jnp.inf, t_test) - jnp.asarray(t_train)
 
 
-def shortened(now: ArrayLike, before: ArrayLike, factor: float) -> Array:
-    """Whether each delay `now` is finite and at most 1 / `factor` of `before`; False if
-    `before` is not positive (no delay). An infinite `before` counts as the longest
-    delay, a negative `now` as 0.
-
-    >>> shortened([1.0, -2.0, jnp.inf, 0.0], [10.0, jnp.inf, jnp.inf, 0.0], 5).tolist()
-    [True, True, False, False]
-    """
-    now, before = jnp.asarray(now), jnp.asarray(before)
-    shorter = factor * jnp.maximum(now, 0) <= before
-    return jnp.isfinite(now) & (before > 0) & shorter
-
-
 def grokking_times(
     steps: ArrayLike,
     train_loss: ArrayLike,
@@ -119,14 +95,16 @@ def grokking_times(
     """(t_train, t_test) of grokking in loss, [...] each; NaN if never reached.
 
     t_train: train loss at or below `train_share` of its first value. t_test: test loss
-    at or below `test_share` of its peak, at or after the peak.
+    at or below `test_share` of its peak, at or after the peak. Test losses that are not
+    finite are skipped.
     """
     train_loss, test_loss = jnp.asarray(train_loss), jnp.asarray(test_loss)
     t_train = first_step_falling(steps, train_loss, train_share * train_loss[..., 0])
-    peak = jnp.nanmax(test_loss, axis=-1)
+    finite = jnp.isfinite(test_loss)
+    top = jnp.argmax(jnp.where(finite, test_loss, -jnp.inf), axis=-1)
     places = jnp.broadcast_to(jnp.arange(test_loss.shape[-1]), test_loss.shape)
-    after = places >= jnp.nanargmax(test_loss, axis=-1)[..., None]
-    low = test_loss <= test_share * peak[..., None]
+    after = finite & (places >= top[..., None])
+    low = test_loss <= test_share * _at(test_loss, top)[..., None]
     return t_train, _first_true(steps, low & after, 1)
 
 
@@ -140,15 +118,10 @@ def half_way(steps: ArrayLike, curve: ArrayLike) -> Array:
     2.0
     """
     curve = jnp.asarray(curve)
-    finite = jnp.isfinite(curve)
-    last = curve.shape[-1] - 1 - jnp.argmax(finite[..., ::-1], axis=-1)
-    first = jnp.argmax(finite, axis=-1)
-
-    def at(index: Array) -> Array:
-        return jnp.take_along_axis(curve, index[..., None], axis=-1)
-
-    way = at(last) - at(first)
-    covered = (curve - at(first)) / jnp.where(way == 0, jnp.nan, way)
+    first = last_recorded(curve[..., ::-1])
+    way = last_recorded(curve) - first
+    covered = curve - first[..., None]
+    covered /= jnp.where(way == 0, jnp.nan, way)[..., None]
     return _first_true(steps, covered >= 0.5, 1)
 
 
@@ -160,8 +133,7 @@ def last_recorded(curve: ArrayLike) -> Array:
     """
     curve = jnp.asarray(curve)
     back = jnp.argmax(jnp.isfinite(curve)[..., ::-1], axis=-1)
-    index = curve.shape[-1] - 1 - back
-    return jnp.take_along_axis(curve, index[..., None], axis=-1)[..., 0]
+    return _at(curve, curve.shape[-1] - 1 - back)
 
 
 class Peak(NamedTuple):
@@ -187,7 +159,7 @@ def peak(steps: ArrayLike, curve: ArrayLike) -> Peak:
     top = jnp.argmax(jnp.where(finite, curve, -jnp.inf), axis=-1)
     return Peak(
         step=jnp.where(finite.any(axis=-1), steps[top], jnp.nan),
-        value=jnp.take_along_axis(curve, top[..., None], axis=-1)[..., 0],
+        value=_at(curve, top),
         first=last_recorded(curve[..., ::-1]),
         last=last_recorded(curve),
     )
@@ -292,53 +264,6 @@ def goldilocks(norms: ArrayLike, losses: ArrayLike) -> Goldilocks:
     )
 
 
-class Zone(NamedTuple):
-    """The range of norms in which generalisation is nearly best; [...] each."""
-
-    low: Array
-    high: Array
-
-    @property
-    def decades(self) -> Array:
-        """The width of the range, log10(high / low)."""
-        return jnp.log10(self.high / self.low)
-
-
-def goldilocks_zone(norms: ArrayLike, losses: ArrayLike, factor: float = 2.0) -> Zone:
-    """The range of norms around the lowest measured test loss where the loss is at most
-    `factor` times that; log loss is interpolated linearly in log norm.
-
-    Args as in `goldilocks`. If the loss does not rise that far within the measured
-    norms on one side, that end of the range and its width are NaN.
-
-    >>> zone = goldilocks_zone([1.0, 10.0, 100.0], [1.0, 0.01, 100.0], factor=10.0)
-    >>> round(zone.low.item(), 3), round(zone.decades.item(), 3)
-    (3.162, 0.75)
-    """
-    if factor <= 1:
-        raise ValueError(f"factor must be above 1, not {factor}.")
-    x, y = _log_points(norms, losses)
-    lowest = jnp.argmin(y, axis=-1)
-    level = _at(y, lowest) + jnp.log(factor)
-    places = jnp.broadcast_to(jnp.arange(x.shape[-1]), x.shape)
-    above = jnp.isfinite(y) & (y > level[..., None])
-    left = above & (places < lowest[..., None])
-    right = above & (places > lowest[..., None])
-
-    def crossing(found: Array, outer: Array, inner: Array) -> Array:
-        rise = jnp.where(found, _at(y, outer) - _at(y, inner), 1)
-        share = (level - _at(y, inner)) / rise
-        log_norm = _at(x, inner) + share * (_at(x, outer) - _at(x, inner))
-        return jnp.where(found, jnp.exp(log_norm), jnp.nan)
-
-    low = x.shape[-1] - 1 - jnp.argmax(left[..., ::-1], axis=-1)
-    high = jnp.argmax(right, axis=-1)
-    return Zone(
-        low=crossing(left.any(axis=-1), low, low + 1),
-        high=crossing(right.any(axis=-1), high, high - 1),
-    )
-
-
 def _log_points(norms: ArrayLike, losses: ArrayLike) -> tuple[Array, Array]:
     """(log norm, log loss) [..., n], sorted by norm; points that are not finite and
     positive come last, as inf."""
@@ -439,9 +364,7 @@ def spearman(x: ArrayLike, y: ArrayLike) -> Array:
     def ranks(v: ArrayLike) -> Array:
         v = jnp.ravel(jnp.asarray(v, float))
         v = jnp.where(jnp.isnan(v), jnp.inf, v)
-        below = jnp.sum(v[:, None] > v[None, :], axis=1)
-        equal = jnp.sum(v[:, None] == v[None, :], axis=1)
-        return below + (equal - v.size) / 2
+        return jax.scipy.stats.rankdata(v) - (v.size + 1) / 2
 
     rank_x, rank_y = ranks(x), ranks(y)
     spread = jnp.sqrt(jnp.sum(rank_x**2) * jnp.sum(rank_y**2))

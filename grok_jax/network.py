@@ -18,7 +18,7 @@ from grok_jax.models import wrappers
 from grok_jax.models.modules import as_model
 from grok_jax.parts import Part
 from grok_jax.settings import SettingError, schema
-from grok_jax.types import Apply, Dynamics, Params, Split, Task
+from grok_jax.types import Apply, Params, Split, Task
 
 SIZES = ("inputs", "vocabulary", "outputs")
 """Model settings that are sizes of the data; 0: taken from the data."""
@@ -42,8 +42,8 @@ class Network:
       lazy: whether the rate follows `optim.lazy_learning_rate`.
       factored: whether a parameter may be a product of factors (`tree.Factors`).
 
-    Raises: SettingError for a size that does not fit the data, for `lazy` without a
-    learning rate, and for a model with its own dynamics that is wrapped or not lazy.
+    Raises: SettingError for a size that does not fit the data, and for `lazy` without a
+    learning rate.
     """
 
     def __init__(
@@ -70,19 +70,11 @@ class Network:
                 "optimizer.rule lazy scales optimizer.learning_rate, which this "
                 "optimiser does not have."
             )
-        if lazy and made.dynamics is None:
+        if lazy:
             learning_rate = optim.lazy_learning_rate(
                 learning_rate, self.output_scale, made.width
             )
-        if made.dynamics is not None and not (lazy and self._is_bare()):
-            raise SettingError(
-                "A model with dynamics of its own needs optimizer.rule lazy and cannot "
-                "be linearised or wrapped."
-            )
         self.learning_rate = learning_rate
-
-    def _is_bare(self) -> bool:
-        return not (self.linearized or self.wraps)
 
     def lift(self, function: Callable, anchor: Params) -> Callable:
         """`function` of the parameters, linearised and centred if the network is."""
@@ -114,27 +106,8 @@ class Network:
         """The NTK of the network without its output scale; `trace` is [n1, n2]."""
         if self.linearized:
             params = anchor
-        if self.model.kernel is not None:
-            if kind not in ("trace", "pseudo"):
-                raise SettingError(
-                    f"The statistics of a network have one kernel, no {kind} one."
-                )
-            return self.model.kernel(params, x1, x2)
         other = None if x2 is x1 else x2
         return ntk.empirical_ntk(self._inner(anchor), params, x1, other, kind=kind)
-
-    def dynamics(self, anchor: Params, train: Split) -> Dynamics:
-        """The dynamics of a model that has its own."""
-        assert self.model.dynamics is not None
-        y = train.y
-        if self.centered:  # f - f0 - y: uncentred, with shifted targets
-            y = y + self.output_scale * self.model.apply(anchor, train.x)
-        return self.model.dynamics(
-            train.x,
-            y,
-            learning_rate=self.learning_rate,
-            output_scale=self.output_scale,
-        )
 
 
 def with_sizes(model: Part, task: Part) -> Part:

@@ -59,15 +59,18 @@ def norms(view: View) -> Record:
 def kernel_alignment(view: View, *, points: Natural = 0) -> Record:
     """CKA of the NTK with the targets, y^T K y / (|K|_F |y|^2), raw and centred.
 
-    On the train and the test examples (the first `points` of each; 0: all). It is in
-    [0, 1] and rises as features are learned (Kumar et al. 2024, Fig. 1).
+    On the train and the test examples of nonzero weight (the first `points` of each;
+    0: all). It is in [0, 1] and rises as features are learned (Kumar et al. 2024, Fig.
+    1).
     """
     record = {}
     for name in ("train", "test"):
-        x, y = _examples(getattr(view.data, name), points)
-        kernel = view.kernel(view.params, x, x)
-        record[f"cka_{name}"] = alignment.cka(kernel, y)
-        record[f"cka_centered_{name}"] = alignment.cka(kernel, y, centered=True)
+        x, y, weight = _examples(getattr(view.data, name), points)
+        kernel, seen = view.kernel(view.params, x, x), weight > 0
+        record[f"cka_{name}"] = alignment.cka(kernel, y, seen=seen)
+        record[f"cka_centered_{name}"] = alignment.cka(
+            kernel, y, centered=True, seen=seen
+        )
     return record
 
 
@@ -83,40 +86,32 @@ def difficulty(view: View) -> Record:
     kernel = view.model["output_scale"] ** 2 * view.kernel(view.params, x, x)
     kernel = jnp.where(seen[:, None] & seen[None, :], kernel, jnp.eye(len(y)))
     residual = jnp.where(seen, y - view.apply(view.params, x), 0)
-    root = jax.scipy.linalg.cholesky(kernel, lower=True)
-    solved = jax.scipy.linalg.solve_triangular(root, residual, lower=True)
-    return {"difficulty": jnp.sum(solved**2)}
-
-
-def output_alignment(view: View, *, points: Natural = 64) -> Record:
-    """CKA of each output's NTK with that output's target, [C], on the first `points`
-    test examples (kernel specialisation, Shan and Bordelon 2021)."""
-    x, y = _examples(view.data.test, points)
-    kernel = view.kernel(view.params, x, x, "diagonal")
-    y = y[:, None] if y.ndim == 1 else y
-    return {"output_alignment": alignment.output_alignment(kernel, y)}
+    return {"difficulty": alignment.difficulty(kernel, residual)}
 
 
 def kernel_snapshots(
     view: View, *, points: Count = 64, kind: Literal["trace", "pseudo"] = "trace"
 ) -> Record:
     """The NTK on the first `points` test examples, [m, m], and their targets;
-    `kernel_history` computes distances, velocities and spectra of it on the host.
+    `kernel_history` computes distances, velocities and spectra of it on the host. NaN
+    where some of the m are examples of weight zero, as there are too few others.
 
     Args:
       kind: the mean over outputs, or the kernel of their sum (`ntk.empirical_ntk`).
     """
-    x, y = _examples(view.data.test, points)
+    x, y, weight = _examples(view.data.test, points)
     kernel = view.kernel(view.params, x, x, kind)
+    kernel = jnp.where(jnp.all(weight > 0), kernel, jnp.nan)
     return {"ntk": kernel, "ntk_targets": y.astype(kernel.dtype)}
 
 
-def _examples(split: Split, points: int) -> tuple[Array, Array]:
-    """(x, y) of the first `points` examples of nonzero weight; 0: all examples."""
+def _examples(split: Split, points: int) -> Split:
+    """The first `points` examples of nonzero weight, and after them, if these are too
+    few, others of weight zero; 0: all examples."""
     if not points:
-        return split.x, split.y
-    order = jnp.argsort(-split.weight, stable=True)[:points]
-    return split.x[order], split.y[order]
+        return split
+    order = jnp.argsort(split.weight <= 0, stable=True)[:points]
+    return jax.tree.map(lambda leaf: leaf[order], split)
 
 
 def embedding_fourier(

@@ -1,6 +1,6 @@
 """Matplotlib figures, drawn from saved results alone, on any machine."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -166,7 +166,6 @@ def landscape(
     axis: Axes,
     results: xr.Dataset,
     *,
-    over: str = "init_scale",
     kind: str = "loss",
     floor: float = 1e-16,
 ) -> None:
@@ -176,7 +175,7 @@ def landscape(
     for label, color in SPLITS:
         values = results[f"{label}_{kind}"]
         values = values.clip(min=floor) if kind == "loss" else values
-        norms = values[over].values
+        norms = values["init_scale"].values
         axis.plot(norms, values.median("seed"), "o-", ms=3, color=color, label=label)
         low, high = values.min("seed"), values.max("seed")
         axis.fill_between(norms, low, high, color=color, alpha=0.15, lw=0)
@@ -241,15 +240,14 @@ def censored(
     values: xr.DataArray,
     cap: float,
     *,
-    over: str = "arm",
     label: str = "",
     log: bool = False,
 ) -> None:
-    """Draws a row for each coordinate of `over` of values [over, ...], from the top: a
-    dot per run, or an open triangle at the cap where its value is NaN or infinite. The
-    runs of a row are offset vertically so that none hides another."""
-    names = [_format(name) for name in values[over].values]
-    lines = values.transpose(over, ...).values.reshape(len(names), -1)
+    """Draws a row for each arm of values [arm, ...], from the top: a dot per run, or an
+    open triangle at the cap where its value is NaN or infinite. The runs of a row are
+    offset vertically so that none hides another."""
+    names = [_format(name) for name in values["arm"].values]
+    lines = values.transpose("arm", ...).values.reshape(len(names), -1)
     offsets = np.linspace(-0.12, 0.12, lines.shape[1]) if lines.shape[1] > 1 else [0.0]
     rows, known = np.add.outer(np.arange(len(names)), offsets), np.isfinite(lines)
     axis.plot(lines[known], rows[known], "o", ms=4, color=TEST)
@@ -312,9 +310,8 @@ def cells(
     *,
     label: str = "",
     never: str = "not within the run",
-    text: Callable[[float], str] = lambda v: f"{v:,.0f}",
 ) -> None:
-    """Draws values [x, y] as cells on a log colour scale, each with its `text`; NaN
+    """Draws values [x, y] as cells on a log colour scale, each with its number; NaN
     (censored) is hatched, and zero has the colour of the smallest positive value. The
     colour bar shows `label` and, if cells are hatched, what they `never` did."""
     table = values.transpose(y, x).values
@@ -329,7 +326,7 @@ def cells(
         if known[row, column]:
             color = "white" if np.asarray(norm(value)) < 0.6 else "black"
             look: dict[str, Any] = dict(ha="center", va="center", fontsize=6.5)
-            axis.text(column + 0.5, row + 0.5, text(value), color=color, **look)
+            axis.text(column + 0.5, row + 0.5, f"{value:,.0f}", color=color, **look)
         else:
             axis.add_patch(
                 Rectangle((column, row), 1, 1, fill=False, hatch="////", ec="0.6", lw=0)

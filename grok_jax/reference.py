@@ -46,8 +46,7 @@ def lazy_reference(
     f0, f0_test = _host(net(anchor, x)), _host(net(anchor, x_test))
     y, y_test = _host(data.train.y), _host(data.test.y)
     rate = float(np.asarray(network.learning_rate))
-    if network.model.dynamics is None:
-        rate *= float(np.asarray(network.output_scale)) ** 2
+    rate *= float(np.asarray(network.output_scale)) ** 2
     f, f_test = ntk.lazy_dynamics(
         k_train, y, k_test, rate, steps, f0_train=f0, f0_eval=f0_test
     )

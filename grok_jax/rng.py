@@ -64,6 +64,11 @@ def linear_layer(key: Array, inputs: int, outputs: int) -> dict[str, Array]:
     return {"w": draw("w", inputs, outputs), "b": draw("b", outputs)}
 
 
+def affine(layer: dict[str, Array], x: Array) -> Array:
+    """A `linear_layer` of x [n, in]: x w + b, [n, out]."""
+    return jnp.matmul(x, layer["w"]) + layer["b"][None]
+
+
 def choose_rows(
     key: Array, count: int, train_size: int, test_size: int, what: str
 ) -> tuple[Array, Array]:

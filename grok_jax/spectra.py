@@ -40,44 +40,9 @@ def fourier_concentration(table: ArrayLike, top: int = 5) -> Array:
     waves = jnp.sum(transformed**2, axis=(0, 2))
     count = np.where(np.arange(1, p // 2 + 1) * 2 == p, 1, 2)  # with its conjugate
     power = count * waves
-    return _largest(power, top) / jnp.sum(power)
-
-
-def logit_fourier_concentration(logits: ArrayLike, top: int = 5) -> Array:
-    """Share of the variance of logits [p, p, C] of a + b mod p that is explained by
-    cos(w_k (a + b - c)) for the `top` strongest frequencies; in [0, 1].
-
-    The logits over (a, b, c < p) are projected on the (p - 1) / 2 orthogonal cosines,
-    w_k = 2 pi k / p, for odd p (Nanda et al. 2023, Sec. 4.2: a few explain nearly all).
-    The mean over c is subtracted for every pair first: it changes no probability.
-    Columns beyond p (that of '=') are left out. The share is about 0 for noise.
-
-    Raises: ValueError for logits that are not [p, p, C] with odd p >= 3 and C >= p.
-
-    >>> a, b, c = jnp.meshgrid(*(jnp.arange(7),) * 3, indexing="ij")
-    >>> logits = 4 * jnp.cos(2 * jnp.pi * 2 * (a + b - c) / 7)
-    >>> round(logit_fourier_concentration(logits, top=1).item(), 4)
-    1.0
-    """
-    logits = jnp.asarray(logits)
-    p = logits.shape[0] if logits.ndim == 3 else 0
-    if p < 3 or p % 2 == 0 or logits.shape[1] != p or logits.shape[2] < p:
-        raise ValueError(
-            "Logits [p, p, C] with odd p >= 3 and C >= p are needed here; got shape "
-            f"{logits.shape}."
-        )
-    logits = logits[:, :, :p]
-    logits = logits - jnp.mean(logits, axis=2, keepdims=True)
-    k = jnp.arange(1, (p + 1) // 2)
-    along = jnp.real(jnp.fft.fftn(logits)[k, k, -k])  # sum of logits cos(w (a + b - c))
-    return _largest(along**2 / (p**3 / 2), top) / jnp.sum(logits**2)
-
-
-def _largest(power: Array, top: int) -> Array:
-    """Sum of the `top` largest of power [n]."""
     if top < 1:
         raise ValueError(f"top must be at least 1 frequency, not {top}.")
-    return jnp.sum(jnp.sort(power)[-top:])
+    return jnp.sum(jnp.sort(power)[-top:]) / jnp.sum(power)
 
 
 def principal_components(table: ArrayLike, count: int = 2) -> tuple[Array, Array]:

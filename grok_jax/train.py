@@ -25,7 +25,16 @@ from jax import Array
 from grok_jax.batching import any_run
 from grok_jax.losses import Loss, weighted_mean
 from grok_jax.settings import Bounds, SettingError, nearest
-from grok_jax.types import Apply, Dataset, Dynamics, Params, Scalar, Split, Stop
+from grok_jax.types import (
+    Apply,
+    Dataset,
+    Dynamics,
+    Params,
+    Scalar,
+    Split,
+    Stop,
+    Velocity,
+)
 
 Record = dict[str, Array]
 
@@ -139,7 +148,7 @@ def make_run(
     network: Callable[[Params], Apply],
     loss: Loss,
     tx: optax.GradientTransformation,
-    dynamics: Callable[[Params, Split], Dynamics] | None = None,
+    dynamics: Callable[[Velocity], Dynamics] | None = None,
     batches: Batches | None = None,
     observables: Sequence[Observable] = (),
     stop: Stop | None = None,
@@ -149,16 +158,25 @@ def make_run(
     Args:
       init: data -> the parameters at step 0 and what is to be noted of them.
       network: anchor -> the network that is trained and measured.
-      dynamics: (anchor, train examples) -> how the parameters move, in the place of
-        the gradient and `tx`, for a model with exact dynamics of its own.
+      dynamics: (params -> their change in a full-batch step) -> how the parameters
+        move instead of by such steps. `tx` must have no state.
       batches: minibatches for the gradient; None is full batch. Losses are always
         recorded over all examples.
       observables: what is recorded beside losses and accuracies.
     """
 
+    def velocity(anchor: Params, train: Split) -> Velocity:
+        net = network(anchor)
+
+        def change(params: Params) -> Params:
+            grads = _gradient(net, loss, params, train)
+            return tx.update(grads, tx.init(params), params)[0]
+
+        return change
+
     def start(data: Dataset) -> RunState:
         params, notes = init(data)
-        own = dynamics(params, data.train) if dynamics else tx
+        own = dynamics(velocity(params, data.train)) if dynamics else tx
         never = jnp.full((), -1, jnp.int32)
         return RunState(
             params=params,
@@ -175,7 +193,7 @@ def make_run(
         state: RunState, data: Dataset, step: Scalar, count: Scalar
     ) -> RunState:
         if dynamics is not None:
-            own = dynamics(state.anchor, data.train)
+            own = dynamics(velocity(state.anchor, data.train))
             with jax.named_scope(TRAIN_STEPS):
                 params, carried = own.advance(
                     state.params, state.opt_state, step, count
@@ -205,6 +223,15 @@ def make_run(
     return Run(start, advance, measure)
 
 
+def _gradient(net: Apply, loss: Loss, params: Params, batch: Split) -> Params:
+    """The gradient of the mean loss of weighted examples."""
+
+    def mean_loss(params: Params) -> Array:
+        return weighted_mean(loss.value(net(params, batch.x), batch.y), batch.weight)
+
+    return jax.grad(mean_loss)(params)
+
+
 def _descent_step(
     net: Apply,
     loss: Loss,
@@ -214,16 +241,13 @@ def _descent_step(
 ) -> Callable[[tuple[Params, Any, Any], Scalar], tuple[Params, Any, Any]]:
     """((params, optimiser state, order of the examples), step) -> those after it."""
 
-    def train_loss(params: Params, batch: Split) -> Array:
-        return weighted_mean(loss.value(net(params, batch.x), batch.y), batch.weight)
-
     def one_step(carry: tuple[Params, Any, Any], step: Scalar):
         params, opt_state, order = carry
         batch = train
         if batches is not None:
             order, rows = batches.take(order, jnp.asarray(step), batch.weight)
             batch = jax.tree.map(lambda leaf: leaf[rows], batch)
-        grads = jax.grad(train_loss)(params, batch)
+        grads = _gradient(net, loss, params, batch)
         updates, opt_state = tx.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, order
 

@@ -68,23 +68,6 @@ def graft(params: Params, scions: Mapping[str, Any]) -> Params:
     return jax.tree.unflatten(structure, grafted)
 
 
-def transplant(source: Params, target: Params, leaves: tuple[str, ...] = ()) -> Params:
-    """`target` with the parameters of `source`: those named in `leaves`, or all.
-
-    Raises: ValueError naming every leaf that `source` lacks and, if all are taken,
-    every leaf that `target` lacks.
-    """
-    have, wanted = tree.flat_names(source), tree.flat_names(target)
-    names = leaves or tuple(wanted)
-    missing = [name for name in names if name not in have]
-    extra = [] if leaves else [name for name in have if name not in wanted]
-    if missing or extra:
-        parts = [("lacks parameter", missing), ("has the extra parameter", extra)]
-        said = [f"{verb} {', '.join(which)}" for verb, which in parts if which]
-        raise ValueError(f"The source {' and '.join(said)}.")
-    return graft(target, {name: have[name] for name in names})
-
-
 class MergingState(NamedTuple):
     """State of `merging`."""
 
@@ -118,7 +101,16 @@ def merging(tx: optax.GradientTransformation, at: int) -> optax.GradientTransfor
             a, b = (jnp.where(merged, 0, factor) for factor in (leaf.a, leaf.b))
             return Factors(a, b, jnp.zeros_like(leaf.rest))
 
-        moves, tables = tx.update(_tables(updates), state.tables, _tables(params))
+        # At the merge the tables are A B, which `rest` becomes only by this step.
+        now = tree.over_factors(
+            lambda leaf: (
+                leaf._replace(rest=leaf.rest + jnp.where(merge_now, leaf.a @ leaf.b, 0))
+                if _has_room(leaf)
+                else leaf
+            ),
+            params,
+        )
+        moves, tables = tx.update(_tables(updates), state.tables, _tables(now))
         rest_moves = iter(jax.tree.leaves(moves))
 
         def collapse(update: Any, leaf: Any) -> Any:

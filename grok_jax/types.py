@@ -18,6 +18,10 @@ Apply = Callable[[Params, Array], Array]
 """A network: (params, x [n, ...]) -> f [n, C] or [n]."""
 
 
+Velocity = Callable[[Params], Params]
+"""params -> their change per step (or unit of time)."""
+
+
 class Split(NamedTuple):
     """Weighted examples. A weight of zero leaves an example out, so that a train
     fraction can be traced: `train` and `test` then share one table."""
@@ -64,12 +68,9 @@ class Model(NamedTuple):
     init: Callable[[Array, Array], Params]  # (key, x [n, ...]) -> params
     apply: Apply
     width: int = 1  # N of a mean-field network, for the learning-rate rule eta0 N
-    kernel: Callable[[Params, Array, Array], Array] | None = None
-    """(params, x1, x2) -> NTK [n1, n2], if the gradient of `apply` is not that of the
-    network (because the parameters are a network's statistics, not its weights)."""
-    dynamics: Callable[..., Dynamics] | None = None
-    """(x, y, learning_rate=, output_scale=) -> Dynamics on all examples, for a model
-    with its own dynamics."""
+    dynamics: Callable[[Velocity], Dynamics] | None = None
+    """(velocity by a step of full-batch gradient descent) -> Dynamics, for a model that
+    moves in another way than by such steps, such as by the gradient flow"""
     adaptive: bool = False  # dynamics that choose step sizes by accuracy
     prepare: Callable[[Params, Dataset], Params] | None = None
     """(params, data) -> initial parameters that depend on the data"""

@@ -53,13 +53,15 @@ def test_centred_cka_ignores_constants_in_kernel_and_target():
     assert abs(alignment.cka(K, Y) - centred) > 1e-3
 
 
-def test_output_alignment_is_cka_of_each_output():
-    kernels = np.stack([K, Y @ Y.T + K], axis=-1)
-    for centered in (False, True):
-        result = alignment.output_alignment(kernels, Y, centered=centered)
-        for c in range(2):
-            expected = alignment.cka(kernels[:, :, c], Y[:, c], centered)
-            np.testing.assert_allclose(result[c], expected, rtol=1e-6)
+@pytest.mark.parametrize("centered", [False, True])
+def test_cka_of_some_examples_is_that_of_their_kernel_and_targets(centered):
+    seen = np.array([True, False, True, True, False, True])
+    expected = alignment.cka(K[np.ix_(seen, seen)], Y[seen], centered)
+    masked = np.where(seen[:, None] & seen, K, np.nan)
+    found = jax.jit(lambda s: alignment.cka(masked, Y, centered, seen=s))(seen)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    every = alignment.cka(K, Y, centered, seen=np.ones(6, bool))
+    np.testing.assert_allclose(every, alignment.cka(K, Y, centered), rtol=1e-6)
 
 
 def test_kernel_distance():
@@ -101,6 +103,15 @@ def test_difficulty_of_an_eigenvector_is_one_over_its_eigenvalue():
     np.testing.assert_allclose(both, 1 / 10 + 1 / 5, rtol=1e-6)
 
 
+def test_a_kernel_that_is_singular_to_rounding_has_no_difficulty_without_a_ridge():
+    thin = RNG.standard_normal((6, 2)).astype(np.float32)
+    for k in (thin @ thin.T, np.ones((6, 6)), -np.eye(6)):
+        with pytest.raises(ValueError, match="not positive; give a ridge"):
+            alignment.difficulty(k, Y)
+    assert np.isnan(jax.jit(alignment.difficulty)(-np.eye(6), Y))
+    assert alignment.difficulty(thin @ thin.T, Y, ridge=1e-3) > 0
+
+
 def test_difficulty_is_the_squared_displacement_of_a_linear_model():
     x, y = RNG.standard_normal((5, 9)), RNG.standard_normal(5)
     nearest = np.linalg.pinv(x) @ y  # the interpolating weights that moved least
@@ -120,12 +131,10 @@ def test_effective_rank():
 def test_everything_under_jit_and_vmap_agrees_with_the_host():
     kernels = jnp.stack([jnp.asarray(K), jnp.asarray(K @ K)])
     y = jnp.asarray(Y)
-    diagonal = jnp.stack([kernels, kernels], axis=-1)
     cases = [
         (alignment.cka, kernels, y),
         (alignment.target_power, kernels, y),
         (alignment.difficulty, kernels, y),
-        (alignment.output_alignment, diagonal, y),
     ]
     for function, k, y in cases:
         batched = jax.jit(jax.vmap(function, in_axes=(0, None)))(k, y)
@@ -152,7 +161,6 @@ def test_host_functions_are_float64_on_an_ill_conditioned_kernel():
         (lambda: alignment.difficulty(K, Y[:3]), "one per row"),
         (lambda: alignment.effective_rank(K[:2]), r"kernel \[n, n\]"),
         (lambda: alignment.kernel_distance(K, K[:3]), "differ in shape"),
-        (lambda: alignment.output_alignment(K, Y), "diagonal kernel"),
     ],
 )
 def test_errors_are_one_clear_sentence(call, sentence):

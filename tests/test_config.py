@@ -292,14 +292,6 @@ def test_a_bad_value_set_in_the_file_is_refused_as_one_on_the_command_line_is():
             "observe.population_risk needs task.name polynomial",
         ),
         (
-            ["model.name=committee_dynamics"],
-            "A model with dynamics of its own ",
-        ),
-        (
-            ["model.name=committee_dynamics", "rule=lazy", "linearized=true"],
-            "A model with dynamics of its own ",
-        ),
-        (
             ["model.name=committee_flow", "rule=lazy", "momentum=0.5"],
             "A model with dynamics of its own ",
         ),
@@ -312,7 +304,7 @@ def test_a_bad_value_set_in_the_file_is_refused_as_one_on_the_command_line_is():
             "reference.lazy has a closed form for optimizer.name gradient_descent",
         ),
         (
-            ["model.name=committee_dynamics", "rule=lazy", "train.batch_size=5"],
+            ["model.name=committee_flow", "rule=lazy", "train.batch_size=5"],
             "A model with dynamics of its own ",
         ),
         (
@@ -364,13 +356,6 @@ def test_a_bad_value_set_in_the_file_is_refused_as_one_on_the_command_line_is():
         (
             ["model.aligned_share=0.5", "task.name=eigenlabels"],
             "model.aligned_share needs a task with a known solution",
-        ),
-        (
-            [
-                *("model.name=committee_dynamics", "rule=lazy"),
-                "observe.output_alignment.every=1",
-            ],
-            "The statistics of a network have one kernel, no diagonal one.",
         ),
         (
             ["rate_drops=(9, 5)"],

@@ -229,7 +229,6 @@ SEEN = {  # observable -> (its settings, a model that it may be taken of)
     "kernel_alignment": (dict(points=4), "mlp"),
     "difficulty": ({}, "committee"),
     "population_risk": ({}, "committee"),
-    "output_alignment": (dict(points=4), "mlp"),
     "kernel_snapshots": (dict(points=4), "mlp"),
     "embedding_fourier": (dict(top=1), "fnn"),
     "parameter_snapshots": ({}, "fnn"),

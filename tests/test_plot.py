@@ -317,9 +317,9 @@ def heat(axis, values, **options):
 
 
 def test_cells_that_all_have_values_need_no_word_on_hatches(axis):
-    heat(axis, np.ones((2, 2)), text="{:.1f}".format)
+    heat(axis, np.ones((2, 2)))
     assert axis.figure.axes[-1].get_ylabel() == "step"
-    assert set(in_cells(axis)[0].values()) == {"1.0"}
+    assert set(in_cells(axis)[0].values()) == {"1"}
 
 
 def test_a_surface_has_its_axes_contours_and_letters(axis):

@@ -64,82 +64,11 @@ def test_equal_rows_have_no_frequencies():
     assert jnp.isnan(spectra.fourier_concentration(np.full((7, 3), 0.3), 2))
 
 
-def cosine_logits(p, weights, columns=None):
-    """sum_k weights[k] cos(w_k (a + b - c)), [p, p, columns]."""
-    a, b, c = np.ogrid[:p, :p, : columns or p]
-    return sum(v * np.cos(2 * np.pi * k * (a + b - c) / p) for k, v in weights.items())
-
-
-def test_the_share_of_the_logits_is_that_of_orthogonal_cosines():
-    p, weights = 7, {1: 3.0, 2: -1.0, 3: 2.0}
-    noise = np.random.default_rng(0).standard_normal((p, p, p))
-    logits = cosine_logits(p, weights) + noise
-    centred = logits - logits.mean(axis=2, keepdims=True)
-    power = []
-    for k in weights:
-        cosine = cosine_logits(p, {k: 1.0})
-        power.append(np.sum(centred * cosine) ** 2 / np.sum(cosine**2))
-    for top in (1, 2, 3):
-        np.testing.assert_allclose(
-            spectra.logit_fourier_concentration(logits, top),
-            np.sort(power)[-top:].sum() / np.sum(centred**2),
-            rtol=1e-5,
-        )
-
-
-def test_ideal_logits_are_concentrated_whatever_each_pair_adds_to_all():
-    p = 11
-    logits = cosine_logits(p, {1: 1.0, 4: 2.0})
-    shift = 10 * np.random.default_rng(0).standard_normal((p, p, 1))
-    share = spectra.logit_fourier_concentration
-    np.testing.assert_allclose(share(logits + shift, 2), 1, rtol=1e-4)
-    np.testing.assert_allclose(share(logits, 1), 4 / 5, rtol=1e-4)
-
-
-def test_the_column_of_equals_is_left_out():
-    p = 7
-    logits = np.concatenate(
-        [cosine_logits(p, {2: 1.0}), np.full((p, p, 1), 50.0)], axis=2
-    )
-    np.testing.assert_allclose(
-        spectra.logit_fourier_concentration(logits, 1), 1, rtol=1e-4
-    )
-
-
-def test_logits_that_depend_otherwise_on_the_pair_are_not_counted():
-    p = 11
-    a, b, c = np.ogrid[:p, :p, :p]
-    noise = np.random.default_rng(0).standard_normal((p, p, p))
-    away = np.cos(2 * np.pi * 3 * (a - b - c) / p)
-    sine = np.sin(2 * np.pi * 3 * (a + b - c) / p)  # is not largest at c = a + b
-    for logits in (noise, away, sine):
-        assert spectra.logit_fourier_concentration(logits, 5) < 0.02
-
-
-def test_memorised_labels_are_as_concentrated_as_their_spectrum_is_flat():
-    p = 7
-    a, b, c = np.ogrid[:p, :p, :p]
-    exact = ((a + b - c) % p == 0).astype(float)  # all frequencies alike
-    np.testing.assert_allclose(
-        spectra.logit_fourier_concentration(exact, 1), 1 / 3, rtol=1e-5
-    )
-
-
 def test_concentrations_under_jit_and_vmap_are_the_same():
     rng = np.random.default_rng(0)
-    for measure, shape in (
-        (spectra.fourier_concentration, (3, 11, 4)),
-        (spectra.logit_fourier_concentration, (3, 7, 7, 8)),
-    ):
-        tables = rng.standard_normal(shape)
-        batched = jax.jit(jax.vmap(lambda t, f=measure: f(t, 2)))(tables)
-        np.testing.assert_allclose(batched, [measure(t, 2) for t in tables], rtol=1e-5)
-
-
-@pytest.mark.parametrize("shape", [(7,), (7, 6, 7), (7, 7, 6), (8, 8, 8), (1, 1, 1)])
-def test_logits_of_no_odd_modulus_are_refused(shape):
-    with pytest.raises(ValueError, match=r"Logits \[p, p, C\] with odd p >= 3"):
-        spectra.logit_fourier_concentration(np.ones(shape))
+    tables, share = rng.standard_normal((3, 11, 4)), spectra.fourier_concentration
+    batched = jax.jit(jax.vmap(lambda table: share(table, 2)))(tables)
+    np.testing.assert_allclose(batched, [share(t, 2) for t in tables], rtol=1e-5)
 
 
 def test_tables_of_another_shape_and_no_frequency_are_refused():

@@ -93,17 +93,6 @@ def test_a_graft_that_does_not_fit_is_refused_by_name():
         transfer.graft(params, {"embed": Factors(jnp.ones((3, 1)), jnp.ones((1, 5)))})
 
 
-def test_a_transplant_takes_what_is_named_or_all_and_says_what_is_amiss():
-    source = {"embed": jnp.ones((3, 2)), "head": jnp.ones(2)}
-    target = {"embed": jnp.zeros((3, 2)), "bias": jnp.zeros(1)}
-    taken = transfer.transplant(source, target, ("embed",))
-    np.testing.assert_array_equal(taken["embed"], source["embed"])
-    np.testing.assert_array_equal(taken["bias"], target["bias"])
-    said = r"source lacks parameter bias and has the extra parameter head\."
-    with pytest.raises(ValueError, match=said):
-        transfer.transplant(source, target)
-
-
 # --- merging while it trains ---------------------------------------------------------
 
 
@@ -146,6 +135,16 @@ def test_after_the_merge_the_table_descends_as_a_table():
         np.testing.assert_allclose(seen.rest[step], table, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(seen.a[at:], 0)
     np.testing.assert_array_equal(seen.b[at:], 0)
+
+
+def test_the_merging_step_decays_the_table():
+    factors = Factors(jnp.full((4, 2), 2.0), jnp.ones((2, 3)))
+    tx = transfer.merging(optax.adamw(0.1, weight_decay=0.5), 0)
+    params = transfer.with_room({"embed": factors})
+    zero = jax.tree.map(jnp.zeros_like, params)
+    seen = course(tx, params, lambda p: zero, 2)["embed"].rest
+    for step, table in enumerate(seen):
+        np.testing.assert_allclose(table, 4.0 * 0.95 ** (step + 1), rtol=1e-6)
 
 
 def test_with_adamw_the_factors_rest_after_the_merge():
@@ -337,6 +336,10 @@ def test_train_until_stops_at_its_last_step_even_between_two_looks():
         (
             dict(transfer=dict(merge_at=5), optimizer=dict(norm="fixed")),
             "merge_at does not go with optimizer.norm fixed",
+        ),
+        (
+            dict(transfer=dict(merge_at=5), optimizer=dict(clip_norm=1.0)),
+            "merge_at does not go with optimizer.clip_norm",
         ),
     ],
 )

@@ -102,18 +102,45 @@ def view_of(data: Dataset):
     return observables.View(*own, losses.regression(), {}), kernel
 
 
-def test_examples_without_weight_are_never_observed():
+def one_table():
+    """Train and test examples with one output that share a table."""
     data = modular(rng.run_keys(0), modulus=5, train_fraction=0.6)
-    data = data._replace(
+    return data._replace(
         train=data.train._replace(y=data.train.y[:, 0]),
         test=data.test._replace(y=data.test.y[:, 0]),
     )
+
+
+@pytest.mark.parametrize("points", [0, 7, 22])
+def test_the_alignment_is_that_of_the_examples_of_each_set_alone(points):
+    """Also where more are asked for than there are: the table has 25 rows."""
+    data = one_table()
+    view, kernel = view_of(data)
+    record = observables.kernel_alignment(view, points=points)
+    for name in ("train", "test"):
+        split = getattr(data, name)
+        rows = np.flatnonzero(split.weight)[: points or None]
+        assert 7 <= len(rows) < 22
+        x, y = split.x[rows], split.y[rows]
+        own = kernel(view.params, x, x)
+        for prefix, centered in (("cka", False), ("cka_centered", True)):
+            np.testing.assert_allclose(
+                record[f"{prefix}_{name}"],
+                alignment.cka(own, y, centered),
+                rtol=1e-4,
+            )
+
+
+def test_examples_without_weight_are_never_observed():
+    data = one_table()
     view, kernel = view_of(data)
     record = observables.kernel_snapshots(view, points=10)
     rows = np.flatnonzero(data.test.weight)[:10]
     expected = kernel(view.params, data.test.x[rows], data.test.x[rows])
     np.testing.assert_allclose(record["ntk"], expected, rtol=1e-5)
     np.testing.assert_array_equal(record["ntk_targets"], data.test.y[rows])
+    too_many = observables.kernel_snapshots(view, points=11)  # the test set has 10
+    assert np.isnan(too_many["ntk"]).all()
 
 
 def test_a_snapshot_may_be_of_the_kernel_of_the_summed_outputs():
@@ -132,14 +159,6 @@ def test_a_snapshot_may_be_of_the_kernel_of_the_summed_outputs():
         lambda p, x: model.apply(p, x).sum(axis=1), params, data.test.x[rows]
     )
     np.testing.assert_allclose(record["ntk"], summed / 5, rtol=1e-5)
-
-
-def test_output_alignment_of_one_output_is_its_cka():
-    view, kernel = view_of(polynomial(rng.run_keys(0), **SMALL))
-    record = observables.output_alignment(view, points=10)
-    x, y = view.data.test.x, view.data.test.y
-    expected = alignment.cka(kernel(view.params, x, x), y)
-    np.testing.assert_allclose(record["output_alignment"], expected[None], rtol=1e-4)
 
 
 def test_difficulty_is_how_far_a_linear_model_moves():

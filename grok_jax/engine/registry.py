@@ -90,7 +90,6 @@ OBSERVABLES: dict[str, Callable[..., dict[str, Array]]] = {
     "kernel_alignment": observables.kernel_alignment,
     "difficulty": observables.difficulty,
     "population_risk": observables.population_risk,
-    "output_alignment": observables.output_alignment,
     "kernel_snapshots": observables.kernel_snapshots,
     "embedding_fourier": observables.embedding_fourier,
     "parameter_snapshots": observables.parameter_snapshots,

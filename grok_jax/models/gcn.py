@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from grok_jax.rng import linear_layer, named_key
+from grok_jax.rng import affine, linear_layer, named_key
 from grok_jax.settings import Count
 from grok_jax.types import Model, Params
 
@@ -65,20 +65,16 @@ def gcn(
         for name in ("conv_0", "conv_1"):
             h = jax.nn.relu(_convolve(params[name], h, bonds))
         pooled = jnp.einsum("na,nac->nc", is_atom, h)
-        hidden = jax.nn.relu(_affine(params["dense"], pooled))
-        return _affine(params["readout"], hidden)[:, 0]
+        hidden = jax.nn.relu(affine(params["dense"], pooled))
+        return affine(params["readout"], hidden)[:, 0]
 
     return Model(init, apply)
-
-
-def _affine(layer: dict[str, Array], x: Array) -> Array:
-    return jnp.matmul(x, layer["w"]) + layer["b"][None]
 
 
 def _convolve(conv: Params, h: Array, bonds: Array) -> Array:
     """h [n, A, in], bonds [n, A, 4, A] -> [n, A, out]."""
     # A bond has one of four types: evaluate the edge network once per type.
-    kinds = jax.nn.relu(_affine(conv["edge_0"], jnp.eye(BOND_TYPES, dtype=h.dtype)))
-    theta = _affine(conv["edge_1"], kinds).reshape(BOND_TYPES, *conv["root"].shape)
+    kinds = jax.nn.relu(affine(conv["edge_0"], jnp.eye(BOND_TYPES, dtype=h.dtype)))
+    theta = affine(conv["edge_1"], kinds).reshape(BOND_TYPES, *conv["root"].shape)
     messages = jnp.einsum("nibj,njk,bkc->nic", bonds, h, theta)
     return jnp.matmul(h, conv["root"]) + messages + conv["bias"][None, None]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from grok_jax.rng import linear_layer, named_key
+from grok_jax.rng import affine, linear_layer, named_key
 from grok_jax.settings import Count, Natural
 from grok_jax.types import Model
 
@@ -52,8 +52,8 @@ def mlp(
 
     def apply(params: dict[str, Layer], x: Array) -> Array:
         for i in range(layers):
-            x = ACTIVATIONS[activation](_affine(params[f"layer_{i}"], x))
-        f = _affine(params[f"layer_{layers}"], x)
+            x = ACTIVATIONS[activation](affine(params[f"layer_{i}"], x))
+        f = affine(params[f"layer_{layers}"], x)
         return f if outputs else f[:, 0]
 
     return Model(draw, apply)
@@ -91,10 +91,6 @@ def from_torch(state: Mapping[str, Any]) -> dict[str, Layer]:
         said = "; ".join(faults) or "there is no weight"
         raise ValueError(f"This is no fully connected network: {said}.")
     return layers
-
-
-def _affine(layer: Layer, x: Array) -> Array:
-    return jnp.matmul(x, layer["w"]) + layer["b"][None]
 
 
 def _kaiming_layer(key: Array, inputs: int, outputs: int) -> Layer:

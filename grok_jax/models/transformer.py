@@ -8,6 +8,7 @@ a CPU is fast at.
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -51,7 +52,9 @@ def transformer(
         norm_mlp, and the params norm_out: {"gain": ones [d], "shift": zeros [d]}.
     """
     names = [f"layer_{i}" for i in range(layers)]
-    act = {"relu": jax.nn.relu, "gelu": _gelu}[activation]
+    act = {"relu": jax.nn.relu, "gelu": partial(jax.nn.gelu, approximate=False)}[
+        activation
+    ]
     shapes = {
         "query": (width, heads, head_width),
         "key": (width, heads, head_width),
@@ -60,8 +63,6 @@ def transformer(
         "mlp_in": (width, mlp_width),
         "mlp_out": (mlp_width, width),
     }
-
-    norm = layer_norm
 
     def fresh_norm() -> dict[str, Array]:
         return {"gain": jnp.ones(width), "shift": jnp.zeros(width)}
@@ -75,7 +76,9 @@ def transformer(
         def layer(name: str) -> Layer:
             weights = {k: draw(f"{name}.{k}", s, 1 / width) for k, s in shapes.items()}
             biases = {"mlp_in_bias": mlp_width, "mlp_out_bias": width}
-            norms = {k: fresh_norm() for k in ("norm_attention", "norm_mlp") if norm}
+            norms = {
+                k: fresh_norm() for k in ("norm_attention", "norm_mlp") if layer_norm
+            }
             return weights | {k: jnp.zeros(n) for k, n in biases.items()} | norms
 
         return {
@@ -83,7 +86,7 @@ def transformer(
             "positions": draw("positions", (context or x.shape[1], width), 1 / width),
             "unembed": draw("unembed", (width, vocabulary), 1 / vocabulary),
             **{name: layer(name) for name in names},
-            **({"norm_out": fresh_norm()} if norm else {}),
+            **({"norm_out": fresh_norm()} if layer_norm else {}),
         }
 
     def apply(params: Params, x: Array) -> Array:
@@ -100,7 +103,7 @@ def transformer(
             streams = [_Stream(_block(params[name], s, m, act)) for s, m in both]
         layer, last = params[names[-1]], streams[-1]
         (mixed,) = _attention(layer, streams, [length - 1])
-        if last.token is not None and not norm:
+        if last.token is not None and not layer_norm:
             return _read_out(layer, params["unembed"], last, mixed, act)
         out = _normed(params, "norm_out", _block(layer, last, mixed, act))
         return out @ params["unembed"]
@@ -114,10 +117,6 @@ def transformer(
             )
 
     return Model(init, apply)
-
-
-def _gelu(h: Array) -> Array:
-    return jax.nn.gelu(h, approximate=False)
 
 
 def _normed(params: Params, name: str, rows: Array) -> Array:

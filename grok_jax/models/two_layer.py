@@ -11,17 +11,18 @@ from grok_jax.types import Model
 def quadratic(*, width: Count = 100, outputs: Natural = 0) -> Model:
     """f(x) [n, C] = (1 / N) V (W x)^2; params {"w": [N, D], "v": [C, N]} ~ N(0, 1).
 
-    C is `outputs`; 0 in an experiment: taken from the data.
+    C is `outputs`; with 0, f is [n] and C = 1. In an experiment 0 is that of the data.
     """
 
     def init(key: Array, x: Array) -> dict[str, Array]:
         return {
             "w": jax.random.normal(key, (width, x.shape[-1])),
-            "v": jax.random.normal(jax.random.fold_in(key, 1), (outputs, width)),
+            "v": jax.random.normal(jax.random.fold_in(key, 1), (outputs or 1, width)),
         }
 
     def apply(params: dict[str, Array], x: Array) -> Array:
         hidden = jnp.matmul(x, params["w"].T) ** 2
-        return jnp.matmul(hidden, params["v"].T) / width
+        f = jnp.matmul(hidden, params["v"].T) / width
+        return f if outputs else f[:, 0]
 
     return Model(init, apply, width)

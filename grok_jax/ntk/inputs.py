@@ -1,6 +1,5 @@
 """Checks and normalises the inputs of the functions in this package."""
 
-import difflib
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from grok_jax.settings import nearest
 from grok_jax.types import Apply, Params
 
 Kind = Literal["full", "diagonal", "trace", "pseudo"]
@@ -18,9 +18,7 @@ def check_kind(kind: str) -> None:
     """Raises ValueError for an unknown kind."""
     kinds = get_args(Kind)
     if kind not in kinds:
-        near = difflib.get_close_matches(str(kind), kinds, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"Unknown kind {kind!r}; kinds are {', '.join(kinds)}.{hint}")
+        raise ValueError(f"Unknown kind {kind!r}; {nearest(str(kind), kinds)}.")
 
 
 def check_settings(kind: str, block_size: int | None) -> None:

@@ -129,10 +129,8 @@ def _forward(
 class Spectrum(NamedTuple):
     """Eigenvalues and eigenvectors of a kernel, in float64 on the host."""
 
-    eigenvalues: np.ndarray  # [n], descending
+    eigenvalues: np.ndarray  # [n], descending; a negative one measures the rounding
     eigenvectors: np.ndarray  # [n, n], one per column
-    minimum: float  # eigenvalue; a negative one measures the kernel's rounding
-    maximum: float
 
 
 def spectrum(k: ArrayLike) -> Spectrum:
@@ -161,8 +159,7 @@ def spectrum(k: ArrayLike) -> Spectrum:
     if not np.isfinite(k).all():
         raise ValueError("The kernel has entries that are not finite.")
     values, vectors = np.linalg.eigh((k + k.T) / 2)
-    values, vectors = values[::-1], vectors[:, ::-1]
-    return Spectrum(values, vectors, float(values[-1]), float(values[0]))
+    return Spectrum(values[::-1], vectors[:, ::-1])
 
 
 class Eigenpairs(NamedTuple):

@@ -8,7 +8,7 @@ is y(x) = (beta . x)^2 / 2. The test loss, the NTK and the trajectory of full-ba
 gradient descent are functions of (wbar, M) alone: a phase diagram needs no network.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from grok_jax.settings import Natural, NonNegative, Positive
-from grok_jax.types import Dynamics, Model, Scalar
+from grok_jax.types import Dynamics, Model, Scalar, Velocity
 
 
 class Risk(NamedTuple):
@@ -163,54 +163,6 @@ def gradient_step(
     return moved - c * g, spread - c * (cross + cross.T) + c**2 * jnp.outer(g, g)
 
 
-def velocity(
-    params: dict[str, Array],
-    x: Array,
-    y: Array,
-    alpha: Scalar,
-    epsilon: Scalar,
-    eta0: Scalar,
-) -> dict[str, Array]:
-    """The change of (wbar, F) in one `gradient_step`, where M = F F^T + wbar wbar^T;
-    also d params / dt of the gradient flow with one step per unit of time.
-
-    The covariance of the weights obeys C' = A C A, so F' = A F gives the same dynamics,
-    but rounding can no longer move M out of the cone of positive matrices, where
-    descent turns into ascent. In float32, (wbar, M) leaves it once the train loss is so
-    small that C has eigenvalues below the rounding of M (some 10^5 steps). In the terms
-    of `gradient_step`, without forming G or A:
-
-        dwbar = -c X^T (r + epsilon r * X wbar)
-        dF    = -c epsilon X^T (r * X F)        (r times each column)
-
-    Args: params {"wbar": [D], "factor": [D, D]}, x [P, D], y [P].
-    """
-    linear, spread = _projections(params, x)
-    residual = _of_projections(linear, spread, alpha, epsilon) - y
-    pull = -2 * eta0 / (alpha * x.shape[0]) * residual
-    turn = epsilon * pull[:, None] * spread
-    return {
-        "wbar": jnp.matmul(x.T, pull * (1 + epsilon * linear), precision="highest"),
-        "factor": jnp.matmul(x.T, turn, precision="highest"),
-    }
-
-
-def _projections(params: dict[str, Array], x: Array) -> tuple[Array, Array]:
-    """(X wbar [n], X F [n, D])."""
-    return (
-        jnp.matmul(x, params["wbar"], precision="highest"),
-        jnp.matmul(x, params["factor"], precision="highest"),
-    )
-
-
-def _of_projections(
-    linear: Array, spread: Array, alpha: Scalar, epsilon: Scalar
-) -> Array:
-    """f [n] from `_projections`."""
-    quadratic = linear**2 + jnp.sum(spread**2, axis=-1)
-    return alpha * linear + 0.5 * alpha * epsilon * quadratic
-
-
 def statistics_of(params: dict[str, Array]) -> tuple[Array, Array]:
     """(wbar, M) of the parameters of a committee or of `exact_dynamics`."""
     if "factor" in params:
@@ -232,10 +184,18 @@ def factored(wbar: ArrayLike, m: ArrayLike) -> dict[str, Array]:
 def exact_dynamics(*, width: Natural = 0, epsilon: NonNegative = 0.25) -> Model:
     """A model whose parameters are the statistics and whose gradient descent is exact.
 
-    It replaces `models.committee` in a sweep, with the same predictions and test loss
-    but without a network. width = 0 is infinite width (wbar = 0, M = I); other widths
-    start from the statistics of the weights that a committee of that width draws with
-    the same key. M is stored as F F^T + wbar wbar^T (`velocity`).
+    It replaces `models.committee` in a sweep with optimizer.rule lazy, with the same
+    predictions and losses but without a network. width = 0 is infinite width (wbar = 0,
+    M = I); other widths start from the statistics of the weights that a committee of
+    that width draws with the same key.
+
+    M is stored as F F^T + wbar wbar^T. As a step takes every weight from w_i to
+    A w_i - c g (`gradient_step`), it takes the covariance C of the weights to A C A,
+    and F to A F. That is a step of gradient descent on wbar and F, at the rate
+    eta0 / alpha^2 where that of the weights is eta0 N / alpha^2. Rounding cannot move
+    F F^T out of the cone of positive matrices, where descent turns into ascent; in
+    float32, M leaves it once the train loss is so small that C has eigenvalues below
+    the rounding of M (some 10^5 steps).
     """
 
     def init(key: Array, x: Array) -> dict[str, Array]:
@@ -245,25 +205,11 @@ def exact_dynamics(*, width: Natural = 0, epsilon: NonNegative = 0.25) -> Model:
         return factored(*summary_statistics(jax.random.normal(key, (width, dim))))
 
     def apply(params: dict[str, Array], x: Array) -> Array:
-        return _of_projections(*_projections(params, x), 1.0, epsilon)
+        linear = jnp.matmul(x, params["wbar"], precision="highest")
+        spread = jnp.matmul(x, params["factor"], precision="highest")
+        return linear + 0.5 * epsilon * (linear**2 + jnp.sum(spread**2, axis=-1))
 
-    def kernel(params: dict[str, Array], x1: Array, x2: Array) -> Array:
-        return ntk(*statistics_of(params), x1, x2, epsilon=epsilon)
-
-    def dynamics(
-        x: Array, y: Array, *, learning_rate: Scalar, output_scale: Scalar
-    ) -> Dynamics:
-        def step(_: Any, params: dict[str, Array]) -> dict[str, Array]:
-            moved = velocity(params, x, y, output_scale, epsilon, learning_rate)
-            return jax.tree.map(jnp.add, params, moved)
-
-        def advance(params: dict[str, Array], carried: Any, at: Scalar, count: Scalar):
-            del at
-            return jax.lax.fori_loop(0, count, step, params), carried
-
-        return Dynamics(lambda params: (), advance)
-
-    return Model(init, apply, kernel=kernel, dynamics=dynamics)
+    return Model(init, apply)
 
 
 def exact_flow(
@@ -277,23 +223,18 @@ def exact_flow(
 
     Parameters, predictions, records and the unit of time (a step of descent) are the
     same, so that both have the same step axis. The flow has no largest stable learning
-    rate, and the number of evaluations of `velocity` depends on the tolerances, not on
-    `steps` (`flow.flow`).
+    rate, and the number of gradients depends on the tolerances, not on `steps`
+    (`flow.flow`).
 
     Args:
       rtol, atol: tolerances of one integration step: the error of a parameter entry may
         be atol + rtol |entry|, in the root mean square over the entries.
     """
 
-    def dynamics(
-        x: Array, y: Array, *, learning_rate: Scalar, output_scale: Scalar
-    ) -> Dynamics:
+    def dynamics(velocity: Velocity) -> Dynamics:
         from grok_jax.flow import flow  # diffrax takes a second to import
 
-        def move(params: dict[str, Array]) -> dict[str, Array]:
-            return velocity(params, x, y, output_scale, epsilon, learning_rate)
-
-        return flow(move, rtol=rtol, atol=atol)
+        return flow(velocity, rtol=rtol, atol=atol)
 
     model = exact_dynamics(width=width, epsilon=epsilon)
     return model._replace(dynamics=dynamics, adaptive=True)

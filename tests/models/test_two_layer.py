@@ -15,6 +15,14 @@ def test_it_is_its_formula():
     np.testing.assert_allclose(model.apply(params, x), expected.T, rtol=1e-5)
 
 
+def test_without_a_number_of_outputs_it_has_one_which_is_no_axis():
+    x = jax.random.normal(jax.random.key(0), (4, 6))
+    one, none = (quadratic(width=5, outputs=outputs) for outputs in (1, 0))
+    params = none.init(jax.random.key(1), x)
+    assert none.apply(params, x).shape == (4,)
+    np.testing.assert_array_equal(none.apply(params, x), one.apply(params, x)[:, 0])
+
+
 def test_it_is_homogeneous_of_degree_three():
     model = quadratic(width=5, outputs=3)
     x = jax.random.normal(jax.random.key(0), (4, 6))

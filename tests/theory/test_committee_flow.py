@@ -74,14 +74,19 @@ def test_the_flow_is_that_of_another_method_at_a_tight_tolerance(float64):
     x, y = jnp.asarray(x), jnp.asarray(0.5 * (x @ beta) ** 2)
     start = {"wbar": jnp.zeros(6), "factor": jnp.eye(6)}
 
+    def velocity(params):
+        loss = lambda p: jnp.mean((model.apply(p, x) - y) ** 2)  # noqa: E731
+        model = theory.exact_dynamics(epsilon=0.5)
+        return jax.tree.map(lambda leaf: -0.5 * leaf, jax.grad(loss)(params))
+
     def own(tolerance):
         model = theory.exact_flow(epsilon=0.5, rtol=tolerance, atol=tolerance)
         assert model.dynamics is not None
-        dynamics = model.dynamics(x, y, learning_rate=0.5, output_scale=1.0)
+        dynamics = model.dynamics(velocity)
         return dynamics.advance(start, dynamics.init(start), 0, 3000)[0]
 
     reference = diffrax.diffeqsolve(
-        diffrax.ODETerm(lambda t, p, a: theory.velocity(p, x, y, 1.0, 0.5, 0.5)),
+        diffrax.ODETerm(lambda t, p, a: velocity(p)),
         diffrax.Dopri8(),
         *(0.0, 3000.0, 1.0, start),
         stepsize_controller=diffrax.PIDController(rtol=1e-10, atol=1e-10),
@@ -134,6 +139,29 @@ def test_at_the_papers_size_and_rate_descent_stays_near_the_flow(run_alone):
     found = gaps(flow, descent)
     print(f"largest gaps over the start: {found}")
     assert max(found.values()) < 3e-3
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "exponential"])
+@pytest.mark.parametrize("linearized", [False, True])
+def test_the_flow_is_that_of_the_runs_own_loss_and_weights(
+    float64, resolved, loss, linearized
+):
+    """At a small rate a step of descent is one unit of its time."""
+
+    rate = 1e-6
+    own = layer("committee_flow", rate=rate, steps=1, records=1, linearized=linearized)
+    one = resolved(own, dict(loss=dict(name=loss))).plan.experiment
+    data = experiment.make_dataset(one)
+    x, y, weight = data.train.x, data.train.y, jnp.arange(len(data.train.y))
+    data = data._replace(train=data.train._replace(weight=weight.astype(y.dtype)))
+    state, _ = train.run(experiment.make(one), data, [0, 1])
+    net = experiment.network_of(one).apply(state.anchor)
+    mean = lambda p: weight @ one.loss().value(net(p, x), y) / sum(weight)  # noqa: E731
+    for name, gradient in jax.grad(mean)(state.anchor).items():
+        moved = state.params[name] - state.anchor[name]
+        np.testing.assert_allclose(
+            moved, -rate * gradient, rtol=1e-3, atol=1e-3 * rate * abs(gradient).max()
+        )
 
 
 # --- in the engine -------------------------------------------------------------------
