@@ -154,7 +154,8 @@ def sweep(
     stored = workdirs.read_json(workdir.config)
     if more:
         results = resolved.grok.judged(more.merged(results))
-        stored = {**stored, "config": about["config"]}
+        stored = {**stored, "config": about["config"], "command": about["command"]}
+        _forget_claims(workdir)
     results.attrs |= {
         "name": resolved.name,
         "complete": 1,
@@ -168,6 +169,12 @@ def sweep(
         workdirs.write_json(workdir.config, stored)
     live.remove(workdir)
     return results
+
+
+def _forget_claims(workdir: workdirs.Workdir) -> None:
+    """Removes the claims and figures of results that are about to be replaced."""
+    for path in (workdir.claims, *workdir.figures.glob("*.png")):
+        workdirs.remove(path)
 
 
 def _sweeper(
