@@ -116,6 +116,9 @@ def _run(
             workdir = workdirs.Workdir(options.workdir or "runs/dry")
             more = session.prepare(workdir, resolved)
             engine = machine.set_up_jax(resolved.engine)
+            words = map(shlex.quote, ["python", "-m", "grok_jax.launch", *argv[1:]])
+            command = " ".join(words)
+            about = session.about_run(resolved, engine, command, preset or "cpu")
             console.quiet = not hosts.is_writer()
             logs = (
                 watch_lib.check(options.log, workdir.path) if hosts.is_writer() else []
@@ -125,6 +128,7 @@ def _run(
             if not options.dry_run and hosts.is_writer():
                 workdir.create()
                 stack.enter_context(workdir.locked(console.print))
+                session.begin(workdir, about)
         if options.dry_run:
             if target:
                 engine = dataclasses.replace(engine, devices=target.devices)
@@ -132,8 +136,6 @@ def _run(
             dry_run.show(console, resolved.plan, engine, target)
             console.print(f"Nothing was written; results would go to {workdir.path}.")
             return DONE
-        words = ["python -m grok_jax.launch", *(shlex.quote(word) for word in argv[1:])]
-        about = session.about_run(resolved, engine, " ".join(words), preset or "cpu")
         return launch(experiment, resolved, engine, workdir, about, stopper, logs, more)
 
 

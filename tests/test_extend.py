@@ -112,6 +112,18 @@ def test_an_extension_killed_before_its_config_is_written_is_complete(
     )
 
 
+def test_claims_figures_and_command_of_the_old_results_do_not_outlive_them(folder):
+    place = workdirs.Workdir(folder)
+    workdirs.write_json(place.claims, [])
+    (place.figures / "figure.png").write_bytes(b"old")
+    about = workdirs.read_json(place.config)
+    workdirs.write_json(place.config, {**about, "command": "the first"})
+    extended = run(folder, MORE_VALUES)
+    assert not place.claims.exists() and not list(place.figures.iterdir())
+    command = workdirs.read_json(place.config)["command"]
+    assert command == extended.attrs["command"] == f"grok_jax.run(..., {str(folder)!r})"
+
+
 def test_an_extension_that_was_given_up_leaves_no_trace(folder, assert_identical):
     """Killed with its states written and no checkpoint, then a shorter one is made."""
     short = dict(train=dict(steps=36, records=9))

@@ -142,3 +142,11 @@ def test_each_kind_of_bad_axis_has_its_own_sentence(sweep, zips, sentence):
 def test_a_hand_made_grid_counts_as_the_product_of_its_axes():
     grid = Grid((Axis("a", ("seed",), ((0,), (1,))), Axis("b", ("model.width",), ())))
     assert len(grid) == math.prod(grid.shape) == 0
+
+
+def test_a_value_that_is_no_number_is_a_text_in_the_results():
+    leaves = {"optimizer.rate_drops": Leaf(object, ())}
+    grid = make_grid(leaves, {"rate_drops": ((), (100,), (100, 200))})
+    assert grid.coordinates() == {
+        "rate_drops": ("rate_drops", ["()", "(100,)", "(100, 200)"])
+    }

@@ -2,7 +2,9 @@
 
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
+import grok_jax
 from grok_jax import experiment, launch, ntk, rng, tree
 from grok_jax.engine import config, programs, registry, runner, session, workdirs
 from grok_jax.engine.planning import Engine
@@ -98,6 +101,45 @@ def test_what_has_no_name_runs_without_a_workdir_and_is_a_sentence_with_one():
     assert results.train_loss.notnull().all()
     with pytest.raises(SettingError, match="has no name by which a later launch"):
         _ = resolved.stored
+
+
+class Typed(nn.Module):
+    """A model whose settings are callables and a dtype, as those of flax are."""
+
+    width: int = 3
+    activation: Callable = nn.relu
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(1)(self.activation(nn.Dense(self.width)(x)))[:, 0]
+
+
+def test_a_page_with_callables_and_a_dtype_is_read_again_and_extended(tmp_path):
+    def run(*functions):
+        swept = dict(activation=functions, rate_drops=((3,), (2, 4)))
+        layer = dict(model=dict(name=Typed), optimizer=dict(name="adamw"), sweep=swept)
+        layer |= dict(task=dict(input_dim=4), train=dict(steps=5, records=2))
+        return grok_jax.run(layer, tmp_path / "run", say=said.append)
+
+    said = []
+    first = run(nn.relu)
+    assert run(nn.relu).equals(first)
+    more = run(nn.relu, nn.tanh)
+    assert more.activation.values.tolist() == ["relu", "tanh"]
+    assert more.rate_drops.values.tolist() == ["(3,)", "(2, 4)"]
+    assert more.train_loss.sel(activation="relu").equals(first.train_loss[0])
+    assert grok_jax.params(tmp_path / "run", activation=nn.tanh, rate_drops=(3,))
+
+
+def test_a_lambda_in_a_setting_is_a_sentence_with_a_workdir():
+    model = dict(name=Typed, activation=lambda x: x)
+    resolved = config.resolve(config.make_config(dict(model=model)))
+    said = "The model.activation .*<lambda> has no name by which a later launch"
+    with pytest.raises(SettingError, match=said):
+        _ = resolved.stored
+    resolved = config.resolve(config.make_config(dict(model=dict(name=Typed))))
+    assert resolved.stored["model.dtype"] == "jax.numpy:float32"
 
 
 # --- flax ----------------------------------------------------------------------------

@@ -315,6 +315,19 @@ def test_the_launcher_logs_each_run_of_a_page(tmp_path, launched):
     assert losses == list(zip(own.step.values.tolist(), own.values, strict=True))
 
 
+def test_the_config_is_written_before_a_log_is_opened(launched, monkeypatch):
+    """W&B makes its ids from it, and a folder with a log alone would be refused."""
+    found = []
+
+    def sink(folder, told):
+        found.append(workdirs.read_json(folder.parent / "config.json")["name"])
+        return Fake(folder, told)
+
+    monkeypatch.setattr(watch, "KINDS", {"fake": watch.Kind("json", sink)})
+    assert launched("--log=fake") == launch.DONE
+    assert len(found) == 1
+
+
 # --- Weights & Biases -----------------------------------------------------------------
 
 OFFLINE = """
@@ -409,7 +422,7 @@ def test_wandb_offline_has_a_run_for_each_run_with_an_id_that_a_resume_keeps(tmp
 
 @needs_wandb
 def test_wandb_without_a_key_is_a_sentence(tmp_path):
-    code = "from grok_jax import watch; watch.check('wandb', watch.Path())"
+    code = "from grok_jax.engine import watch; watch.check('wandb', watch.Path())"
     nothing = dict(HOME=str(tmp_path), NETRC=str(tmp_path / "none"), WANDB_API_KEY="")
     done = python(code, **nothing, WANDB_MODE="online")
     assert "SettingError: --log=wandb finds no key; run `wandb login`" in done.stderr

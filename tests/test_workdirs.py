@@ -116,7 +116,7 @@ def test_a_full_disk_is_one_sentence_and_the_old_file_stays_whole(tmp_path):
 
 # --- whose folder it is --------------------------------------------------------------
 
-CONFIG = {"seed": 0, "model.width": 5, "sweep": {"seed": (0, 1)}}
+CONFIG = {"seed": 0, "model.width": 5, "sweep": {"seed": [0, 1]}}
 
 
 def started(path):

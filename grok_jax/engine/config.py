@@ -259,7 +259,7 @@ class Resolved:
         these are the common settings and, under "arms", those in which each differs.
         How to run (the rest of `engine`) may differ between launches.
 
-        Raises: SettingError if a part has no name.
+        Raises: SettingError if a part, or a callable in a setting, has no name.
         """
         arms = self.plan.arms or {"": self.plan.experiment}
         each = {
@@ -275,13 +275,14 @@ class Resolved:
             name: {path: v for path, v in flat.items() if path not in common}
             for name, flat in each.items()
         }
-        return {
+        whole = {
             "name": self.name,
             "description": self.description,
             **common,
             **({"arms": different} if self.plan.arms else {}),
             **self.compared,
         }
+        return {path: registry.as_json(path, value) for path, value in whole.items()}
 
 
 def resolve(config: ConfigDict) -> Resolved:

@@ -46,7 +46,7 @@ def find(workdir: workdirs.Workdir, resolved: Resolved) -> Extension | None:
     try:
         if not (workdir.config.exists() and workdir.results.exists()):
             return None
-        now = json.loads(json.dumps(resolved.stored))
+        now = resolved.stored
         if workdirs.read_json(workdir.config).get("config") == now:
             return None
         old = workdirs.read_results(workdir.results)
@@ -64,7 +64,7 @@ def find(workdir: workdirs.Workdir, resolved: Resolved) -> Extension | None:
     if longer and "sweep" not in differ:
         return Extension(old, dataclasses.replace(plan, after=before[STEPS]), name)
     if differ == {"sweep"} and _grows(before["sweep"], now["sweep"]):
-        only = _new_runs(plan.grid, before["sweep"])
+        only = _new_runs(before["sweep"], now["sweep"])
         return Extension(old, dataclasses.replace(plan, only=only), name)
     if longer and _grows(before["sweep"], now["sweep"]):
         raise SettingError(
@@ -81,13 +81,11 @@ def _grows(before: dict[str, Any], now: dict[str, Any]) -> bool:
     )
 
 
-def _new_runs(grid: Grid, before: dict[str, Any]) -> frozenset[int]:
-    known = [
-        [json.loads(json.dumps(value)) in points for value in axis.values]
-        for axis, points in zip(grid.axes, before.values(), strict=True)
-    ]
+def _new_runs(before: dict[str, Any], now: dict[str, Any]) -> frozenset[int]:
+    """The numbers of the runs, in the grid of `now`, that `before` does not have."""
+    known = [[point in before[axis] for point in now[axis]] for axis in now]
     old = np.ix_(*map(np.flatnonzero, known))
-    new = np.ones(grid.shape, bool)
+    new = np.ones([*map(len, known)], bool)
     new[old] = False
     return frozenset(np.flatnonzero(new).tolist())
 

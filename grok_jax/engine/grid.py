@@ -52,7 +52,7 @@ class Grid:
         ]
 
     def coordinates(self) -> dict[str, tuple[str, list[Any]]]:
-        """name -> (dimension, values), for every swept setting."""
+        """name -> (dimension, labels of the values), for every swept setting."""
         names = [short_name(path) for axis in self.axes for path in axis.paths]
         doubled = {name for name in names if names.count(name) > 1}
 
@@ -63,11 +63,23 @@ class Grid:
         return {
             axis.name if i == 0 else name(path): (
                 axis.name,
-                [values[i] for values in axis.values],
+                [label(values[i]) for values in axis.values],
             )
             for axis in self.axes
             for i, path in enumerate(axis.paths)
         }
+
+
+def label(value: Any) -> bool | int | float | str:
+    """The value of a swept setting as a coordinate: a callable is its name, and what is
+    neither a number nor a word is a text.
+
+    >>> label(0.5), label((100, 200)), label(math.sqrt)
+    (0.5, '(100, 200)', 'sqrt')
+    """
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    return getattr(value, "__qualname__", None) or str(value)
 
 
 def short_name(path: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from grok_jax.engine import remote, workdirs
-from grok_jax.engine.grid import short_name
+from grok_jax.engine.grid import label, short_name
 from grok_jax.engine.measured import Records
 from grok_jax.engine.programs import Plan
 
@@ -112,7 +112,7 @@ def remove(workdir: workdirs.Workdir) -> None:
 
 def named(point: Mapping[str, Any]) -> dict[str, Any]:
     """The values that distinguish a run, by the names of the axes."""
-    return {short_name(path): value for path, value in point.items()}
+    return {short_name(path): label(value) for path, value in point.items()}
 
 
 def read(workdir: workdirs.Workdir) -> tuple[int, list[Run]]:

@@ -4,7 +4,7 @@ parts are named "module:name" or "file.py:name"."""
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -171,16 +171,44 @@ def name_of(what: str, part: Any) -> str:
         if known is part:
             return name
     make = part.make if isinstance(part, Task) else part
-    name, module = make.__qualname__, make.__module__
+    name = make.__qualname__
     if isinstance(part, Task):
-        known = vars(sys.modules[module]).items()
+        known = vars(sys.modules[make.__module__]).items()
         name = next((key for key, value in known if value is part), "<task>")
+    return _with_module(what, make, name)
+
+
+def _with_module(what: str, made: Any, name: str) -> str:
+    """ "module:name" or "file.py:name".
+
+    Raises: SettingError if nothing of that name can be found again.
+    """
+    module = made.__module__
     if "<" in name or module == "__main__":
         raise SettingError(
-            f"The {what} {make.__qualname__} has no name by which a later launch could "
+            f"The {what} {made.__qualname__} has no name by which a later launch could "
             "find it; define it at module level, or run without a workdir."
         )
     return f"{Path(module).name if module.endswith('.py') else module}:{name}"
+
+
+def as_json(path: str, value: Any) -> Any:
+    """The value of a setting as JSON has it: a callable by its name, a tuple as a list,
+    and as text what JSON does not know, such as a dtype.
+
+    Raises: SettingError for a callable without a name, like a lambda.
+    """
+    if isinstance(value, Mapping):
+        return {key: as_json(f"{path}.{key}", each) for key, each in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [as_json(path, each) for each in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if hasattr(value, "__qualname__"):
+        return _with_module(path, value, value.__qualname__)
+    if " at 0x" in str(value):  # another text in the next launch
+        return _with_module(path, type(value), "<object>")
+    return str(value)
 
 
 def label(what: str, part: Any) -> str:

@@ -89,6 +89,7 @@ def run(
         place.create()
         about = about_run(resolved, engine, f"grok_jax.run(..., {str(workdir)!r})")
         with place.locked(say or print), _watch(place, say) as watch:
+            begin(place, about)
             return sweep(resolved, engine, place, about, watch, more=more)
 
 
@@ -113,6 +114,12 @@ def prepare(
     return more
 
 
+def begin(workdir: workdirs.Workdir, about: Mapping[str, Any]) -> None:
+    """Writes config.json in a locked workdir that has none, before anything else."""
+    if not workdir.config.exists():
+        workdirs.write_json(workdir.config, about)
+
+
 def sweep(
     resolved: config_lib.Resolved,
     engine: planning.Engine,
@@ -122,13 +129,11 @@ def sweep(
     stop_requested: Callable[[], bool] = lambda: False,
     more: extend.Extension | None = None,
 ) -> xr.Dataset:
-    """Runs or resumes a sweep in a locked workdir, writes and returns the results; with
-    several processes, only in the first. `more` is the extension to run, if any.
+    """Runs or resumes a sweep that has begun (`begin`), writes and returns the results;
+    with several processes, only in the first. `more` is the extension to run, if any.
 
     Raises: runner.Interrupted, after saving, once `stop_requested` returns true.
     """
-    if hosts.is_writer() and not workdir.config.exists():
-        workdirs.write_json(workdir.config, about)
     folder = workdir.checkpoints / more.name if more else workdir.checkpoints
     plan = more.plan if more else resolved.plan
     sweeper = _sweeper(
@@ -149,7 +154,8 @@ def sweep(
     stored = workdirs.read_json(workdir.config)
     if more:
         results = resolved.grok.judged(more.merged(results))
-        stored = {**stored, "config": about["config"]}
+        stored = {**stored, "config": about["config"], "command": about["command"]}
+        _forget_claims(workdir)
     results.attrs |= {
         "name": resolved.name,
         "complete": 1,
@@ -163,6 +169,12 @@ def sweep(
         workdirs.write_json(workdir.config, stored)
     live.remove(workdir)
     return results
+
+
+def _forget_claims(workdir: workdirs.Workdir) -> None:
+    """Removes the claims and figures of results that are about to be replaced."""
+    for path in (workdir.claims, *workdir.figures.glob("*.png")):
+        workdirs.remove(path)
 
 
 def _sweeper(

@@ -16,7 +16,7 @@ import numpy as np
 
 from grok_jax import tree
 from grok_jax.engine import remote, workdirs
-from grok_jax.engine.grid import nest, resolve, short_name
+from grok_jax.engine.grid import label, nest, resolve, short_name
 from grok_jax.settings import SettingError
 
 Point = Mapping[str, Any]
@@ -52,7 +52,7 @@ class States:
         Raises: workdirs.WorkdirError if they cannot be written.
         """
         leaves = tree.flat_names(states)
-        text = json.dumps([dict(point) for point in points], default=str)
+        text = json.dumps([_labelled(point) for point in points])
         path = self.folder / f"{zlib.crc32(text.encode()):08x}_{step}.npz"
         size = sum(leaf.nbytes for leaf in leaves.values())
         with workdirs.reachable(self.folder):
@@ -107,7 +107,11 @@ class States:
 
 
 def _key(point: Point) -> str:
-    return json.dumps(dict(point), sort_keys=True, default=str)
+    return json.dumps(_labelled(point), sort_keys=True)
+
+
+def _labelled(point: Point) -> dict[str, Any]:
+    return {path: label(value) for path, value in point.items()}
 
 
 def _states(places: Sequence[Place]) -> dict[str, np.ndarray]:
@@ -174,7 +178,9 @@ def _same(value: Any, wanted: Any) -> bool:
     both = isinstance(value, (int, float)) and isinstance(
         wanted, (int, float, np.number)
     )
-    return bool(np.isclose(value, wanted, rtol=1e-9)) if both else value == str(wanted)
+    if both:
+        return bool(np.isclose(value, wanted, rtol=1e-9))
+    return value == str(label(wanted))
 
 
 def _which(places: Sequence[Place], wanted: Mapping[str, Any], some: bool) -> str:

@@ -26,7 +26,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column
 
 from grok_jax.engine import charts, live, measured, programs, remote, runner, workdirs
-from grok_jax.engine.grid import short_name
+from grok_jax.engine.grid import label, short_name
 from grok_jax.settings import SettingError, nearest
 
 
@@ -197,7 +197,7 @@ def shown(plan: programs.Plan) -> list[Shown]:
 
 
 def _name(run: Mapping[str, Any]) -> str:
-    text = ",".join(f"{short_name(path)}={value}" for path, value in run.items())
+    text = ",".join(f"{short_name(path)}={label(v)}" for path, v in run.items())
     return re.sub(r"[^\w.=,+-]", "_", text) or "run"
 
 

@@ -59,10 +59,9 @@ class Workdir:
                     f"{self.config} is damaged: it does not say what ran. Give another "
                     "--workdir."
                 )
-            if stored != _as_json(settings) and not self._matches_results(settings):
+            if stored != settings and not self._matches_results(settings):
                 keys = sorted(stored.keys() | settings.keys())
-                asked = _as_json(settings)
-                differ = [key for key in keys if stored.get(key) != asked.get(key)]
+                differ = [key for key in keys if stored.get(key) != settings.get(key)]
                 raise WorkdirError(
                     f"{self.path} holds another config (it differs in "
                     f"{', '.join(differ[:6])}{', ...' if len(differ) > 6 else ''}); "
@@ -81,7 +80,7 @@ class Workdir:
             config = read_results(self.results).attrs.get("config", "{}")
         except WorkdirError:
             return False
-        return json.loads(config) == _as_json(settings)
+        return json.loads(config) == settings
 
     def _is_foreign(self, path: Path) -> bool:
         """Whether a path is neither hidden nor an empty folder that `create` made."""
@@ -150,10 +149,6 @@ class Workdir:
         """Raises WorkdirError if another launch has taken the workdir meanwhile."""
         if self._lock is not None and self._lock.lost:
             raise WorkdirError(f"Another launch has taken {self.path}; this one ends.")
-
-
-def _as_json(value: Any) -> Any:
-    return json.loads(json.dumps(value))
 
 
 def _why(path: Path, error: Exception) -> str:
