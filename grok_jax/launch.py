@@ -50,6 +50,7 @@ from absl import flags, logging
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from grok_jax import claims as claims_lib
 from grok_jax import plot
@@ -74,7 +75,7 @@ from grok_jax.tasks.reading import DataError
 
 DONE, PAGE_FAILED, WRONG_USAGE, DISK_FULL, STOPPED = 0, 1, 2, 74, 75
 
-console = Console(soft_wrap=True, highlight=False)
+console = Console(soft_wrap=True, highlight=False, markup=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -197,8 +198,7 @@ def finish(
         console.print(
             f"The results are in {workdir.results}. The claims and figures of this "
             f"experiment cannot be made from them ({said})"
-            f"{_line_of(experiment, error)}",
-            markup=False,
+            f"{_line_of(experiment, error)}"
         )
         return PAGE_FAILED
     commit = {"git_commit": workdirs.git_commit()}  # whose page tested them
@@ -355,7 +355,7 @@ def print_claims(tested: Sequence[claims_lib.Claim]) -> None:
             claim.statement,
             claim.expected,
             claims_lib.format_value(claim.measured),
-            "[green]yes[/]" if claim.holds else "[red]NO[/]",
+            Text("yes", "green") if claim.holds else Text("NO", "red"),
         )
     console.print(table)
     holding = sum(bool(claim.holds) for claim in tested)

@@ -159,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options, place = _flags(list(sys.argv if argv is None else argv))
         workdir, select = workdirs.Workdir(place), selected(options.select)
-        console = Console(highlight=False, soft_wrap=True)
+        console = Console(highlight=False, soft_wrap=True, markup=False)
         with workdirs.reachable(workdir.path):
             first = look(workdir, select)
         pause = max(options.seconds, 10.0 if remote.is_remote(place) else 0.0)

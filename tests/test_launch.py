@@ -454,3 +454,11 @@ def test_claims_that_this_grid_cannot_answer_leave_the_results(tmp_path, capsys)
     assert "cannot be made from them (KeyError" in said
     assert said.endswith("return results.sel(output_scale=6.0)")
     assert not workdir.claims.exists()
+
+
+def test_square_brackets_are_printed_as_they_are(capsys, monkeypatch):
+    monkeypatch.setattr(launch.console, "_width", 200)
+    claim = claims_lib.Claim("K9", "ours", "in [0, 1] [/b]", "a [red] one", 1.0, False)
+    launch.print_claims([claim])
+    said = capsys.readouterr().out
+    assert "in [0, 1] [/b]" in said and "a [red] one" in said and "NO" in said
