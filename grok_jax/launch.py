@@ -21,8 +21,8 @@ group with that machine's compiler and prints what the compiler reports; this ne
 pip install 'grok_jax[tpu]' or '[cuda12]', but neither such a machine nor data files.
 
 Exit status: 0 done (also when a claim does not hold); 1 the results are complete, but
-the page's claims or figure function raised an error; 2 wrong usage; 74 the disk is
-full; 75 stopped by SIGTERM or SIGINT (during training after saving; before and after it
+the page's claims or figure function raised an error; 2 wrong usage; 70 an unforeseen
+error, whose traceback is printed; 74 the disk is full; 75 stopped by SIGTERM or SIGINT (during training after saving; before and after it
 at once, since nothing is lost then).
 """
 
@@ -73,7 +73,7 @@ from grok_jax.engine.override import apply_overrides
 from grok_jax.settings import SettingError
 from grok_jax.tasks.reading import DataError
 
-DONE, PAGE_FAILED, WRONG_USAGE, DISK_FULL, STOPPED = 0, 1, 2, 74, 75
+DONE, PAGE_FAILED, WRONG_USAGE, CRASHED, DISK_FULL, STOPPED = 0, 1, 2, 70, 74, 75
 
 console = Console(soft_wrap=True, highlight=False, markup=False)
 
@@ -100,6 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SettingError, DataError, workdirs.WorkdirError, CheckpointError) as error:
         print(f"grok_jax: {error}", file=sys.stderr)
         return DISK_FULL if workdirs.is_full(error) else WRONG_USAGE
+    except Exception:  # a status of its own, and `end` for what waits for this process
+        traceback.print_exc()
+        return CRASHED
 
 
 def _run(

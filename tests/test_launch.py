@@ -462,3 +462,15 @@ def test_square_brackets_are_printed_as_they_are(capsys, monkeypatch):
     launch.print_claims([claim])
     said = capsys.readouterr().out
     assert "in [0, 1] [/b]" in said and "a [red] one" in said and "NO" in said
+
+
+def test_an_unforeseen_error_has_a_status_of_its_own_and_a_traceback(
+    tmp_path, monkeypatch, capsys
+):
+    def fails(*_):
+        raise RuntimeError("nobody thought of it")
+
+    monkeypatch.setattr(launch.machine, "set_up_jax", fails)
+    assert launch.main(line(tmp_path / "run", *SHORT)) == launch.CRASHED == 70
+    error = capsys.readouterr().err
+    assert "Traceback" in error and error.endswith("Error: nobody thought of it\n")
