@@ -22,7 +22,7 @@ pip install 'grok_jax[tpu]' or '[cuda12]', but neither such a machine nor data f
 
 Exit status: 0 done (also when a claim does not hold); 1 the results are complete, but
 the page's claims or figure function raised an error; 2 wrong usage; 70 an unforeseen
-error, whose traceback is printed; 74 the disk is full; 75 stopped by SIGTERM or SIGINT (during training after saving; before and after it
+error, whose traceback is printed; 74 a write failed (disk full); 75 stopped by SIGTERM or SIGINT (during training after saving; before and after it
 at once, since nothing is lost then).
 """
 
@@ -55,6 +55,7 @@ from rich.text import Text
 from grok_jax import claims as claims_lib
 from grok_jax import plot
 from grok_jax.engine import (
+    checkpoint,
     command_line,
     dry_run,
     extend,
@@ -68,12 +69,11 @@ from grok_jax.engine import (
 )
 from grok_jax.engine import config as config_lib
 from grok_jax.engine import watch as watch_lib
-from grok_jax.engine.checkpoint import CheckpointError
 from grok_jax.engine.override import apply_overrides
 from grok_jax.settings import SettingError
 from grok_jax.tasks.reading import DataError
 
-DONE, PAGE_FAILED, WRONG_USAGE, CRASHED, DISK_FULL, STOPPED = 0, 1, 2, 70, 74, 75
+DONE, PAGE_FAILED, WRONG_USAGE, CRASHED, WRITE_FAILED, STOPPED = 0, 1, 2, 70, 74, 75
 
 console = Console(soft_wrap=True, highlight=False, markup=False)
 
@@ -97,9 +97,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped:
         print("grok_jax: Stopped; run the same line to go on.", file=sys.stderr)
         return STOPPED
-    except (SettingError, DataError, workdirs.WorkdirError, CheckpointError) as error:
+    except (workdirs.WriteError, checkpoint.WriteError) as error:
         print(f"grok_jax: {error}", file=sys.stderr)
-        return DISK_FULL if workdirs.is_full(error) else WRONG_USAGE
+        return WRITE_FAILED
+    except (
+        SettingError,
+        DataError,
+        workdirs.WorkdirError,
+        checkpoint.CheckpointError,
+    ) as error:
+        print(f"grok_jax: {error}", file=sys.stderr)
+        return WRONG_USAGE
     except Exception:  # a status of its own, and `end` for what waits for this process
         traceback.print_exc()
         return CRASHED

@@ -1,6 +1,7 @@
 """The command line, end to end: every test starts the real launcher, in this process
 or, where signals and limits are at stake, in one of its own."""
 
+import errno
 import os
 import random
 import re
@@ -261,13 +262,23 @@ def test_a_full_disk_is_said_in_a_sentence_and_loses_no_checkpoint(stopped, copy
     leaves, about, _ = checkpoint.restore_newest(workdir / "checkpoints")
     process = processes.start(line(workdir, *LONG)[1:], limit=4096)
     error, _ = process.communicate()
-    assert process.returncode == launch.DISK_FULL == 74
+    assert process.returncode == launch.WRITE_FAILED == 74
     said = r"grok_jax: Checkpoint \d+ could not be written to .*: File too large; the "
     assert re.search(said, error), error  # threads of tensorstore may add to it
     held, still, skipped = checkpoint.restore_newest(workdir / "checkpoints")
     assert still == about and not skipped
     assert held.keys() == leaves.keys()
     assert not (workdir / "results.nc").exists()
+
+
+def test_any_write_that_fails_is_74_which_is_tried_again(tmp_path, monkeypatch, capsys):
+    def fails(_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(workdirs.os, "fsync", fails)
+    assert launch.main(line(tmp_path / "run", *SHORT)) == launch.WRITE_FAILED
+    said = capsys.readouterr().err
+    assert "config.json could not be written: Input/output error; the prev" in said
 
 
 def test_a_second_launch_on_one_folder_is_refused(done, capsys):
