@@ -22,8 +22,9 @@ pip install 'grok_jax[tpu]' or '[cuda12]', but neither such a machine nor data f
 
 Exit status: 0 done (also when a claim does not hold); 1 the results are complete, but
 the page's claims or figure function raised an error; 2 wrong usage; 70 an unforeseen
-error, whose traceback is printed; 74 a write failed (disk full); 75 stopped by SIGTERM or SIGINT (during training after saving; before and after it
-at once, since nothing is lost then).
+error, whose traceback is printed; 74 a write failed (disk full); 75 stopped by SIGTERM
+or SIGINT (during training after saving; before and after it at once, since nothing is
+lost then).
 """
 
 import os

@@ -98,7 +98,7 @@ def _progress(workdir: workdirs.Workdir) -> tuple[list[str], float]:
             f"No news for {clock(quiet)}: a long segment, or it was stopped; the line "
             "that started it goes on."
         )
-    return lines, progress.run_steps / max(progress.run_steps_total, 1)
+    return lines, progress.share
 
 
 def _ending(workdir: workdirs.Workdir) -> str:
