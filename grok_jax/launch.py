@@ -126,29 +126,34 @@ def _run(
             resolved = config_lib.resolve(apply_overrides(config, overrides))
             if not (options.workdir or options.dry_run):
                 raise SettingError("Give --workdir=DIR, the folder for the results.")
-            workdir = workdirs.Workdir(options.workdir or "runs/dry")
-            more = session.prepare(workdir, resolved)
+            workdir = workdirs.Workdir(options.workdir) if options.workdir else None
+            more = session.prepare(workdir, resolved) if workdir else None
             engine = machine.set_up_jax(resolved.engine)
-            words = map(shlex.quote, ["python", "-m", "grok_jax.launch", *argv[1:]])
-            command = " ".join(words)
-            about = session.about_run(resolved, engine, command, preset or "cpu")
             console.quiet = not hosts.is_writer()
             logs = (
-                watch_lib.check(options.log, workdir.path) if hosts.is_writer() else []
+                watch_lib.check(options.log, options.workdir or "")
+                if hosts.is_writer()
+                else []
             )
-            if not target and (more or not workdir.results.exists()):
+            if not target and (more or not (workdir and workdir.results.exists())):
                 programs.check_data(resolved.plan)
-            if not options.dry_run and hosts.is_writer():
-                workdir.create()
-                stack.enter_context(workdir.locked(console.print))
-                session.begin(workdir, about)
-        if options.dry_run:
+        if workdir is None or options.dry_run:
             if target:
                 engine = dataclasses.replace(engine, devices=target.devices)
             print_start(resolved, engine, workdir)
             dry_run.show(console, resolved.plan, engine, target)
-            console.print(f"Nothing was written; results would go to {workdir.path}.")
+            where = f"; results would go to {workdir.path}" if workdir else ""
+            console.print(f"Nothing was written{where}.")
             return DONE
+        words = ["python -m grok_jax.launch", *(shlex.quote(word) for word in argv[1:])]
+        about = session.about_run(resolved, engine, " ".join(words), preset or "cpu")
+        with hosts.together():
+            if hosts.is_writer():
+                workdir.create()
+                stack.enter_context(workdir.locked(console.print))
+                session.begin(workdir, about)
+        with hosts.together():  # before the lock, another launch may have ended
+            more = session.prepare(workdir, resolved)
         return launch(experiment, resolved, engine, workdir, about, stopper, logs, more)
 
 
@@ -343,7 +348,9 @@ class Stopper:
 
 
 def print_start(
-    resolved: config_lib.Resolved, engine: planning.Engine, workdir: workdirs.Workdir
+    resolved: config_lib.Resolved,
+    engine: planning.Engine,
+    workdir: workdirs.Workdir | None,
 ) -> None:
     """Prints what will run: the grid, the compile groups, the devices, the workdir."""
     grid = resolved.plan.grid
@@ -353,7 +360,8 @@ def print_start(
         f"{len(grid)} runs: {axes or 'one'}; {len(resolved.plan.groups())} compile "
         f"group(s); {machine.device_text(engine.devices)}; float"
         f"{64 if resolved.engine['x64'] else 32}, matmul precision "
-        f"{resolved.engine['precision']}; results in {workdir.path}"
+        f"{resolved.engine['precision']}"
+        + (f"; results in {workdir.path}" if workdir else "")
     )
 
 

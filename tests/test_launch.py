@@ -424,6 +424,18 @@ def test_overrides_hold_and_paths_may_be_relative_to_any_folder(tmp_path, monkey
     assert results["step"].values[-1] == 599
 
 
+def test_a_dry_run_without_a_workdir_names_none_and_looks_into_none(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "dry").mkdir(parents=True)
+    (tmp_path / "runs" / "dry" / "config.json").write_text("{}")
+    arguments = ["launch", f"--config={K3}:smoke", *SHORT, "--dry_run"]
+    assert launch.main(arguments) == launch.DONE
+    said = capsys.readouterr().out
+    assert said.endswith("Nothing was written.\n") and "results" not in said
+
+
 # --- data that are not there ---------------------------------------------------------
 
 

@@ -90,6 +90,12 @@ def run(
         about = about_run(resolved, engine, f"grok_jax.run(..., {str(workdir)!r})")
         with place.locked(say or print), _watch(place, say) as watch:
             begin(place, about)
+            more = prepare(
+                place, resolved
+            )  # another call may have ended before the lock
+            results = None if more else complete(place, say or print)
+            if results is not None:
+                return results
             return sweep(resolved, engine, place, about, watch, more=more)
 
 

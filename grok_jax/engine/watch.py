@@ -142,7 +142,7 @@ KINDS = {
 }
 
 
-def check(text: str, workdir: Path) -> list[str]:
+def check(text: str, workdir: Path | str) -> list[str]:
     """The kinds of log that --log names, checked to be usable in `workdir`.
 
     Raises:
