@@ -145,6 +145,24 @@ def test_an_extension_that_ended_meanwhile_is_not_overwritten(
     assert results.step.values[-1] == 48 and results.sizes["output_scale"] == 2
 
 
+def test_the_progress_of_an_extension_counts_and_shows_what_it_runs(
+    folder, monkeypatch
+):
+    monkeypatch.setattr(session.live, "MOST", 3)
+    shown, show = [], session.watch_lib.Watch.show
+
+    def noting(watch, progress):
+        show(watch, progress)
+        assert watch.curves is not None
+        shown.append(
+            (progress.runs, [run.place["seed"] for run in watch.curves.runs()])
+        )
+
+    monkeypatch.setattr(session.watch_lib.Watch, "show", noting)
+    run(folder, dict(sweep=dict(seed=(2, 1, 0))))
+    assert shown[-1] == (4, [2, 2, 2])
+
+
 def test_an_extension_that_was_given_up_leaves_no_trace(folder, assert_identical):
     """Killed with its states written and no checkpoint, then a shorter one is made."""
     short = dict(train=dict(steps=36, records=9))

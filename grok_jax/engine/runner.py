@@ -391,7 +391,7 @@ class Sweeper:
                 run_steps=sum(lengths[: self.position.group]) + done,
                 run_steps_total=sum(lengths),
                 rate=self._rate,
-                runs=len(self.plan.grid),
+                runs=sum(len(group.members) for group in self.groups),
                 memorised=int(reached[0]),
                 generalised=int(reached[1]),
                 diverged=diverged,
