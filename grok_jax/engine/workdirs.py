@@ -278,10 +278,12 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def reachable(path: Path) -> Iterator[None]:
-    """Raises a WorkdirError that says why an object store cannot be read here."""
+    """Raises a WorkdirError that says why an object store cannot be read here; errors
+    of the package pass."""
     try:
         yield
     except remote.failures(path) as error:
-        if isinstance(error, WorkdirError) or not remote.is_remote(path):
+        known = isinstance(error, (WorkdirError, SettingError))
+        if known or not remote.is_remote(path):
             raise
         raise WorkdirError(f"{path} cannot be read: {remote.reason(error)}.") from error
