@@ -21,9 +21,10 @@ group with that machine's compiler and prints what the compiler reports; this ne
 pip install 'grok_jax[tpu]' or '[cuda12]', but neither such a machine nor data files.
 
 Exit status: 0 done (also when a claim does not hold); 1 the results are complete, but
-the page's claims or figure function raised an error; 2 wrong usage; 74 the disk is
-full; 75 stopped by SIGTERM or SIGINT (during training after saving; before and after it
-at once, since nothing is lost then).
+the page's claims or figure function raised an error; 2 wrong usage; 70 an unforeseen
+error, whose traceback is printed; 74 a write failed (disk full); 75 stopped by SIGTERM
+or SIGINT (during training after saving; before and after it at once, since nothing is
+lost then).
 """
 
 import os
@@ -50,10 +51,12 @@ from absl import flags, logging
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from grok_jax import claims as claims_lib
 from grok_jax import plot
 from grok_jax.engine import (
+    checkpoint,
     command_line,
     dry_run,
     extend,
@@ -67,14 +70,13 @@ from grok_jax.engine import (
 )
 from grok_jax.engine import config as config_lib
 from grok_jax.engine import watch as watch_lib
-from grok_jax.engine.checkpoint import CheckpointError
 from grok_jax.engine.override import apply_overrides
 from grok_jax.settings import SettingError
 from grok_jax.tasks.reading import DataError
 
-DONE, PAGE_FAILED, WRONG_USAGE, DISK_FULL, STOPPED = 0, 1, 2, 74, 75
+DONE, PAGE_FAILED, WRONG_USAGE, CRASHED, WRITE_FAILED, STOPPED = 0, 1, 2, 70, 74, 75
 
-console = Console(soft_wrap=True, highlight=False)
+console = Console(soft_wrap=True, highlight=False, markup=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,9 +98,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped:
         print("grok_jax: Stopped; run the same line to go on.", file=sys.stderr)
         return STOPPED
-    except (SettingError, DataError, workdirs.WorkdirError, CheckpointError) as error:
+    except (workdirs.WriteError, checkpoint.WriteError) as error:
         print(f"grok_jax: {error}", file=sys.stderr)
-        return DISK_FULL if workdirs.is_full(error) else WRONG_USAGE
+        return WRITE_FAILED
+    except (
+        SettingError,
+        DataError,
+        workdirs.WorkdirError,
+        checkpoint.CheckpointError,
+    ) as error:
+        print(f"grok_jax: {error}", file=sys.stderr)
+        return WRONG_USAGE
+    except Exception:  # a status of its own, and `end` for what waits for this process
+        traceback.print_exc()
+        return CRASHED
 
 
 def _run(
@@ -113,29 +126,34 @@ def _run(
             resolved = config_lib.resolve(apply_overrides(config, overrides))
             if not (options.workdir or options.dry_run):
                 raise SettingError("Give --workdir=DIR, the folder for the results.")
-            workdir = workdirs.Workdir(options.workdir or "runs/dry")
-            more = session.prepare(workdir, resolved)
+            workdir = workdirs.Workdir(options.workdir) if options.workdir else None
+            more = session.prepare(workdir, resolved) if workdir else None
             engine = machine.set_up_jax(resolved.engine)
-            words = map(shlex.quote, ["python", "-m", "grok_jax.launch", *argv[1:]])
-            command = " ".join(words)
-            about = session.about_run(resolved, engine, command, preset or "cpu")
             console.quiet = not hosts.is_writer()
             logs = (
-                watch_lib.check(options.log, workdir.path) if hosts.is_writer() else []
+                watch_lib.check(options.log, options.workdir or "")
+                if hosts.is_writer()
+                else []
             )
-            if not target and (more or not workdir.results.exists()):
+            if not target and (more or not (workdir and workdir.results.exists())):
                 programs.check_data(resolved.plan)
-            if not options.dry_run and hosts.is_writer():
-                workdir.create()
-                stack.enter_context(workdir.locked(console.print))
-                session.begin(workdir, about)
-        if options.dry_run:
+        if workdir is None or options.dry_run:
             if target:
                 engine = dataclasses.replace(engine, devices=target.devices)
             print_start(resolved, engine, workdir)
             dry_run.show(console, resolved.plan, engine, target)
-            console.print(f"Nothing was written; results would go to {workdir.path}.")
+            where = f"; results would go to {workdir.path}" if workdir else ""
+            console.print(f"Nothing was written{where}.")
             return DONE
+        words = ["python -m grok_jax.launch", *(shlex.quote(word) for word in argv[1:])]
+        about = session.about_run(resolved, engine, " ".join(words), preset or "cpu")
+        with hosts.together():
+            if hosts.is_writer():
+                workdir.create()
+                stack.enter_context(workdir.locked(console.print))
+                session.begin(workdir, about)
+        with hosts.together():  # before the lock, another launch may have ended
+            more = session.prepare(workdir, resolved)
         return launch(experiment, resolved, engine, workdir, about, stopper, logs, more)
 
 
@@ -197,8 +215,7 @@ def finish(
         console.print(
             f"The results are in {workdir.results}. The claims and figures of this "
             f"experiment cannot be made from them ({said})"
-            f"{_line_of(experiment, error)}",
-            markup=False,
+            f"{_line_of(experiment, error)}"
         )
         return PAGE_FAILED
     commit = {"git_commit": workdirs.git_commit()}  # whose page tested them
@@ -331,7 +348,9 @@ class Stopper:
 
 
 def print_start(
-    resolved: config_lib.Resolved, engine: planning.Engine, workdir: workdirs.Workdir
+    resolved: config_lib.Resolved,
+    engine: planning.Engine,
+    workdir: workdirs.Workdir | None,
 ) -> None:
     """Prints what will run: the grid, the compile groups, the devices, the workdir."""
     grid = resolved.plan.grid
@@ -341,7 +360,8 @@ def print_start(
         f"{len(grid)} runs: {axes or 'one'}; {len(resolved.plan.groups())} compile "
         f"group(s); {machine.device_text(engine.devices)}; float"
         f"{64 if resolved.engine['x64'] else 32}, matmul precision "
-        f"{resolved.engine['precision']}; results in {workdir.path}"
+        f"{resolved.engine['precision']}"
+        + (f"; results in {workdir.path}" if workdir else "")
     )
 
 
@@ -355,7 +375,7 @@ def print_claims(tested: Sequence[claims_lib.Claim]) -> None:
             claim.statement,
             claim.expected,
             claims_lib.format_value(claim.measured),
-            "[green]yes[/]" if claim.holds else "[red]NO[/]",
+            Text("yes", "green") if claim.holds else Text("NO", "red"),
         )
     console.print(table)
     holding = sum(bool(claim.holds) for claim in tested)

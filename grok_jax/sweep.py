@@ -364,10 +364,16 @@ def run_batched(
     chosen = mode_for(devices) if mode == "auto" else mode
     program = _program(fn, chosen, devices)
     if runs_per_chunk is None:
-        place = layout(count, devices)
-        runs = place.placed_shapes(inputs)
-        lowered = program.lower((), runs, (), place.counts())
-        runs_per_chunk = chunk_that_fits(lowered.compile(), place, chosen)
+
+        def needed(slots: int) -> int:
+            place = layout(min(count, slots * len(devices)), devices)
+            runs = place.placed_shapes(inputs)
+            lowered = program.lower((), runs, (), place.counts())
+            return memory.of_program(lowered.compile()).total
+
+        most = layout(count, devices).slots
+        slots, _ = slots_that_fit(needed, most, memory_budget(devices))
+        runs_per_chunk = max(slots, 1) * len(devices)
     chunks, start, size = [], 0, min(runs_per_chunk, count)
     while start < count:
         part = jax.tree.map(operator.itemgetter(slice(start, start + size)), inputs)
@@ -443,19 +449,39 @@ def _free_host_bytes() -> int:
         return 4 * 2**30
 
 
-def chunk_that_fits(
-    compiled: Any, place: Layout, mode: str, budget: int | None = None
-) -> int:
-    """The runs per chunk whose predicted memory fits in `budget` bytes per device.
+def slots_that_fit(
+    needed: Callable[[int], int], most: int, budget: int
+) -> tuple[int, int | None]:
+    """The most slots on each device, up to `most`, that fit in `budget` bytes, and the
+    bytes that they need; 0 slots and the bytes of one if not even one fits.
 
-    In `map` mode temporaries are those of one run; in `vmap` mode they grow with the
-    number of runs.
+    `needed` compiles for a number of slots and returns the bytes on each device. It may
+    raise that memory is exhausted, as a TPU's compiler does; the bytes are then not
+    known (None), and half as many slots are tried. Memory is about linear in the slots,
+    so otherwise the next number is where the line through one slot reaches the budget.
     """
-    budget = budget or memory_budget(place.devices)
-    needed = memory.of_program(compiled)
-    if needed.total <= budget or place.slots == 1:
-        return place.slots * len(place.devices)
-    temporaries = needed.temporaries if mode == "map" else 0
-    per_slot = (needed.total - temporaries) / place.slots
-    slots = max(1, int((budget - temporaries) / per_slot))
-    return min(slots, place.slots) * len(place.devices)
+
+    @functools.cache
+    def bytes_of(slots: int) -> int | None:
+        try:
+            return needed(slots)
+        except jax.errors.JaxRuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+
+    slots = most
+    while True:
+        size = bytes_of(slots)
+        if size is not None and size <= budget:
+            return slots, size
+        if slots == 1:
+            return 0, size
+        if size is None:
+            slots //= 2
+            continue
+        least = bytes_of(1)
+        if least is None or least > budget:
+            return 0, least
+        per_slot = max((size - least) / (slots - 1), 1)
+        slots = min(1 + int((budget - least) / per_slot), slots - 1)

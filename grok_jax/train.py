@@ -210,7 +210,7 @@ def make_run(
     def measure(
         state: RunState, data: Dataset, step: Scalar, index: Scalar
     ) -> tuple[RunState, Record]:
-        net, record = network(state.anchor), dict(state.notes)
+        net, record = network(state.anchor), _as_floats(state.notes)
         for name in ("train", "test"):
             x, y, weight = getattr(data, name)
             f = net(state.params, x)
@@ -258,12 +258,23 @@ def _every(
     observable: Observable, index: Scalar, state: RunState, data: Dataset
 ) -> Record:
     def take() -> Record:
-        return observable.measure(state.params, state.anchor, data)
+        return _as_floats(observable.measure(state.params, state.anchor, data))
 
     if observable.every == 1:
         return take()
     blank = _blank(jax.eval_shape(take))
     return jax.lax.cond(index % observable.every == 0, take, lambda: blank)
+
+
+def _as_floats(record: Record) -> Record:
+    """A record with integers and booleans as floats, so that NaN can stand in it."""
+
+    def one(value: Any) -> Array:
+        value = jnp.asarray(value)
+        inexact = jnp.issubdtype(value.dtype, jnp.inexact)
+        return value if inexact else value.astype(float)
+
+    return {name: one(value) for name, value in record.items()}
 
 
 def _blank(record: Any) -> Any:

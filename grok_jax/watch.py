@@ -19,7 +19,7 @@ Exit status: 0 the run is complete, or was left with Ctrl-C or --once; 2 wrong u
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +53,11 @@ def look(workdir: workdirs.Workdir, select: Mapping[str, str]) -> Look:
       workdirs.WorkdirError: no such folder, not a run folder, or a damaged file in it.
       SettingError: `select` names no axis, or no run.
     """
+    with workdirs.reachable(workdir.path):
+        return _look(workdir, select)
+
+
+def _look(workdir: workdirs.Workdir, select: Mapping[str, str]) -> Look:
     if not workdir.config.exists():
         if not workdir.path.is_dir():
             raise workdirs.WorkdirError(f"There is no folder {workdir.path}.")
@@ -98,7 +103,7 @@ def _progress(workdir: workdirs.Workdir) -> tuple[list[str], float]:
             f"No news for {clock(quiet)}: a long segment, or it was stopped; the line "
             "that started it goes on."
         )
-    return lines, progress.run_steps / max(progress.run_steps_total, 1)
+    return lines, progress.share
 
 
 def _ending(workdir: workdirs.Workdir) -> str:
@@ -159,14 +164,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options, place = _flags(list(sys.argv if argv is None else argv))
         workdir, select = workdirs.Workdir(place), selected(options.select)
-        console = Console(highlight=False, soft_wrap=True)
-        with workdirs.reachable(workdir.path):
-            first = look(workdir, select)
+        console = Console(highlight=False, soft_wrap=True, markup=False)
+        first = look(workdir, select)
         pause = max(options.seconds, 10.0 if remote.is_remote(place) else 0.0)
         try:
-            if options.once or first.finished or not console.is_terminal:
-                return _lines(console, workdir, select, first, pause, options.once)
-            return _live(console, workdir, select, first, pause)
+            if options.once or first.finished:
+                console.print(view(first, console.width, charts.is_plain(console)))
+                return DONE
+            follow = _live if console.is_terminal else _lines
+            return follow(console, _looks(workdir, select, first, pause))
         except KeyboardInterrupt:
             return DONE
     except (SettingError, workdirs.WorkdirError) as error:
@@ -174,43 +180,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         return WRONG_USAGE
 
 
-def _lines(
-    console: Console,
-    workdir: workdirs.Workdir,
-    select: Mapping[str, str],
-    seen: Look,
-    pause: float,
-    once: bool,
-) -> int:
+def _looks(
+    workdir: workdirs.Workdir, select: Mapping[str, str], seen: Look, pause: float
+) -> Iterator[Look]:
+    """This look and those that follow, until the run is complete; while the folder
+    cannot be read, the last one with the reason as its line."""
+    yield seen
+    while not seen.finished:
+        time.sleep(pause)
+        try:
+            seen = look(workdir, select)
+        except workdirs.WorkdirError as error:  # a store may answer again
+            seen = seen._replace(lines=[str(error)])
+        yield seen
+
+
+def _lines(console: Console, looks: Iterable[Look]) -> int:
     """Prints a line whenever it is another one, and the curves at the end."""
     said = ""
-    while not (once or seen.finished):
-        if seen.lines[0] != said:
+    for seen in looks:
+        if seen.finished:
+            console.print(view(seen, console.width, charts.is_plain(console)))
+        elif seen.lines[0] != said:
             said = seen.lines[0]
             console.print(said)
-        time.sleep(pause)
-        seen = look(workdir, select)
-    console.print(view(seen, console.width, charts.is_plain(console)))
     return DONE
 
 
-def _live(
-    console: Console,
-    workdir: workdirs.Workdir,
-    select: Mapping[str, str],
-    seen: Look,
-    pause: float,
-) -> int:
+def _live(console: Console, looks: Iterable[Look]) -> int:
     """Shows the curves in place until the run is complete."""
     plain = charts.is_plain(console)
-    with Live(view(seen, console.width, plain), console=console) as screen:
-        while not seen.finished:
-            time.sleep(pause)
-            try:
-                with workdirs.reachable(workdir.path):
-                    seen = look(workdir, select)
-            except workdirs.WorkdirError as error:  # a store may answer again
-                seen = seen._replace(lines=[*seen.lines[:1], str(error)])
+    with Live(console=console) as screen:
+        for seen in looks:
             screen.update(view(seen, console.width, plain), refresh=True)
     return DONE
 

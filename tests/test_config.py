@@ -607,3 +607,31 @@ def test_a_platform_that_is_not_here_is_one_sentence():
     assert done.returncode == 0, done.stderr[-2000:]
     (sentence,) = done.stdout.splitlines()
     assert sentence.startswith("engine.platform is tpu, but this machine has none: ")
+
+
+# --- pages of YAML -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        (dict(observe=["norms"]), "observe is ['norms']; write names with their"),
+        (dict(observe=dict(norms=True)), "observe.norms is True; write names with"),
+        (dict(transfer=True), "transfer is True; write"),
+        (dict(sweep=["seed"]), "sweep is ['seed']; write"),
+        (dict(arms=["a"]), "arms is ['a']; write"),
+        (dict(arms=dict(a=1)), "arms.a is 1; write"),
+    ],
+)
+def test_what_is_no_mapping_of_settings_is_a_sentence(page, said):
+    with pytest.raises(SettingError) as error:
+        make_config(page)
+    assert str(error.value).startswith(said)
+
+
+def test_an_empty_part_of_the_first_layer_has_its_defaults_and_none_removes_it_later():
+    page = dict(observe=dict(norms=None), arms=None, zip="seed+epsilon")
+    assert make_config(page) == make_config({**page, "observe": dict(norms={})})
+    assert make_config(page).observe.norms.name == "norms"
+    assert make_config(page).zip == ("seed+epsilon",)
+    assert "observe" not in make_config(page, dict(observe=dict(norms=None)))

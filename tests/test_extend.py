@@ -124,6 +124,45 @@ def test_claims_figures_and_command_of_the_old_results_do_not_outlive_them(folde
     assert command == extended.attrs["command"] == f"grok_jax.run(..., {str(folder)!r})"
 
 
+@pytest.mark.parametrize("asked", [MORE_VALUES, MORE_STEPS], ids=["values", "steps"])
+def test_an_extension_that_ended_meanwhile_is_not_overwritten(
+    folder, asked, monkeypatch
+):
+    """Another call ends while this one reads its data, before it has the lock."""
+    check = session.programs.check_data
+
+    def meanwhile(plan):
+        monkeypatch.setattr(session.programs, "check_data", check)
+        run(folder, MORE_STEPS)
+
+    monkeypatch.setattr(session.programs, "check_data", meanwhile)
+    if asked is MORE_STEPS:
+        assert run(folder, asked).step.values[-1] == 48
+    else:
+        with pytest.raises(WorkdirError, match="holds another config"):
+            run(folder, asked)
+    results = workdirs.read_results(folder / "results.nc")
+    assert results.step.values[-1] == 48 and results.sizes["output_scale"] == 2
+
+
+def test_the_progress_of_an_extension_counts_and_shows_what_it_runs(
+    folder, monkeypatch
+):
+    monkeypatch.setattr(session.live, "MOST", 3)
+    shown, show = [], session.watch_lib.Watch.show
+
+    def noting(watch, progress):
+        show(watch, progress)
+        assert watch.curves is not None
+        shown.append(
+            (progress.runs, [run.place["seed"] for run in watch.curves.runs()])
+        )
+
+    monkeypatch.setattr(session.watch_lib.Watch, "show", noting)
+    run(folder, dict(sweep=dict(seed=(2, 1, 0))))
+    assert shown[-1] == (4, [2, 2, 2])
+
+
 def test_an_extension_that_was_given_up_leaves_no_trace(folder, assert_identical):
     """Killed with its states written and no checkpoint, then a shorter one is made."""
     short = dict(train=dict(steps=36, records=9))

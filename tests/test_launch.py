@@ -1,6 +1,7 @@
 """The command line, end to end: every test starts the real launcher, in this process
 or, where signals and limits are at stake, in one of its own."""
 
+import errno
 import os
 import random
 import re
@@ -261,13 +262,23 @@ def test_a_full_disk_is_said_in_a_sentence_and_loses_no_checkpoint(stopped, copy
     leaves, about, _ = checkpoint.restore_newest(workdir / "checkpoints")
     process = processes.start(line(workdir, *LONG)[1:], limit=4096)
     error, _ = process.communicate()
-    assert process.returncode == launch.DISK_FULL == 74
+    assert process.returncode == launch.WRITE_FAILED == 74
     said = r"grok_jax: Checkpoint \d+ could not be written to .*: File too large; the "
     assert re.search(said, error), error  # threads of tensorstore may add to it
     held, still, skipped = checkpoint.restore_newest(workdir / "checkpoints")
     assert still == about and not skipped
     assert held.keys() == leaves.keys()
     assert not (workdir / "results.nc").exists()
+
+
+def test_any_write_that_fails_is_74_which_is_tried_again(tmp_path, monkeypatch, capsys):
+    def fails(_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(workdirs.os, "fsync", fails)
+    assert launch.main(line(tmp_path / "run", *SHORT)) == launch.WRITE_FAILED
+    said = capsys.readouterr().err
+    assert "config.json could not be written: Input/output error; the prev" in said
 
 
 def test_a_second_launch_on_one_folder_is_refused(done, capsys):
@@ -413,6 +424,18 @@ def test_overrides_hold_and_paths_may_be_relative_to_any_folder(tmp_path, monkey
     assert results["step"].values[-1] == 599
 
 
+def test_a_dry_run_without_a_workdir_names_none_and_looks_into_none(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "dry").mkdir(parents=True)
+    (tmp_path / "runs" / "dry" / "config.json").write_text("{}")
+    arguments = ["launch", f"--config={K3}:smoke", *SHORT, "--dry_run"]
+    assert launch.main(arguments) == launch.DONE
+    said = capsys.readouterr().out
+    assert said.endswith("Nothing was written.\n") and "results" not in said
+
+
 # --- data that are not there ---------------------------------------------------------
 
 
@@ -454,3 +477,23 @@ def test_claims_that_this_grid_cannot_answer_leave_the_results(tmp_path, capsys)
     assert "cannot be made from them (KeyError" in said
     assert said.endswith("return results.sel(output_scale=6.0)")
     assert not workdir.claims.exists()
+
+
+def test_square_brackets_are_printed_as_they_are(capsys, monkeypatch):
+    monkeypatch.setattr(launch.console, "_width", 200)
+    claim = claims_lib.Claim("K9", "ours", "in [0, 1] [/b]", "a [red] one", 1.0, False)
+    launch.print_claims([claim])
+    said = capsys.readouterr().out
+    assert "in [0, 1] [/b]" in said and "a [red] one" in said and "NO" in said
+
+
+def test_an_unforeseen_error_has_a_status_of_its_own_and_a_traceback(
+    tmp_path, monkeypatch, capsys
+):
+    def fails(*_):
+        raise RuntimeError("nobody thought of it")
+
+    monkeypatch.setattr(launch.machine, "set_up_jax", fails)
+    assert launch.main(line(tmp_path / "run", *SHORT)) == launch.CRASHED == 70
+    error = capsys.readouterr().err
+    assert "Traceback" in error and error.endswith("Error: nobody thought of it\n")

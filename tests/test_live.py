@@ -185,7 +185,7 @@ def test_in_a_terminal_the_picture_is_drawn_in_place(place, monkeypatch):
     screen = io.StringIO()
     console = Console(force_terminal=True, width=100, file=screen)
     first = watch.look(place, {})
-    assert watch._live(console, place, {}, first, 0.0) == watch.DONE
+    assert watch._live(console, watch._looks(place, {}, first, 0.0)) == watch.DONE
     assert "Complete; " in screen.getvalue()
 
 
@@ -207,6 +207,34 @@ def test_a_bucket_is_watched_too(monkeypatch, capsys):
     assert watch.main(["watch", str(folder), "--once"]) == watch.DONE
     said = capsys.readouterr().out
     assert "far" in said and " 50%" in said and "train 4 " in said
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_store_that_does_not_answer_for_a_while_does_not_end_it(
+    terminal, monkeypatch
+):
+    pytest.importorskip("upath")
+    place = workdirs.Workdir(remote.path(f"memory://away/{terminal}"))
+    workdirs.write_json(place.config, {"name": "far"})
+    progress(place, 8)
+    read = live.read
+
+    def gone(_):
+        raise ConnectionError("reset by peer")
+
+    def back():
+        monkeypatch.setattr(live, "read", read)
+        finish(place)
+
+    stages = iter((lambda: monkeypatch.setattr(live, "read", gone), back))
+    monkeypatch.setattr(watch.time, "sleep", lambda _: next(stages)())
+    screen = io.StringIO()
+    console = Console(force_terminal=terminal, width=200, file=screen)
+    follow = watch._live if terminal else watch._lines
+    first = watch.look(place, {})
+    assert follow(console, watch._looks(place, {}, first, 0.0)) == watch.DONE
+    said = screen.getvalue()
+    assert "cannot be read: reset by peer." in said and "Complete; " in said
 
 
 @pytest.mark.parametrize("log_y", [False, True])

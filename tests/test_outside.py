@@ -142,6 +142,24 @@ def test_a_lambda_in_a_setting_is_a_sentence_with_a_workdir():
     assert resolved.stored["model.dtype"] == "jax.numpy:float32"
 
 
+def noisy(*, rate: float = 0.05, typed: bool = True):
+    key = jax.random.key(3) if typed else jax.random.PRNGKey(3)
+    return optax.chain(optax.add_noise(0.1, 0.5, key), optax.sgd(rate))
+
+
+def test_a_state_with_a_typed_key_is_a_sentence_with_a_workdir(tmp_path):
+    def run(typed, *workdir):
+        layer = dict(task=dict(input_dim=4), train=dict(steps=5, records=2))
+        layer |= dict(model=dict(name=Typed), optimizer=dict(name=noisy, typed=typed))
+        return grok_jax.run(layer, *workdir, say=lambda _: None)
+
+    with pytest.raises(SettingError, match=r"of jax.random.key \(opt_state.* PRNGKey"):
+        run(True, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    kept = run(False, tmp_path / "run")
+    np.testing.assert_array_equal(kept.train_loss, run(True).train_loss)
+
+
 # --- flax ----------------------------------------------------------------------------
 
 

@@ -85,6 +85,23 @@ def test_one_run_too_large_is_a_sentence_that_says_how_large(program):
     assert "engine.memory_gb" in str(error.value)
 
 
+def test_a_grid_that_the_compiler_refuses_is_cut_into_chunks(program, monkeypatch):
+    """As a TPU's does."""
+    planned = program.bytes
+
+    def refused(mode, place):
+        if place.slots > most:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory.")
+        return planned(mode, place)
+
+    monkeypatch.setattr(program, "bytes", refused)
+    most = 3
+    assert planning.choose(program, engine(planning.GIB, mode="map")) == ("map", 6)
+    most = 0
+    with pytest.raises(SettingError, match="One run needs more GiB on each device, bu"):
+        planning.choose(program, engine(planning.GIB, mode="map"))
+
+
 def test_a_launch_that_cannot_fit_ends_with_that_sentence(tmp_path, capsys):
     line = [f"--config={K3}:smoke", f"--workdir={tmp_path / 'run'}"]
     small = ["--config.engine.memory_gb=1e-6", "--config.engine.mode=map"]

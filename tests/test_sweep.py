@@ -297,15 +297,33 @@ def compiled_large(mode, place):
 
 @pytest.mark.parametrize("mode", ["map", "vmap"])
 def test_a_chunk_shrinks_until_it_fits_the_budget(mode):
-    place = sweep.layout(64, DEVICES)
-    compiled = compiled_large(mode, place)
-    needed = memory.of_program(compiled).total
-    assert sweep.chunk_that_fits(compiled, place, mode, needed) == 64
-    chunk = sweep.chunk_that_fits(compiled, place, mode, int(0.75 * needed))
-    assert 2 <= chunk <= 48 and chunk % len(DEVICES) == 0
-    smaller = compiled_large(mode, sweep.layout(chunk, DEVICES))
-    assert memory.of_program(smaller).total <= 0.8 * needed
-    assert sweep.chunk_that_fits(compiled, place, mode, 1) == len(DEVICES)
+    def needed(slots):
+        place = sweep.layout(slots * len(DEVICES), DEVICES)
+        return memory.of_program(compiled_large(mode, place)).total
+
+    whole = needed(32)
+    assert sweep.slots_that_fit(needed, 32, whole) == (32, whole)
+    budget = int(0.75 * whole)
+    slots, size = sweep.slots_that_fit(needed, 32, budget)
+    assert 1 <= slots <= 24 and size is not None and size <= budget
+    assert sweep.slots_that_fit(needed, 32, 1) == (0, needed(1))
+
+
+def test_a_compiler_that_refuses_what_does_not_fit_is_asked_for_less():
+    def needed(slots, room=10):
+        if 10 * slots + 5 > 10 * room:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return 10 * slots + 5
+
+    assert sweep.slots_that_fit(needed, 32, 100) == (8, 85)
+    assert sweep.slots_that_fit(needed, 32, 60) == (5, 55)
+    assert sweep.slots_that_fit(lambda slots: needed(slots, 1), 4, 9) == (0, None)
+
+    def broken(slots):
+        raise jax.errors.JaxRuntimeError("INTERNAL: another error")
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="another error"):
+        sweep.slots_that_fit(broken, 4, 9)
 
 
 def test_memory_grows_with_the_runs_under_vmap_and_map_works_on_one_at_a_time():

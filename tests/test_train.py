@@ -354,3 +354,16 @@ def test_a_cut_in_the_middle_of_an_epoch_changes_no_bit():
         at += steps
     np.testing.assert_array_equal(cut.params, uncut.params)
     np.testing.assert_array_equal(cut.order, uncut.order)
+
+
+def test_integers_and_booleans_are_nan_where_they_were_not_measured():
+    def count(params, anchor, data):
+        positive = params > 0
+        return {"count": positive.sum(), "any": positive.any(), "each": positive}
+
+    run = make(observables=[train.Observable(count, every=2)])
+    _, record = go(run, (0, 1, 2))
+    assert record["count"].dtype == record["any"].dtype == jnp.float32
+    assert record["each"].shape == (3, 3) and np.isnan(record["each"][1]).all()
+    for name in ("count", "any"):
+        assert np.isnan(record[name]).tolist() == [False, True, False], name

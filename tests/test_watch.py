@@ -481,6 +481,20 @@ def test_progress_is_whole_whenever_it_is_read(tmp_path):
     assert read == sorted(read) and len(set(read)) > 3
 
 
+def test_in_a_bucket_the_last_progress_is_written_on_closing():
+    workdir = workdirs.Workdir("memory://bucket/ended")
+    own = watch.Watch(workdir, lambda _: None)
+    for steps in (0, 80, 150):  # within the pause between two writes
+        own.show(runner.Progress(1.0, steps, 150, 2.0, 3, 2, 1, 0))
+    assert workdirs.read_json(workdir.progress)["run_steps"] == 0
+    own.close()
+    assert workdirs.read_json(workdir.progress)["run_steps"] == 150
+
+
+def test_a_sweep_without_steps_is_done():
+    assert runner.Progress(1.0, 0, 0, 0.0, 3, 0, 0, 0).share == 1
+
+
 def test_the_line_says_how_far_and_what_the_runs_have_reached():
     said = watch.progress_text(runner.Progress(75.0, 30, 120, 2.0, 6, 3, 1, 1))
     assert said == (

@@ -32,12 +32,16 @@ class CheckpointError(RuntimeError):
     """A checkpoint cannot be written or read, or does not fit the program."""
 
 
+class WriteError(CheckpointError):
+    """A checkpoint cannot be written: the disk is full, or a store does not answer."""
+
+
 def save(folder: Path, step: int, content: Any, about: dict[str, Any]) -> None:
     """Writes `content` (a tree of numpy arrays) as checkpoint `step`, complete on
     return, and removes all but the newest `KEEP`.
 
     Raises:
-      CheckpointError: the disk is full or not writable; older checkpoints stay.
+      WriteError: the disk is full or not writable; older checkpoints stay.
     """
     names = tree.flat_names(content)
     leaves = [np.asarray(leaf) for leaf in names.values()]
@@ -51,7 +55,7 @@ def save(folder: Path, step: int, content: Any, about: dict[str, Any]) -> None:
         else:
             _save_locally(folder.absolute() / str(step), arrays)
     except (*remote.failures(folder), ValueError) as error:
-        raise CheckpointError(
+        raise WriteError(
             f"Checkpoint {step} could not be written to {folder}: "
             f"{_cause(error, folder)}; "
             "the checkpoints before it are whole."

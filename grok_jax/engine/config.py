@@ -80,13 +80,16 @@ Flat = dict[str, Any]
 
 def make_config(*layers: Mapping[str, Any]) -> ConfigDict:
     """Makes a configuration from nested settings. Later layers win, defaults fill the
-    rest, and None removes a setting of an earlier layer.
+    rest, and None removes a setting of an earlier layer. In the first layer, a named
+    part that is None (`norms:` in YAML) has its defaults, like `norms={}`.
 
     Raises:
-      SettingError: a key that no part knows, with the nearest known keys.
+      SettingError: a key that no part knows, with the nearest known keys; a section
+        that is no mapping.
     """
-    merged: dict[str, Any] = {}
-    for layer in layers:
+    first, *later = layers or ({},)
+    merged = _merge_layers({}, _with_empty_parts(first))
+    for layer in later:
         merged = _merge_layers(merged, layer)
     sweep, zips, arms = split_off(merged)
     given = flatten(_marked(merged))
@@ -132,8 +135,29 @@ def choose_preset(preset: str, **presets: Mapping[str, Any]) -> Mapping[str, Any
 
 def split_off(nested: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     """Removes (sweep, zip, arms) from nested settings and returns them."""
-    arms = dict(nested.pop("arms", {}))
-    return nested.pop("sweep", {}), nested.pop("zip", ()), arms
+    arms = dict(_mapping("arms", nested.pop("arms", {})))
+    zips = nested.pop("zip", ())
+    zips = (zips,) if isinstance(zips, str) else zips
+    return _mapping("sweep", nested.pop("sweep", {})), zips, arms
+
+
+def _mapping(path: str, value: Any) -> Mapping[str, Any]:
+    """The value of a section; raises SettingError if it is no mapping."""
+    if isinstance(value, Mapping):
+        return value
+    raise SettingError(
+        f"{path} is {value!r}; write names with their settings, name: {{...}}."
+    )
+
+
+def _with_empty_parts(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer in which a named part that is None is at its defaults."""
+    filled = dict(layer)
+    for section in NAMED:
+        parts = layer.get(section)
+        if isinstance(parts, Mapping):
+            filled[section] = {k: {} if p is None else p for k, p in parts.items()}
+    return filled
 
 
 def _marked(nested: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,10 +165,13 @@ def _marked(nested: Mapping[str, Any]) -> dict[str, Any]:
     marked = dict(nested)
     for section in NAMED:
         if section in nested:
-            parts = nested[section].items()
-            marked[section] = {key: {"name": key, **part} for key, part in parts}
+            marked[section] = {
+                key: {"name": key, **_mapping(f"{section}.{key}", part)}
+                for key, part in _mapping(section, nested[section]).items()
+            }
     if "transfer" in nested:
-        marked["transfer"] = {"source": "weak", **nested["transfer"]}
+        transfer = _mapping("transfer", nested["transfer"])
+        marked["transfer"] = {"source": "weak", **transfer}
     return marked
 
 
@@ -412,10 +439,11 @@ def _merge_layers(base: dict[str, Any], layer: Mapping[str, Any]) -> dict[str, A
     """`merge` for whole configurations. In arms None is kept: it removes a setting that
     all runs have."""
     arms = dict(base.get("arms", {}))
-    for name, arm in layer.get("arms", {}).items():
+    for name, arm in _mapping("arms", layer.get("arms") or {}).items():
         if arm is None:
             arms.pop(name, None)
         else:
+            arm = _mapping(f"arms.{name}", arm)
             arms[name] = merge(arms.get(name, {}), arm, keep_none=True)
     rest = {key: value for key, value in layer.items() if key != "arms"}
     return {**merge(base, rest), "arms": arms}

@@ -41,9 +41,10 @@ class Curves:
     ):
         self._path, self._say = workdir and path(workdir), say
         points = plan.grid.runs()
-        self._runs = len(points)
+        own = sorted(number for group in plan.groups() for number in group.members)
+        self._runs = len(own)
         chosen = np.linspace(0, self._runs - 1, min(self._runs, MOST)).round()
-        self._places = {int(number): named(points[int(number)]) for number in chosen}
+        self._places = {own[i]: named(points[own[i]]) for i in chosen.astype(int)}
         self._kept: dict[int, dict[str, dict[int, float]]] = {}
         self._pause = 10.0 if self._path and remote.is_remote(self._path) else 4.0
         self._wrote, self._failed, self._new = -1e9, False, False

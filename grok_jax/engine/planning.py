@@ -90,26 +90,28 @@ def _budget(engine: Engine, devices: tuple[Device, ...]) -> int:
 
 
 def _fit_count(program: GroupProgram, engine: Engine, mode: str, wanted: int) -> int:
-    """How many of `wanted` runs fit at once. Memory is linear in the slots, so only one
-    slot and all slots are compiled."""
+    """How many of `wanted` runs fit at once."""
     devices = program.devices
     budget = _budget(engine, devices)
-    whole = sweep.layout(wanted, devices)
-    most = needed(program, mode, whole)
-    if most <= budget:
-        return wanted
-    least = most
-    if whole.slots > 1:
-        least = needed(program, mode, sweep.layout(len(devices), devices))
-    if least > budget:
+
+    def bytes_of(slots: int) -> int:
+        count = min(wanted, slots * len(devices))
+        return needed(program, mode, sweep.layout(count, devices))
+
+    most = sweep.layout(wanted, devices).slots
+    slots, size = sweep.slots_that_fit(bytes_of, most, budget)
+    if not slots:
         raise SettingError(
-            f"One run needs {least / GIB:.3g} GiB on each device, but only "
-            f"{budget / GIB:.3g} are available; use a smaller model, less data or "
+            f"One run needs {in_gib(size)} GiB on each device, but only "
+            f"{in_gib(budget)} are available; use a smaller model, less data or "
             "fewer devices (engine.devices), or set the memory (engine.memory_gb)."
         )
-    per_slot = (most - least) / (whole.slots - 1)
-    slots = 1 + int((budget - least) / max(per_slot, 1))
-    return min(slots, whole.slots - 1) * len(devices)
+    return min(wanted, slots * len(devices))
+
+
+def in_gib(size: int | None) -> str:
+    """Bytes as a number of GiB; "more" for what no device has."""
+    return "more" if size is None else f"{size / GIB:.3g}"
 
 
 @dataclass(frozen=True)

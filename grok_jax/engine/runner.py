@@ -57,6 +57,12 @@ class Progress:
     diverged: int
 
     @property
+    def share(self) -> float:
+        """The share of the run-steps that are done; of none, all of them."""
+        total = self.run_steps_total
+        return self.run_steps / total if total else 1.0
+
+    @property
     def eta(self) -> float:
         left = self.run_steps_total - self.run_steps
         return left / self.rate if self.rate > 0 else float("nan")
@@ -385,7 +391,7 @@ class Sweeper:
                 run_steps=sum(lengths[: self.position.group]) + done,
                 run_steps_total=sum(lengths),
                 rate=self._rate,
-                runs=len(self.plan.grid),
+                runs=sum(len(group.members) for group in self.groups),
                 memorised=int(reached[0]),
                 generalised=int(reached[1]),
                 diverged=diverged,

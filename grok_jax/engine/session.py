@@ -75,7 +75,7 @@ def run(
     with _restoring_flags():
         engine = machine.set_up_jax(resolved.engine)
         if workdir is None:
-            programs.check_data(resolved.plan)
+            programs.check_data(resolved.plan, saved=False)
             with _watch(None, say) as watch:
                 results = _sweeper(resolved, engine, watch, resolved.plan).run()
             results.attrs |= {"name": resolved.name, "complete": 1}
@@ -90,6 +90,12 @@ def run(
         about = about_run(resolved, engine, f"grok_jax.run(..., {str(workdir)!r})")
         with place.locked(say or print), _watch(place, say) as watch:
             begin(place, about)
+            more = prepare(
+                place, resolved
+            )  # another call may have ended before the lock
+            results = None if more else complete(place, say or print)
+            if results is not None:
+                return results
             return sweep(resolved, engine, place, about, watch, more=more)
 
 

@@ -23,11 +23,11 @@ from jax.experimental import topologies
 from grok_jax import sweep, train
 from grok_jax.engine import census, memory
 from grok_jax.engine.memory import Bytes
+from grok_jax.engine.planning import GIB, in_gib
 from grok_jax.engine.programs import GroupProgram
 from grok_jax.settings import SettingError
 from grok_jax.types import Device
 
-GIB = 2**30
 ROOM = 0.9
 """The fraction of memory that programs may use, as on devices that are present."""
 
@@ -262,53 +262,38 @@ def of_function(
 def _report(lower: Lower, runs: int, target: Target, budget: int | None) -> Report:
     """Compiles for all runs at once or, if they do not fit, for as many as do."""
     budget = budget or int(ROOM * target.memory)
-    slots = -(-runs // len(target.devices))
-    while True:
-        place = sweep.layout(min(runs, slots * len(target.devices)), target.devices)
-        needed, made = None, _compile(lower, place, target)
-        if made is not None:
-            seconds, compiled, arguments, doubles = made
-            took = memory.of_program(compiled, arguments)
-            needed = took.total
-            if needed <= budget:
-                break
-        if slots == 1:
-            raise SettingError(
-                f"One run needs {_gib(needed)} GiB on each device of {target.name}, "
-                f"and there are {_gib(budget)}."
-            )
-        fitting = slots // 2 if needed is None else int(slots * budget / needed)
-        slots = max(1, min(fitting, slots - 1))
+    made: dict[int, Report] = {}
+
+    def needed(slots: int) -> int:
+        count = min(runs, slots * len(target.devices))
+        made[slots] = _compile(lower, sweep.layout(count, target.devices), runs)
+        return made[slots].bytes.total
+
+    most = sweep.layout(runs, target.devices).slots
+    slots, size = sweep.slots_that_fit(needed, most, budget)
+    if not slots:
+        raise SettingError(
+            f"One run needs {in_gib(size)} GiB on each device of {target.name}, and "
+            f"there are {in_gib(budget)}."
+        )
+    return made[slots]
+
+
+def _compile(lower: Lower, place: sweep.Layout, runs: int) -> Report:
+    """The report of a layout for some of `runs` runs."""
+    lowered, arguments = lower(place)
+    started = time.perf_counter()
+    compiled = lowered.compile()
     return Report(
         runs=runs,
         slots=place.slots,
         at_once=place.count,
-        seconds=seconds,
-        bytes=took,
+        seconds=time.perf_counter() - started,
+        bytes=memory.of_program(compiled, arguments),
         at_best=(compiled.cost_analysis() or {}).get("optimal_seconds"),
         program=census.read(compiled.as_text()),
-        doubles=doubles,
+        doubles=len(re.findall(r"xf64>|<f64>|xcomplex<f64>", lowered.as_text())),
     )
-
-
-def _gib(size: int | None) -> str:
-    return "more" if size is None else f"{size / GIB:.3g}"
-
-
-def _compile(lower: Lower, place: sweep.Layout, target: Target) -> Any:
-    """(seconds, program, arguments, number of float64 types); None if the compiler says
-    that the program does not fit."""
-    lowered, arguments = lower(place)
-    started = time.perf_counter()
-    try:
-        compiled = lowered.compile()
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" in str(error):
-            return None
-        raise
-    seconds = time.perf_counter() - started
-    doubles = len(re.findall(r"xf64>|<f64>|xcomplex<f64>", lowered.as_text()))
-    return seconds, compiled, arguments, doubles
 
 
 class GroupReport(NamedTuple):

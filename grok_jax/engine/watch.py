@@ -142,7 +142,7 @@ KINDS = {
 }
 
 
-def check(text: str, workdir: Path) -> list[str]:
+def check(text: str, workdir: Path | str) -> list[str]:
     """The kinds of log that --log names, checked to be usable in `workdir`.
 
     Raises:
@@ -354,6 +354,7 @@ class Watch:
         # a store is slow, and takes at most one write per second of an object
         slow = workdir is not None and remote.is_remote(workdir.path)
         self._pause, self._wrote = 10.0 if slow else 0.0, -1e9
+        self._unwritten: dict[str, Any] | None = None
 
     def follow(self, plan: programs.Plan) -> None:
         """Keeps the curves of this plan's runs from now on."""
@@ -370,44 +371,46 @@ class Watch:
         """Updates progress.json, the logs, and the bar or line."""
         if self._workdir is not None:
             self._workdir.check_lock()
-        if self._workdir is not None and (
-            time.monotonic() - self._wrote >= self._pause
-        ):
-            content = {**progress.__dict__, "eta": progress.eta, "at": time.time()}
-            workdirs.write_json(self._workdir.progress, content)
-            self._wrote = time.monotonic()
+            about = {"eta": progress.eta, "at": time.time()}
+            self._unwritten = {**progress.__dict__, **about}
+            if time.monotonic() - self._wrote >= self._pause:
+                self._write()
         for log in self.logs:
             log.progress(progress)
         text = progress_text(progress)
         if self._bar:
-            self._bar.update(_share(progress), text, self.curves)
+            self._bar.update(progress.share, text, self.curves)
         elif time.monotonic() - self._last >= self._seconds:
             self._last = time.monotonic()
             self.say(text)
 
     def close(self) -> None:
-        """Removes the bar, writes the last curves and closes the logs."""
+        """Removes the bar, closes the logs and writes the last curves and progress."""
         if self._bar:
             self._bar.stop()
         if self.curves:
             self.curves.write()
         for log in self.logs:
             log.close()
+        self._write()
+
+    def _write(self) -> None:
+        """Writes progress.json, unless it is up to date."""
+        if self._workdir is not None and self._unwritten is not None:
+            self._workdir.check_lock()
+            workdirs.write_json(self._workdir.progress, self._unwritten)
+            self._wrote, self._unwritten = time.monotonic(), None
 
 
 def progress_text(progress: runner.Progress) -> str:
     """One line: progress, time, speed, and what the runs have reached."""
     eta = clock(progress.eta) if progress.eta == progress.eta else "?"
     return (
-        f"{_share(progress):4.0%}  {clock(progress.seconds)} gone, {eta} left at most  "
+        f"{progress.share:4.0%}  {clock(progress.seconds)} gone, {eta} left at most  "
         f"{progress.rate:,.0f} run-steps/s  of {progress.runs} runs: "
         f"{progress.memorised} memorised, {progress.generalised} generalised, "
         f"{progress.diverged} diverged"
     )
-
-
-def _share(progress: runner.Progress) -> float:
-    return progress.run_steps / max(progress.run_steps_total, 1)
 
 
 def clock(seconds: float) -> str:

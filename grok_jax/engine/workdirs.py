@@ -3,7 +3,6 @@
 It is on a disk or in an object store (gs://bucket/run, see `remote`).
 """
 
-import errno
 import fcntl
 import io
 import json
@@ -24,6 +23,11 @@ from grok_jax.settings import SettingError
 
 class WorkdirError(RuntimeError):
     """The workdir cannot be read or written, or holds something else."""
+
+
+class WriteError(WorkdirError):
+    """A write failed: the disk is full, or a store does not answer. Later it may be
+    possible."""
 
 
 class Workdir:
@@ -88,11 +92,14 @@ class Workdir:
         return not (path.name.startswith(".") or (made and not any(path.iterdir())))
 
     def create(self) -> None:
-        """Makes the folder; raises WorkdirError if it is not writable."""
+        """Makes the folder; raises WorkdirError if it is not writable. One with a run
+        was writable before: what now fails is a WriteError of the first write."""
         try:
             if not remote.is_remote(self.path):  # a store has no folders
                 self.figures.mkdir(parents=True, exist_ok=True)
                 self.checkpoints.mkdir(exist_ok=True)
+            if self.config.exists():
+                return
             probe = self.path / ".writable"
             probe.write_bytes(b"")
             probe.unlink()
@@ -155,20 +162,6 @@ def _why(path: Path, error: Exception) -> str:
     if remote.is_remote(path):
         return remote.reason(error)
     return getattr(error, "strerror", None) or str(error)
-
-
-_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-
-
-def is_full(error: BaseException | None) -> bool:
-    """Whether a write failed because the disk is full."""
-    while error is not None:
-        code = re.search(r"os_error_code='(\d+)'", str(error))  # of tensorstore
-        number = int(code[1]) if code else getattr(error, "errno", None)
-        if number in _FULL:
-            return True
-        error = error.__cause__
-    return False
 
 
 def git_commit() -> str:
@@ -257,7 +250,7 @@ def write_bytes(path: Path, content: Any) -> None:
     """Writes a file atomically: a reader finds the complete old or new file.
 
     Raises:
-      WorkdirError: it cannot be written.
+      WriteError: it cannot be written.
     """
     atomic = remote.is_remote(path)  # writing an object is atomic by itself
     part = path if atomic else path.with_name(f".{path.name}.part")
@@ -270,7 +263,7 @@ def write_bytes(path: Path, content: Any) -> None:
     except remote.failures(path) as error:
         if not atomic:
             part.unlink(missing_ok=True)
-        raise WorkdirError(
+        raise WriteError(
             f"{path} could not be written: {_why(path, error)}; the previous file is "
             "intact."
         ) from error
@@ -285,10 +278,12 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def reachable(path: Path) -> Iterator[None]:
-    """Raises a WorkdirError that says why an object store cannot be read here."""
+    """Raises a WorkdirError that says why an object store cannot be read here; errors
+    of the package pass."""
     try:
         yield
     except remote.failures(path) as error:
-        if isinstance(error, WorkdirError) or not remote.is_remote(path):
+        known = isinstance(error, (WorkdirError, SettingError))
+        if known or not remote.is_remote(path):
             raise
         raise WorkdirError(f"{path} cannot be read: {remote.reason(error)}.") from error
