@@ -153,7 +153,7 @@ def test_a_state_with_a_typed_key_is_a_sentence_with_a_workdir(tmp_path):
         layer |= dict(model=dict(name=Typed), optimizer=dict(name=noisy, typed=typed))
         return grok_jax.run(layer, *workdir, say=lambda _: None)
 
-    with pytest.raises(SettingError, match=r"of jax.random.key \(opt_state.* PRNGKey"):
+    with pytest.raises(SettingError, match=r"of jax.random.key \(opt_state.*PRNGKey"):
         run(True, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     kept = run(False, tmp_path / "run")

@@ -42,12 +42,6 @@ class Instruction(NamedTuple):
     calls: tuple[str, ...]  # names of the computations it runs
     text: str
 
-    @property
-    def turns(self) -> int | None:
-        """The number of iterations of a loop, if the compiler knows it."""
-        found = _TURNS.search(self.text)
-        return int(found[1]) if found else None
-
 
 class Loop(NamedTuple):
     """A `while` loop of a program."""
@@ -130,13 +124,10 @@ class Program(NamedTuple):
             for shape in instruction.shapes
         )
 
-    def copies_of(
-        self, shape: Shape, runs: int, loop: Loop | None = None
-    ) -> list[Instruction]:
+    def copies_of(self, shape: Shape, runs: int) -> list[Instruction]:
         """The instructions that copy arrays of this shape for many runs: their result
         has as many numbers as [runs, *shape], their inputs have fewer in total and
-        include one or more whole arrays of this shape, and nothing is computed. With a
-        `loop`, only the instructions inside it."""
+        include one or more whole arrays of this shape, and nothing is computed."""
         one = math.prod(shape.dims)
         known = {i.name: i for lines in self.computations.values() for i in lines}
 
@@ -160,7 +151,7 @@ class Program(NamedTuple):
                 and self._only_moves(instruction)
             )
 
-        return [each for each in self.within(loop, fused=False) if copies(each)]
+        return [each for each in self.within(None, fused=False) if copies(each)]
 
     def _only_moves(self, instruction: Instruction) -> bool:
         if instruction.opcode != "fusion":
@@ -322,7 +313,6 @@ _OPERAND = re.compile(r"%([\w.\-]+)")
 _SIZE = re.compile(r"\d+")
 _OP_NAME = re.compile(r'\bop_name="([^"]*)"')
 _TARGET = re.compile(r'\bcustom_call_target="([^"]*)"')
-_TURNS = re.compile(r'"?known_trip_count"?:\{"n":"(\d+)"\}')
 
 _CALLING = {"while", "conditional", "fusion", "call", "async-start", "custom-call"}
 _FREE = {

@@ -480,7 +480,7 @@ def make_pieces(
     and PIECES pieces, and not beyond record `until`."""
     lengths, indices = [], []
     start, last = at, len(steps) if until is None else min(until + 1, len(steps))
-    while index < last and len(lengths) < PIECES and budget >= 0:
+    while index < last and len(lengths) < PIECES:
         length = int(min(steps[index] - at, budget))
         at, budget = at + length, budget - length
         reached = at == steps[index]

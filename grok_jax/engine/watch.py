@@ -29,6 +29,9 @@ from grok_jax.engine import charts, live, measured, programs, remote, runner, wo
 from grok_jax.engine.grid import label, short_name
 from grok_jax.settings import SettingError, nearest
 
+LINE_SECONDS = 15.0
+"""Between two lines of progress, where there is no bar."""
+
 
 class Shown(NamedTuple):
     """One run as it appears in a log."""
@@ -347,10 +350,9 @@ class Watch:
         say: Callable[[str], None],
         bar: Bar | None = None,
         logs: Sequence[Log] = (),
-        seconds: float = 15.0,
     ):
         self._workdir, self.say, self._bar = workdir, say, bar
-        self.logs, self._seconds, self._last = logs, seconds, -1e9
+        self.logs, self._said = logs, -1e9
         # a store is slow, and takes at most one write per second of an object
         slow = workdir is not None and remote.is_remote(workdir.path)
         self._pause, self._wrote = 10.0 if slow else 0.0, -1e9
@@ -380,8 +382,8 @@ class Watch:
         text = progress_text(progress)
         if self._bar:
             self._bar.update(progress.share, text, self.curves)
-        elif time.monotonic() - self._last >= self._seconds:
-            self._last = time.monotonic()
+        elif time.monotonic() - self._said >= LINE_SECONDS:
+            self._said = time.monotonic()
             self.say(text)
 
     def close(self) -> None:
