@@ -1,6 +1,7 @@
 """Configures JAX from the `engine` settings and finds the available devices."""
 
 import contextlib
+import dataclasses
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -46,15 +47,9 @@ def set_up_jax(engine: Mapping[str, Any]) -> Engine:
             f"engine.devices is {wanted}; this machine has {len(devices)}."
         )
     chosen = hosts.devices(wanted or len(devices))
-    return Engine(
-        mode=engine["mode"],
-        runs_per_chunk=engine["runs_per_chunk"],
-        segment_seconds=engine["segment_seconds"],
-        checkpoint_seconds=engine["checkpoint_seconds"],
-        memory_gb=engine["memory_gb"],
-        deterministic=engine["deterministic"],
-        devices=chosen,
-    )
+    known = {each.name for each in dataclasses.fields(Engine)}
+    own = {name: value for name, value in engine.items() if name in known}
+    return Engine(**{**own, "devices": chosen})
 
 
 def _set_up_cache(wanted: bool) -> None:
