@@ -23,6 +23,7 @@ import numpy as np
 
 from grok_jax import tree
 from grok_jax.engine import remote
+from grok_jax.settings import first_line
 
 VERSION = 4
 KEEP = 2
@@ -227,5 +228,4 @@ def _cause(error: Exception, where: Path) -> str:
         return os.strerror(int(code[1]))
     if remote.is_remote(where):
         return remote.reason(error)
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    return first_line(error)

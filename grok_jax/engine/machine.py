@@ -12,7 +12,7 @@ import jax
 
 from grok_jax.engine import hosts
 from grok_jax.engine.planning import Engine
-from grok_jax.settings import SettingError
+from grok_jax.settings import SettingError, first_line
 from grok_jax.types import Device
 
 CACHE = Path("~/.cache/grok_jax/programs").expanduser()
@@ -40,7 +40,7 @@ def set_up_jax(engine: Mapping[str, Any]) -> Engine:
     except RuntimeError as error:
         raise SettingError(
             f"engine.platform is {engine['platform']}, but this machine has none: "
-            f"{str(error).splitlines()[0]}"
+            f"{first_line(error)}"
         ) from error
     if wanted > len(devices):
         raise SettingError(

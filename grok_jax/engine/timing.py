@@ -21,6 +21,7 @@ import numpy as np
 from grok_jax import experiment, sweep
 from grok_jax.engine import config as config_lib
 from grok_jax.engine import machine, memory, programs, registry
+from grok_jax.settings import first_line
 from grok_jax.types import Dataset, Device, Split
 
 Settings = Mapping[str, Any]
@@ -347,8 +348,7 @@ class Setup:
 
 def failure(error: BaseException) -> str:
     """The type of an error and the first line of its message, shortened."""
-    words = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {words[0][:200]}"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 # --- data -----------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from rich.table import Column
 
 from grok_jax.engine import charts, live, measured, programs, remote, runner, workdirs
 from grok_jax.engine.grid import label, short_name
-from grok_jax.settings import SettingError, nearest
+from grok_jax.settings import SettingError, first_line, nearest
 
 LINE_SECONDS = 15.0
 """Between two lines of progress, where there is no bar."""
@@ -181,12 +181,6 @@ def _check_key(wandb: Any) -> None:
         raise SettingError(
             "--log=wandb finds no key; run `wandb login`, or set WANDB_MODE=offline."
         )
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error message."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
 
 
 def shown(plan: programs.Plan) -> list[Shown]:
