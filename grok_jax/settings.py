@@ -211,7 +211,7 @@ def natural(name: str) -> list[tuple[str, int]]:
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, shortened; its type if it has none.
 
-    >>> first_line(ValueError("no such file\\nand a long trace")), first_line(EOFError())
+    >>> first_line(ValueError("no such file\\na trace")), first_line(EOFError())
     ('no such file', 'EOFError')
     """
     lines = str(error).strip().splitlines()

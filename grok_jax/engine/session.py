@@ -75,7 +75,7 @@ def run(
     with _restoring_flags():
         engine = machine.set_up_jax(resolved.engine)
         if workdir is None:
-            programs.check_data(resolved.plan, saved=False)
+            programs.check_data(resolved.plan)
             with _watch(None, say) as watch:
                 results = _sweeper(resolved, engine, watch, resolved.plan).run()
             results.attrs["name"] = resolved.name
