@@ -23,6 +23,7 @@ from grok_jax.engine import config as config_lib
 from grok_jax.engine import machine, memory, programs
 from grok_jax.engine.dry_run import as_text
 from grok_jax.engine.stand_ins import program_of
+from grok_jax.settings import first_line
 from grok_jax.types import Device
 
 Settings = Mapping[str, Any]
@@ -327,5 +328,4 @@ class Setup:
 
 def failure(error: BaseException) -> str:
     """The type of an error and the first line of its message, shortened."""
-    words = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {words[0][:200]}"
+    return f"{type(error).__name__}: {first_line(error)}"

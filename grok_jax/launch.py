@@ -71,7 +71,7 @@ from grok_jax.engine import (
 from grok_jax.engine import config as config_lib
 from grok_jax.engine import watch as watch_lib
 from grok_jax.engine.override import apply_overrides
-from grok_jax.settings import SettingError
+from grok_jax.settings import SettingError, first_line
 from grok_jax.tasks.reading import DataError
 
 DONE, PAGE_FAILED, WRONG_USAGE, CRASHED, WRITE_FAILED, STOPPED = 0, 1, 2, 70, 74, 75
@@ -208,10 +208,10 @@ def finish(
     that it selects), the results are kept and the failing line of the page is printed.
     """
     try:
-        tested = list(getattr(experiment, "claims", _no_claims)(results))
-        drawn = getattr(experiment, "figure", _no_figures)(results)
+        tested = list(getattr(experiment, "claims", lambda _: [])(results))
+        drawn = getattr(experiment, "figure", lambda _: {})(results)
     except Exception as error:  # raised by the page's code
-        said = f"{type(error).__name__}: {watch_lib.first_line(error)}"
+        said = f"{type(error).__name__}: {first_line(error)}"
         console.print(
             f"The results are in {workdir.results}. The claims and figures of this "
             f"experiment cannot be made from them ({said})"
@@ -229,14 +229,6 @@ def finish(
     print_claims(tested)
     console.print(f"Figures: {workdir.figures}")
     return DONE
-
-
-def _no_claims(_: xr.Dataset) -> list[claims_lib.Claim]:
-    return []
-
-
-def _no_figures(_: xr.Dataset) -> dict[str, Figure]:
-    return {}
 
 
 def _line_of(page: ModuleType, error: Exception) -> str:

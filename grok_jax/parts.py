@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from grok_jax.settings import NOTHING, Leaf, SettingError, nearest, schema
+from grok_jax.settings import NOTHING, SettingError, nearest, schema
 
 
 @jax.tree_util.register_pytree_node_class
@@ -39,10 +39,6 @@ class Part:
 
     def replace(self, **changes: Any) -> "Part":
         return Part(self.make, {**self.settings, **changes})
-
-    def leaf(self, name: str) -> Leaf:
-        """The declaration of a setting."""
-        return schema(self.make)[name]
 
     def tree_flatten(self) -> tuple[Any, Any]:
         leaves = schema(self.make)

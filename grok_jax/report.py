@@ -148,8 +148,7 @@ def read(path: Path, key: str) -> Report:
 def _name(about: dict[str, Any]) -> str:
     """The experiment's name, with the preset unless it is `cpu`: a page may be run with
     several presets."""
-    match = re.search(r"--config=\S*\.py:(\w+)", about["command"])  # older folders
-    preset = about.get("preset", match[1] if match else "")
+    preset = about.get("preset", "")
     shown = about["name"] and preset not in ("", "cpu")
     return about["name"] + (f" ({preset})" if shown else "")
 

@@ -208,6 +208,16 @@ def natural(name: str) -> list[tuple[str, int]]:
     return [(word, int(number or 0)) for word, number in parts]
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, shortened; its type if it has none.
+
+    >>> first_line(ValueError("no such file\\na trace")), first_line(EOFError())
+    ('no such file', 'EOFError')
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The clause that answers a typo: the closest known names, or else all of them."""
     known = sorted(known)

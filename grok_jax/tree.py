@@ -1,4 +1,5 @@
-"""What optax.tree lacks: a scale that keeps dtypes, leaf names, factored tables."""
+"""What optax.tree lacks: a scale that keeps dtypes, leaf names, random keys that can be
+saved, factored tables."""
 
 from typing import Any, NamedTuple
 
@@ -24,6 +25,32 @@ def flat_names(tree: Any) -> dict[str, Any]:
         jax.tree_util.keystr(path, simple=True, separator="."): leaf
         for path, leaf in leaves
     }
+
+
+def without_keys(tree: Any) -> Any:
+    """A tree with random keys (`jax.random.key`) as the integers that they stand for,
+    which can be saved."""
+    return jax.tree.map(
+        lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree
+    )
+
+
+def with_keys(tree: Any, like: Any) -> Any:
+    """The inverse of `without_keys`, for a tree of these arrays or shapes."""
+
+    def one(leaf: Any, like: Any) -> Any:
+        if not _is_key(like):
+            return leaf
+        impl: list[Any] = []  # a shape does not tell it, a traced array does
+        jax.eval_shape(lambda keys: impl.append(jax.random.key_impl(keys)), like)
+        return jax.random.wrap_key_data(leaf, impl=impl[0])
+
+    return jax.tree.map(one, tree, like)
+
+
+def _is_key(leaf: Any) -> bool:
+    dtype = getattr(leaf, "dtype", None)
+    return dtype is not None and jax.numpy.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 class Factors(NamedTuple):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -224,6 +225,7 @@ def alone(program, folder):
 
 FULL = """
 import resource, sys
+import jax
 import numpy as np
 from pathlib import Path
 from grok_jax.engine import checkpoint
@@ -252,6 +254,7 @@ def test_a_full_disk_is_one_sentence_and_the_one_before_is_whole(tmp_path):
 UNREADABLE = """
 import sys, time
 from pathlib import Path
+import jax
 import numpy as np
 from grok_jax.engine import checkpoint
 
@@ -271,3 +274,12 @@ def test_reads_that_were_begun_leave_no_trace(tmp_path):
     done = alone(UNREADABLE, tmp_path)
     assert done.stdout.startswith(f"No checkpoint in {tmp_path} is readable")
     assert "Event loop is closed" not in done.stderr
+
+
+def test_random_keys_come_back_as_keys(tmp_path):
+    keys = {"rng": jax.random.split(jax.random.key(3, impl="rbg"), 2), "n": np.ones(2)}
+    checkpoint.save(tmp_path, 1, keys, {})
+    leaves, _, _ = checkpoint.restore_newest(tmp_path)
+    back = checkpoint.fit(leaves, jax.eval_shape(lambda: keys))
+    assert back["rng"].dtype == keys["rng"].dtype
+    assert (jax.random.bits(back["rng"][1]) == jax.random.bits(keys["rng"][1])).item()

@@ -73,7 +73,7 @@ def sweep(**axes):
             "diverged": (dims, np.zeros(shape, bool)),
         },
         {**axes, "step": STEPS},
-        {"seconds": 3.0, "complete": 1},
+        {"seconds": 3.0},
     )
 
 

@@ -61,7 +61,7 @@ def workdir(tmp_path):
             "t_test": (dims, times),
             "diverged": (dims, np.arange(6).reshape(shape) == 5),
         },
-        attrs={"seconds": 75.2, "complete": 1},
+        attrs={"seconds": 75.2},
     )
     workdirs.write_results(folder.results, results)
     for name in ("figure_D100", "figure_D25"):

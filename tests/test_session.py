@@ -34,7 +34,6 @@ def test_a_run_in_memory_has_the_results_of_the_sweep(
     results, run_sweep, assert_identical
 ):
     assert_identical(results.data_vars, run_sweep(LAYER).data_vars)
-    assert results.attrs["complete"] == 1
 
 
 def test_a_configuration_may_be_a_config_dict(results, assert_identical):

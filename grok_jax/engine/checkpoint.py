@@ -23,6 +23,7 @@ import numpy as np
 
 from grok_jax import tree
 from grok_jax.engine import remote
+from grok_jax.settings import first_line
 
 VERSION = 4
 KEEP = 2
@@ -43,7 +44,7 @@ def save(folder: Path, step: int, content: Any, about: dict[str, Any]) -> None:
     Raises:
       WriteError: the disk is full or not writable; older checkpoints stay.
     """
-    names = tree.flat_names(content)
+    names = tree.flat_names(tree.without_keys(content))
     leaves = [np.asarray(leaf) for leaf in names.values()]
     arrays = {f"{i:05d}": leaf for i, leaf in enumerate(leaves)}
     header = {"version": VERSION, "names": list(names), "checksum": _checksum(leaves)}
@@ -105,7 +106,7 @@ def fit(leaves: dict[str, np.ndarray], like: Any) -> Any:
     Raises:
       CheckpointError: names the leaves that are missing, left over or of another shape.
     """
-    expected = tree.flat_names(like)
+    expected = tree.flat_names(jax.eval_shape(tree.without_keys, like))
     wrong = {
         "missing": sorted(expected.keys() - leaves.keys()),
         "left over": sorted(leaves.keys() - expected.keys()),
@@ -118,9 +119,10 @@ def fit(leaves: dict[str, np.ndarray], like: Any) -> Any:
     if any(wrong.values()):
         said = "; ".join(f"{how}: {', '.join(n)}" for how, n in wrong.items() if n)
         raise CheckpointError(f"The checkpoint does not fit this program. {said}.")
-    return jax.tree.unflatten(
+    fitted = jax.tree.unflatten(
         jax.tree.structure(like), [leaves[name] for name in expected]
     )
+    return tree.with_keys(fitted, like)
 
 
 def _save_locally(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -227,5 +229,4 @@ def _cause(error: Exception, where: Path) -> str:
         return os.strerror(int(code[1]))
     if remote.is_remote(where):
         return remote.reason(error)
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    return first_line(error)

@@ -58,18 +58,10 @@ def _engine(
 ) -> None: ...
 
 
-def _grok(
-    *,
-    kind: Literal["loss", "accuracy"] = "loss",
-    train: Positive = 0.05,
-    test: Positive = 0.1,
-) -> None: ...
-
-
 def _top(*, name: str = "", description: str = "") -> None: ...
 
 
-SHARED = {"": _top, "engine": _engine, "grok": _grok}
+SHARED = {"": _top, "engine": _engine, "grok": Grok}
 """Sections that all runs share."""
 Flat = dict[str, Any]
 """path ("model.width") -> value"""
@@ -94,11 +86,7 @@ def make_config(*layers: Mapping[str, Any]) -> ConfigDict:
     sweep, zips, arms = split_off(merged)
     given = flatten(_marked(merged))
     leaves = _known(given)
-    values = {
-        path: given.get(path, leaf.default)
-        for path, leaf in leaves.items()
-        if path in given or leaf.default is not NOTHING
-    }
+    values = _filled(leaves, given)
     for layer in arms.values():
         _known(arm_settings(values, layer))
     axes = {axis: _as_tuple(values) for axis, values in flatten(sweep).items()}
@@ -369,12 +357,17 @@ def _checked(flat: Flat) -> Flat:
     for path, leaf in leaves.items():
         if leaf.required and path not in flat:
             raise SettingError(f"{path} has no default; give it a value.")
-    filled = {
-        path: flat.get(path, leaf.default)
-        for path, leaf in leaves.items()
-        if path in flat or leaf.default is not NOTHING
-    }
+    filled = _filled(leaves, flat)
     return {path: leaves[path].check(path, value) for path, value in filled.items()}
+
+
+def _filled(leaves: Mapping[str, Leaf], given: Flat) -> Flat:
+    """The given settings and, where none is given, the defaults."""
+    return {
+        path: given.get(path, leaf.default)
+        for path, leaf in leaves.items()
+        if path in given or leaf.default is not NOTHING
+    }
 
 
 def _experiment(values: Flat) -> Experiment:

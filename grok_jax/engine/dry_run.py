@@ -10,7 +10,7 @@ from rich.table import Table
 from grok_jax.engine import planning, programs, stand_ins, targets
 from grok_jax.engine.machine import device_text
 from grok_jax.engine.watch import clock
-from grok_jax.settings import SettingError
+from grok_jax.settings import SettingError, first_line
 
 
 def target_of(options: Any) -> targets.Target | None:
@@ -83,8 +83,7 @@ def _there(
         try:
             report = targets.of_group(program, target, memory_budget=budget)
         except jax.errors.JaxRuntimeError as error:
-            reason = str(error).splitlines()[0]
-            refused.append(f"Group {name} does not compile: {reason}")
+            refused.append(f"Group {name} does not compile: {first_line(error)}")
             table.add_row(name, count, "no", *5 * ["-"])
             continue
         doubles += report.segment.doubles

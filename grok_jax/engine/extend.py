@@ -55,7 +55,7 @@ def find(workdir: workdirs.Workdir, resolved: Resolved) -> Extension | None:
     before = json.loads(old.attrs.get("config", "{}"))
     differ = {key for key in {*now, *before} if now.get(key) != before.get(key)}
     known = {"sweep", STEPS, "train.records"}
-    if not old.attrs.get("complete") or not differ or not differ <= known:
+    if not differ or not differ <= known:
         return None
     name = f"extension_{zlib.crc32(json.dumps(now, sort_keys=True).encode()):08x}"
     plan = resolved.plan

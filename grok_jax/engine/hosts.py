@@ -24,7 +24,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec
 
-from grok_jax.settings import SettingError
+from grok_jax.settings import SettingError, first_line
 
 HEARTBEAT_SECONDS = 30
 SHUTDOWN_SECONDS = 3600
@@ -74,8 +74,7 @@ def initialize(
         if guess and not joined():  # `devices` raises if there are others after all
             return
         raise SettingError(
-            "The processes of this run did not find each other: "
-            f"{str(error).splitlines()[0]}"
+            f"The processes of this run did not find each other: {first_line(error)}"
         ) from error
     if one_task_a_node(os.environ):  # JAX takes only the GPU of the task's number
         for kind in ("cuda", "rocm"):

@@ -18,9 +18,9 @@ from grok_jax.engine import remote, workdirs
 from grok_jax.engine.grid import label, short_name
 from grok_jax.engine.measured import Records
 from grok_jax.engine.programs import Plan
+from grok_jax.train import ALWAYS
 
 MOST = 40
-SHOWN = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
 
 
 class Run(NamedTuple):
@@ -51,7 +51,7 @@ class Curves:
 
     def add(self, new: Records) -> None:
         """Takes new records, and writes the file if that was long ago."""
-        names = [name for name in SHOWN if name in new.curves]
+        names = [name for name in ALWAYS if name in new.curves]
         for row, number in enumerate(map(int, new.runs)):
             if number in self._places:
                 kept = self._kept.setdefault(number, {})
@@ -135,7 +135,7 @@ def read(workdir: workdirs.Workdir) -> tuple[int, list[Run]]:
 def of_results(results: xr.Dataset) -> list[Run]:
     """The curves of all runs of complete results; one that ended early keeps its last
     value."""
-    names = [name for name in SHOWN if name in results]
+    names = [name for name in ALWAYS if name in results]
     dims = [dim for dim in results[names[0]].dims if dim != "step"]
     steps = results.step.values
     arrays = {

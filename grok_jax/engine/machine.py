@@ -1,6 +1,7 @@
 """Configures JAX from the `engine` settings and finds the available devices."""
 
 import contextlib
+import dataclasses
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ import jax
 
 from grok_jax.engine import hosts
 from grok_jax.engine.planning import Engine
-from grok_jax.settings import SettingError
+from grok_jax.settings import SettingError, first_line
 from grok_jax.types import Device
 
 CACHE = Path("~/.cache/grok_jax/programs").expanduser()
@@ -39,22 +40,16 @@ def set_up_jax(engine: Mapping[str, Any]) -> Engine:
     except RuntimeError as error:
         raise SettingError(
             f"engine.platform is {engine['platform']}, but this machine has none: "
-            f"{str(error).splitlines()[0]}"
+            f"{first_line(error)}"
         ) from error
     if wanted > len(devices):
         raise SettingError(
             f"engine.devices is {wanted}; this machine has {len(devices)}."
         )
     chosen = hosts.devices(wanted or len(devices))
-    return Engine(
-        mode=engine["mode"],
-        runs_per_chunk=engine["runs_per_chunk"],
-        segment_seconds=engine["segment_seconds"],
-        checkpoint_seconds=engine["checkpoint_seconds"],
-        memory_gb=engine["memory_gb"],
-        deterministic=engine["deterministic"],
-        devices=chosen,
-    )
+    known = {each.name for each in dataclasses.fields(Engine)}
+    own = {name: value for name, value in engine.items() if name in known}
+    return Engine(**{**own, "devices": chosen})
 
 
 def _set_up_cache(wanted: bool) -> None:

@@ -3,7 +3,7 @@ as segments return, stored in checkpoints, and finally one dataset over the grid
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -12,6 +12,7 @@ import xarray as xr
 from grok_jax import measures
 from grok_jax.engine.grid import Grid
 from grok_jax.engine.programs import Group
+from grok_jax.settings import Positive
 
 _grokking_times = jax.jit(measures.grokking_times)
 _first_step_reaching = jax.jit(measures.first_step_reaching)
@@ -21,9 +22,10 @@ _first_step_reaching = jax.jit(measures.first_step_reaching)
 class Grok:
     """The criteria by which a run counts as memorised and as generalised."""
 
-    kind: str = "loss"  # loss: fractions of first and peak loss; accuracy: levels
-    train: float = 0.05
-    test: float = 0.1
+    kind: Literal["loss", "accuracy"] = "loss"
+    """loss: fractions of the first and the peak loss; accuracy: levels"""
+    train: Positive = 0.05
+    test: Positive = 0.1
 
     def times(self, steps: np.ndarray, results: Any):
         """(t_train, t_test) [...]; NaN if never reached."""

@@ -192,9 +192,10 @@ def _start(program: GroupProgram, chunk: Callable[[], Chunk]) -> tuple[Chunk, fl
 
 
 def _by_steps(
-    _: np.ndarray, seconds: Callable[[train.Pieces], float], steps: int = 20
+    _: np.ndarray, seconds: Callable[[train.Pieces], float]
 ) -> tuple[float, float]:
     """(seconds per step, seconds per record)."""
+    steps = 20
 
     def timed(steps: int, records: int) -> float:
         fill = (0, PIECES - records)

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from grok_jax import experiment, reference, sweep, train, tree
+from grok_jax import experiment, reference, sweep, train
 from grok_jax.engine import memory, products, registry
 from grok_jax.engine.grid import Grid
 from grok_jax.experiment import (
@@ -129,14 +129,14 @@ def named_settings(
     return {**names, **settings_of(own)}
 
 
-def check_data(plan: Plan, saved: bool = True) -> None:
+def check_data(plan: Plan) -> None:
     """Reads the files that a plan's tasks need and checks shapes, before anything runs.
 
     Makes the data (as shapes) and parts of every group; traces its functions once for
     each set of parts, with the settings of the first and the last run.
 
-    Raises: SettingError or DataError if data are missing, damaged or too few, if parts
-    do not fit together, or if states that are to be `saved` cannot be.
+    Raises: SettingError or DataError if data are missing, damaged or too few, or if
+    parts do not fit together.
     """
     seen = set()
     for group in plan.groups():
@@ -151,8 +151,6 @@ def check_data(plan: Plan, saved: bool = True) -> None:
             run = experiment.make(group.runs[i])
             state = jax.eval_shape(run.init, data)
             _check_loss(group.runs[i], state, data)
-            if saved:
-                _check_keys(state)
             jax.eval_shape(run.measure, state, data, 0, 0)
         seen.add(parts)
 
@@ -171,17 +169,6 @@ def _check_loss(run: Experiment, state: train.RunState, data: Dataset) -> None:
             f"number for an example's output of shape {f.shape[1:]} and target of "
             f"shape {y.shape[1:]}."
         )
-
-
-def _check_keys(state: train.RunState) -> None:
-    """Raises SettingError if a state holds random keys that are no plain arrays."""
-    for name, leaf in tree.flat_names(state).items():
-        if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            raise SettingError(
-                f"The state of a run holds a key of jax.random.key ({name}), which no "
-                "checkpoint can keep; use one of jax.random.PRNGKey, or run without a "
-                "workdir."
-            )
 
 
 class GroupProgram:
@@ -466,7 +453,7 @@ def make_pieces(
     and PIECES pieces, and not beyond record `until`."""
     lengths, indices = [], []
     start, last = at, len(steps) if until is None else min(until + 1, len(steps))
-    while index < last and len(lengths) < PIECES and budget >= 0:
+    while index < last and len(lengths) < PIECES:
         length = int(min(steps[index] - at, budget))
         at, budget = at + length, budget - length
         reached = at == steps[index]

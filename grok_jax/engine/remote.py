@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from grok_jax.settings import SettingError
+from grok_jax.settings import SettingError, first_line
 
 BEAT_SECONDS = 15.0
 PATIENCE_SECONDS = 45.0
@@ -88,7 +88,7 @@ def reason(error: BaseException) -> str:
             "application-default login`, or give the service account of this machine "
             "the role Storage Object User on the bucket"
         )
-    return said.splitlines()[0][:200]
+    return first_line(error)
 
 
 def download(source: Path, target: Path) -> None:

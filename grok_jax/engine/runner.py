@@ -418,7 +418,7 @@ class Sweeper:
         self._clock = self._saved_at = time.perf_counter()
         state = self._state() if self._state is not None else {}
         if state and keeps:
-            where, leaves = self.position, tree.flat_names(state)
+            where, leaves = self.position, tree.flat_names(tree.without_keys(state))
             self._host_copy = HostCopy(where.at, where.index, where.living, leaves)
         if self.folder is None:
             return

@@ -75,10 +75,10 @@ def run(
     with _restoring_flags():
         engine = machine.set_up_jax(resolved.engine)
         if workdir is None:
-            programs.check_data(resolved.plan, saved=False)
+            programs.check_data(resolved.plan)
             with _watch(None, say) as watch:
                 results = _sweeper(resolved, engine, watch, resolved.plan).run()
-            results.attrs |= {"name": resolved.name, "complete": 1}
+            results.attrs["name"] = resolved.name
             return results
         place = workdirs.Workdir(workdir)
         more = prepare(place, resolved)
@@ -164,7 +164,6 @@ def sweep(
         _forget_claims(workdir)
     results.attrs |= {
         "name": resolved.name,
-        "complete": 1,
         "config": json.dumps(stored["config"]),
         "command": stored["command"],
         "device": stored["device"],
@@ -209,11 +208,10 @@ def complete(
     if not workdir.results.exists():
         return None
     try:
-        results = workdirs.read_results(workdir.results)
+        return workdirs.read_results(workdir.results)
     except workdirs.WorkdirError as error:
         say(f"{error} It is rebuilt from the newest checkpoint.")
         return None
-    return results if results.attrs.get("complete") else None
 
 
 def about_run(

@@ -51,7 +51,7 @@ class States:
 
         Raises: workdirs.WorkdirError if they cannot be written.
         """
-        leaves = tree.flat_names(states)
+        leaves = tree.flat_names(tree.without_keys(states))
         text = json.dumps([_labelled(point) for point in points])
         path = self.folder / f"{zlib.crc32(text.encode()):08x}_{step}.npz"
         size = sum(leaf.nbytes for leaf in leaves.values())

@@ -25,7 +25,7 @@ from grok_jax.engine import census, memory
 from grok_jax.engine.memory import Bytes
 from grok_jax.engine.planning import GIB, in_gib
 from grok_jax.engine.programs import GroupProgram
-from grok_jax.settings import SettingError
+from grok_jax.settings import SettingError, first_line
 from grok_jax.types import Device
 
 ROOM = 0.9
@@ -196,7 +196,7 @@ def _devices(text: str, **about: Any) -> tuple[Device, ...]:
     try:
         return tuple(topologies.get_topology_desc(**about).devices)
     except (jax.errors.JaxRuntimeError, RuntimeError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise SettingError(f"--target={text} is refused: {reason}.") from error
     finally:
         logger.setLevel(before)

@@ -27,7 +27,10 @@ from rich.table import Column
 
 from grok_jax.engine import charts, live, measured, programs, remote, runner, workdirs
 from grok_jax.engine.grid import label, short_name
-from grok_jax.settings import SettingError, nearest
+from grok_jax.settings import SettingError, first_line, nearest
+
+LINE_SECONDS = 15.0
+"""Between two lines of progress, where there is no bar."""
 
 
 class Shown(NamedTuple):
@@ -178,12 +181,6 @@ def _check_key(wandb: Any) -> None:
         raise SettingError(
             "--log=wandb finds no key; run `wandb login`, or set WANDB_MODE=offline."
         )
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error message."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
 
 
 def shown(plan: programs.Plan) -> list[Shown]:
@@ -347,10 +344,9 @@ class Watch:
         say: Callable[[str], None],
         bar: Bar | None = None,
         logs: Sequence[Log] = (),
-        seconds: float = 15.0,
     ):
         self._workdir, self.say, self._bar = workdir, say, bar
-        self.logs, self._seconds, self._last = logs, seconds, -1e9
+        self.logs, self._said = logs, -1e9
         # a store is slow, and takes at most one write per second of an object
         slow = workdir is not None and remote.is_remote(workdir.path)
         self._pause, self._wrote = 10.0 if slow else 0.0, -1e9
@@ -380,8 +376,8 @@ class Watch:
         text = progress_text(progress)
         if self._bar:
             self._bar.update(progress.share, text, self.curves)
-        elif time.monotonic() - self._last >= self._seconds:
-            self._last = time.monotonic()
+        elif time.monotonic() - self._said >= LINE_SECONDS:
+            self._said = time.monotonic()
             self.say(text)
 
     def close(self) -> None:
