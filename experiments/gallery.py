@@ -1,4 +1,10 @@
-"""python experiments/gallery.py --workdirs=DIR --out=DIR [--preset=cpu] [--only=G1,...]
+"""grok-jax gallery [--only=G1,...] [--preset=cpu] [--workdirs=DIR] [--out=DIR]
+
+`python experiments/gallery.py` is the same in a checkout.
+
+Examples:
+  grok-jax gallery --only=k3_laziness,o2 --preset=smoke --out=gallery
+  grok-jax gallery                        every page: hours on two cores
 
 Runs every page of experiments/ one after the other, each with a line of
 grok_jax.launch in a process of its own, and writes one report (grok_jax.report) of all

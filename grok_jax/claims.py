@@ -66,3 +66,14 @@ def format_value(value: Any) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"
+
+
+def lines_of(measured: Any) -> list[str]:
+    """A measured value as text, with a line for each entry of a dict.
+
+    >>> lines_of({"alpha 1": 2150.0, "alpha 2": None})
+    ['alpha 1: 2,150', 'alpha 2: never']
+    """
+    if isinstance(measured, dict):
+        return [format_value({key: value}) for key, value in measured.items()]
+    return [format_value(measured)]

@@ -50,23 +50,6 @@ The same line again goes on where it stopped. It is the same as
 whose other flags it takes too (--dry_run, --target, --log, several hosts);
 `python -m grok_jax.launch --help` explains them and the exit status.
 """
-REPORT = """grok-jax report DIR... --out=DIR [--summary=FILE.md]
-
-Examples:
-  grok-jax report runs/k3_laziness --out=report        report/index.html
-  grok-jax report runs/* --out=report --summary=results.md
-  grok-jax report gs://BUCKET/k1 gs://BUCKET/k3 --out=report
-
-It is the same as `python -m grok_jax.report`, whose --help explains all flags.
-"""
-GALLERY = """grok-jax gallery [--only=PAGE,...] [--preset=cpu] [--workdirs=] [--out=]
-
-Runs the pages that come with the package, one after the other, and reports them.
-
-Examples:
-  grok-jax gallery --only=k3_laziness,o2 --preset=smoke --out=gallery
-  grok-jax gallery                        every page: hours on two cores
-"""
 PAGES = """grok-jax pages [WORD]
 
 Lists the pages that come with the package, or those whose name or summary has WORD.
@@ -119,16 +102,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return DONE
 
 
-def asks_help(words: Sequence[str]) -> bool:
-    """Whether one of the words is a help flag."""
-    return any(word in ("-h", "-help", "--help") for word in words)
-
-
 def with_help(text: str, words: Sequence[str]) -> bool:
     """Whether the words ask for help, which is then printed."""
-    if asks_help(words):
+    asked = any(word in ("-h", "-help", "--help") for word in words)
+    if asked:
         print(text)
-    return asks_help(words)
+    return asked
 
 
 def run(words: Sequence[str]) -> int:
@@ -165,8 +144,6 @@ def watch(words: Sequence[str]) -> int:
 
 def report(words: Sequence[str]) -> int:
     """Writes a report."""
-    if with_help(REPORT, words):
-        return DONE
     from grok_jax import report as report_lib
 
     return report_lib.main(["grok-jax report", *words])
@@ -174,8 +151,6 @@ def report(words: Sequence[str]) -> int:
 
 def gallery(words: Sequence[str]) -> int:
     """Runs all shipped pages."""
-    if with_help(GALLERY, words):
-        return DONE
     from grok_jax.engine import registry
 
     script = registry.load_file(shipped.folder() / "gallery.py")

@@ -1,6 +1,12 @@
-"""python -m grok_jax.report WORKDIR... --out=DIR [--summary=FILE.md]
+"""grok-jax report WORKDIR... --out=DIR [--summary=FILE.md]
 
 WORKDIR may be in an object store (gs://BUCKET/FOLDER); DIR and FILE are local.
+`python -m grok_jax.report` is the same.
+
+Examples:
+  grok-jax report runs/k3_laziness --out=report        report/index.html
+  grok-jax report runs/* --out=report --summary=results.md
+  grok-jax report gs://BUCKET/k1 gs://BUCKET/k3 --out=report
 
 Writes DIR/index.html (self-contained) and DIR/summary.md (with DIR/figures) about run
 folders, finished or not: which claims hold, the figures, and how they were run. Of each
@@ -100,14 +106,7 @@ def read(path: Path, key: str) -> Report:
       workdirs.WorkdirError: no such folder, not a run folder, or a damaged file in it.
     """
     workdir = workdirs.Workdir(path)
-    started = workdir.config.exists()  # first: raises if a store refuses access
-    if not (started or path.is_dir()):
-        raise workdirs.WorkdirError(f"There is no folder {path}.")
-    if not started:
-        raise workdirs.WorkdirError(
-            f"{path} holds no config.json; it is not a folder of grok_jax.launch."
-        )
-    about = workdirs.read_json(workdir.config)
+    about = workdir.about()
     try:
         state, seconds, counts = _progress(workdir)
         facts = {
@@ -165,7 +164,8 @@ def _progress(workdir: workdirs.Workdir) -> tuple[str, float, dict[str, int]]:
     if not workdir.progress.exists():
         return "UNFINISHED: no step yet", 0.0, {}
     done = workdirs.read_json(workdir.progress)
-    share = done["run_steps"] / max(done["run_steps_total"], 1)
+    total = done["run_steps_total"]
+    share = done["run_steps"] / total if total else 1.0
     left = f", at most {clock(done['eta'])} left" if done["eta"] == done["eta"] else ""
     state = f"UNFINISHED: {share:.0%} of the steps done{left}"
     return state, done["seconds"], {name: done[name] for name in _COUNTS}
@@ -299,10 +299,7 @@ def _section(report: Report, paths: Mapping[str, str], link: str = "") -> str:
 
 def _cells(claim: dict[str, Any]) -> list[str]:
     """The cells of a claim except the last; each measured value is on its own line."""
-    measured = claim["measured"]
-    several = isinstance(measured, dict)
-    parts = [{k: v} for k, v in measured.items()] if several else [measured]
-    lines = "<br>".join(as_markdown(claims_lib.format_value(part)) for part in parts)
+    lines = "<br>".join(map(as_markdown, claims_lib.lines_of(claim["measured"])))
     statement = claim["statement"]
     if claim["less"]:
         statement += f" (Not tested: {claim['less']}.)"

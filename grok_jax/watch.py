@@ -58,13 +58,7 @@ def look(workdir: workdirs.Workdir, select: Mapping[str, str]) -> Look:
 
 
 def _look(workdir: workdirs.Workdir, select: Mapping[str, str]) -> Look:
-    if not workdir.config.exists():
-        if not workdir.path.is_dir():
-            raise workdirs.WorkdirError(f"There is no folder {workdir.path}.")
-        raise workdirs.WorkdirError(
-            f"{workdir.path} holds no config.json; no run has begun in it."
-        )
-    about = workdirs.read_json(workdir.config)
+    about = workdir.about()
     title = f"{about.get('name') or workdir.path.name}: {about.get('description', '')}"
     told, share = _progress(workdir)
     finished = workdir.results.exists() and share >= 1

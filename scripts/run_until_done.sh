@@ -6,8 +6,9 @@
 # Status 0 (done) and 2 (wrong usage) end it. 75 (stopped after saving) and death by a
 # signal (SIGKILL, out of memory) are tried again after --pause seconds, unless that has
 # happened --failures times in a row within --quick seconds of the start (SIGABRT, with
-# which JAX ends a process whose others do not come: within 600); any other status is
-# tried again --failures times in a row. SIGTERM, SIGINT or SIGHUP to this script goes
+# which JAX ends a process whose others do not come: within 600); any other status
+# (70 an unforeseen error, 74 a write that failed) is tried again --failures times in a
+# row. SIGTERM, SIGINT or SIGHUP to this script goes
 # to the command as SIGTERM, and the script ends with it.
 #
 # Exit status: that of the last run.

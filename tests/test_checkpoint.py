@@ -225,7 +225,6 @@ def alone(program, folder):
 
 FULL = """
 import resource, sys
-import jax
 import numpy as np
 from pathlib import Path
 from grok_jax.engine import checkpoint
@@ -254,7 +253,6 @@ def test_a_full_disk_is_one_sentence_and_the_one_before_is_whole(tmp_path):
 UNREADABLE = """
 import sys, time
 from pathlib import Path
-import jax
 import numpy as np
 from grok_jax.engine import checkpoint
 

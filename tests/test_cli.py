@@ -88,10 +88,11 @@ def test_wrong_usage_is_a_sentence_and_exit_2(words, said, capsys):
     assert said in told and told.startswith("grok_jax: ") and told.count("\n") == 1
 
 
+@pytest.mark.parametrize("flag", ["-h", "--help"])
 @pytest.mark.parametrize("command", cli.COMMANDS)
-def test_every_command_has_a_help_with_examples(command, capsys):
+def test_every_command_has_a_help_with_examples(command, flag, capsys):
     try:
-        assert cli.main([command, "--help"]) == 0
+        assert cli.main([command, flag]) == 0
     except SystemExit as ended:  # from the parser of flags
         assert ended.code == 0
     said = capsys.readouterr().out

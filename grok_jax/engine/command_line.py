@@ -23,7 +23,7 @@ def parse(
         a flag unless the command `takes_words`.
     """
     known = [*values]
-    flags.DEFINE_bool("help", False, "This text.", flag_values=values)
+    flags.DEFINE_bool("help", False, "This text.", short_name="h", flag_values=values)
     try:
         _, *words = values(list(argv))
     except flags.UnrecognizedFlagError as error:

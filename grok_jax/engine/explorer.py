@@ -212,13 +212,10 @@ def _drawn(curve: Curve, like: xr.DataArray, most: int) -> dict[str, Any]:
 
 def _claim(claim: Mapping[str, Any]) -> dict[str, Any]:
     """A claim in words."""
-    measured = claim["measured"]
-    several = isinstance(measured, dict)
-    parts = [{k: v} for k, v in measured.items()] if several else [measured]
     kept = ("id", "place", "statement", "expected", "holds", "less")
     return {
         **{name: claim[name] for name in kept},
-        "measured": [claims_lib.format_value(part) for part in parts],
+        "measured": claims_lib.lines_of(claim["measured"]),
     }
 
 

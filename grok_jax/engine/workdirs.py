@@ -44,6 +44,17 @@ class Workdir:
         self.states = self.path / "states"
         self._lock: remote.Lock | None = None
 
+    def about(self) -> dict[str, Any]:
+        """The content of config.json.
+
+        Raises: WorkdirError if there is no such folder, or no run has begun in it.
+        """
+        if self.config.exists():  # first: raises if a store refuses access
+            return read_json(self.config)
+        if not self.path.is_dir():
+            raise WorkdirError(f"There is no folder {self.path}.")
+        raise WorkdirError(f"{self.path} holds no config.json; no run has begun in it.")
+
     def check(self, settings: Mapping[str, Any]) -> None:
         """Raises WorkdirError unless this folder is new or holds this config (or its
         results do: an extension was killed before it wrote config.json)."""
