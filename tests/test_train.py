@@ -50,7 +50,7 @@ def moving(step):
         moved = jax.lax.fori_loop(start, start + count, lambda _, p: step(p), params)
         return moved, carried
 
-    return lambda anchor, examples: Dynamics(lambda params: (), advance)
+    return lambda velocity: Dynamics(lambda params: (), advance)
 
 
 def go(run, steps, data=DATA):
