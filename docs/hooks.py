@@ -71,7 +71,8 @@ def entries() -> dict[str, Any]:
 def on_files(files: Files, config: Any) -> Files:
     for place in INCLUDED:
         text = (ROOT / place).read_text(encoding="utf-8")
-        files.append(File.generated(config, place, content=escaped(text)))
+        text = escaped(text).replace("](docs/", "](")  # docs/ is the site's root
+        files.append(File.generated(config, place, content=text))
     for path in sorted((ROOT / "experiments" / "figures").glob("*.png")):
         place = f"experiments/figures/{path.name}"
         files.append(File.generated(config, place, abs_src_path=str(path)))
