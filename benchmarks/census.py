@@ -74,7 +74,7 @@ def of(
     copies, count = 0, len(program.group.members)
     if mode == "vmap" and len(program.owners) == 1 and count > 1:
         for leaf in jax.tree.leaves(program.dataset(0)):
-            shape = census.Shape(_hlo_type(leaf.dtype), leaf.shape)
+            shape = census.Shape(findings.hlo_type(leaf.dtype), leaf.shape)
             copies += len(findings.copies_of(found, shape, count))
     return dict(
         training_loop=found.census(loop),
@@ -86,10 +86,3 @@ def of(
         compile_s=spent,
         **timing.planned_bytes(compiled),
     )
-
-
-def _hlo_type(dtype: Any) -> str:
-    """The HLO name of a dtype: "f32" for float32."""
-    kinds = {"f": "f", "i": "s", "u": "u", "b": "pred"}
-    bits = "" if dtype.kind == "b" else str(8 * dtype.itemsize)
-    return kinds[dtype.kind] + bits

@@ -66,9 +66,6 @@ def findings(program: GroupProgram, report: Report) -> Findings:
     )
 
 
-_HLO_TYPES = {"float32": "f32", "float64": "f64", "int32": "s32", "uint8": "u8"}
-
-
 def _copies(program: GroupProgram, report: Report) -> int:
     """Counts the instructions of a segment that copy shared data for every run. Arrays
     with one number per example are ignored: making them again may be justified."""
@@ -76,11 +73,17 @@ def _copies(program: GroupProgram, report: Report) -> int:
         return 0
     found = 0
     for leaf in jax.tree.leaves(program.data_shapes()):
-        kind = _HLO_TYPES.get(leaf.dtype.name)
-        if kind and len(leaf.shape) > 1:
-            shape = Shape(kind, leaf.shape)
+        if len(leaf.shape) > 1:
+            shape = Shape(hlo_type(leaf.dtype), leaf.shape)
             found += len(copies_of(report.program, shape, report.slots))
     return found
+
+
+def hlo_type(dtype: Any) -> str:
+    """The HLO name of a dtype: "f32" for float32."""
+    kinds = {"f": "f", "i": "s", "u": "u", "b": "pred"}
+    bits = "" if dtype.kind == "b" else str(8 * dtype.itemsize)
+    return kinds[dtype.kind] + bits
 
 
 def asks_of_runs(program: Program, loop: Loop) -> bool:

@@ -30,6 +30,7 @@ after saving.
 """
 
 import ast
+import functools
 import json
 import re
 import signal
@@ -386,6 +387,7 @@ def unexplained() -> Iterator[str]:
             yield change
 
 
+@functools.cache
 def at_commit(commit: str, place: str) -> str:
     """A file as it was at a commit; empty where it was not there or not committed."""
     line = ["git", "-C", str(ROOT), "show", f"{commit}:{place}"]

@@ -69,11 +69,19 @@ class Curves:
         """Writes the file, if there is something new."""
         if self._path is None or self._failed or not self._new:
             return
-        runs = [
-            {"place": self._places[number], "curves": _as_lists(curves)}
-            for number, curves in sorted(self._kept.items())
-        ]
-        content = {"runs": self._runs, "shown": runs}
+        content = {
+            "runs": self._runs,
+            "shown": [
+                {
+                    "place": run.place,
+                    "curves": {
+                        name: (steps.tolist(), values.tolist())
+                        for name, (steps, values) in run.curves.items()
+                    },
+                }
+                for run in self.runs()
+            ],
+        }
         try:
             workdirs.write_json(self._path, content, indent=None)
         except workdirs.WorkdirError as error:
@@ -93,12 +101,6 @@ class Curves:
             )
             for number, curves in sorted(self._kept.items())
         ]
-
-
-def _as_lists(
-    curves: Mapping[str, Mapping[int, float]],
-) -> dict[str, tuple[list[int], list[float]]]:
-    return {name: ([*pairs], [*pairs.values()]) for name, pairs in curves.items()}
 
 
 def path(workdir: workdirs.Workdir) -> Path:

@@ -90,9 +90,8 @@ def run(
         about = about_run(resolved, engine, f"grok_jax.run(..., {str(workdir)!r})")
         with place.locked(say or print), _watch(place, say) as watch:
             begin(place, about)
-            more = prepare(
-                place, resolved
-            )  # another call may have ended before the lock
+            # before the lock, another call may have ended
+            more = prepare(place, resolved)
             results = None if more else complete(place, say or print)
             if results is not None:
                 return results

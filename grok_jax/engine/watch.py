@@ -31,6 +31,8 @@ from grok_jax.settings import SettingError, first_line, nearest
 
 LINE_SECONDS = 15.0
 """Between two lines of progress, where there is no bar."""
+DRAWN_SECONDS = 1.0
+"""Between two drawings of the curves above a bar."""
 
 
 class Shown(NamedTuple):
@@ -296,21 +298,20 @@ class Bar:
     """A progress bar over the run-steps of a sweep, below its curves where the console
     has room for them."""
 
-    def __init__(self, console: Console, seconds: float = 1.0):
-        """The curves are drawn again after `seconds` at the earliest."""
+    def __init__(self, console: Console):
         text = TextColumn("{task.description}", table_column=Column())  # may wrap
         columns = SpinnerColumn(), BarColumn(20), text
         self._display = Display(
             *columns, console=console, transient=True, refresh_per_second=4
         )
         self._task = self._display.add_task("compiling ...", total=None)
-        self._console, self._seconds, self._drawn = console, seconds, -1e9
+        self._console, self._drawn = console, -1e9
         self._display.start()
 
     def update(self, share: float, text: str, curves: live.Curves | None) -> None:
         """Shows the share that is done, a text beside the bar, and the curves."""
         now, console = time.monotonic(), self._console
-        if curves and charts.fits(console) and now - self._drawn >= self._seconds:
+        if curves and charts.fits(console) and now - self._drawn >= DRAWN_SECONDS:
             self._drawn = now
             self._display.above = charts.charts(
                 curves.runs(), console.width, charts.is_plain(console)

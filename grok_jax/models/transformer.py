@@ -8,7 +8,6 @@ a CPU is fast at.
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -52,9 +51,8 @@ def transformer(
         norm_mlp, and the params norm_out: {"gain": ones [d], "shift": zeros [d]}.
     """
     names = [f"layer_{i}" for i in range(layers)]
-    act = {"relu": jax.nn.relu, "gelu": partial(jax.nn.gelu, approximate=False)}[
-        activation
-    ]
+    gelu = functools.partial(jax.nn.gelu, approximate=False)
+    act = {"relu": jax.nn.relu, "gelu": gelu}[activation]
     shapes = {
         "query": (width, heads, head_width),
         "key": (width, heads, head_width),
