@@ -34,7 +34,7 @@ def teacher_student(
 
     def split(name: str, size: int) -> Split:
         x = gaussian_rows(named_key(keys.data, name), size, input_dim)
-        return Split(x, _outputs(teacher, x), jnp.ones(size))
+        return Split(x, answer(teacher, x), jnp.ones(size))
 
     return Dataset(split("train", train_size), split("test", test_size), teacher)
 
@@ -48,7 +48,8 @@ def _draw_teacher(key: Array, sizes: tuple[int, ...]) -> dict[str, Array]:
     return teacher
 
 
-def _outputs(teacher: dict[str, Array], x: Array) -> Array:
+def answer(teacher: dict[str, Array], x: Array) -> Array:
+    """The outputs [n, C] of a teacher, as in the task's extras, for x [n, D]."""
     y = x
     for i in range(3):
         y = jnp.matmul(y, teacher[f"w_{i}"], precision="highest")

@@ -1,0 +1,45 @@
+"""D2 (ours): when does a network that fits a tanh teacher generalise?
+
+    python -m grok_jax.launch --config=experiments/delay/d2_teacher_student.py \
+        --workdir=runs/d2_teacher_student
+
+One of the seven tasks of the tournament (`grok_jax.delay`). The settings of its runs
+are drawn over ranges that a pilot has shown to hold all ends: generalisation with the
+training, later, or not within the steps.
+"""
+
+from functools import partial
+
+from grok_jax.delay import contest, evidence, tasks
+from grok_jax.delay.design import Choice, Linear, Log
+
+get_config = contest.presets_of(
+    dict(
+        name="D2 teacher-student",
+        description="when runs on a random teacher generalise",
+        task=dict(name=tasks.teacher_pool),
+        model=dict(name="mlp", width=32, activation="tanh"),
+        loss=dict(name=tasks.explained),
+        optimizer=dict(name=tasks.decayed),
+        observe=dict(evidence=dict(name=evidence.evidence)),
+        train=dict(steps=8_000, records=60),
+        grok=dict(kind="accuracy", train=0.95, test=0.9),
+        stop=dict(name=tasks.generalised, train=0.95, test=0.9),
+        engine=dict(keep_gb=0.0),
+    ),
+    {
+        "model.output_scale": Log(0.1, 10),
+        "model.init_scale": Log(0.5, 5),
+        "optimizer.weight_decay": Log(1e-2, 10, zeros=1 / 8),
+        "optimizer.learning_rate": Log(3e-4, 1e-2),
+        "task.train_fraction": Linear(0.2, 1.0),
+        "model.width": Choice((16, 32, 64)),
+        "model.layers": Choice((1, 2)),
+        "optimizer.method": Choice(("adamw", "momentum")),
+    },
+    smoke=dict(
+        task=dict(input_dim=4, pool=24, test_size=20), train=dict(steps=20, records=5)
+    ),
+)
+claims = partial(contest.claims, number="D2")
+figure = contest.figure

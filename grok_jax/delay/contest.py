@@ -1,0 +1,174 @@
+"""The page of one task: its runs, its landscape, and how its runs end.
+
+    get_config = contest.presets_of(base, axes, smoke=...)
+
+has the presets `cpu` (the runs that are judged), `pilot` (other points and seeds, by
+which the ranges were chosen; not judged), `landscape` (fixed norms, for the norm of
+lowest test loss), `smoke` and `paper` (four times as many runs).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+
+from grok_jax.claims import OURS, Claim
+from grok_jax.delay.design import Axis, draw, rounded
+from grok_jax.engine.config import choose_preset, logspace, make_config
+from grok_jax.pages import every, late, sheet, shown, tested
+
+RATE, DECAY = "optimizer.learning_rate", "optimizer.weight_decay"
+WAYS = ("no delay", "delay", "never generalised")
+MARKS = {
+    "no delay": ("o", "C0"),
+    "delay": ("^", "C1"),
+    "never generalised": ("x", "C3"),
+    "never fitted": (".", "0.7"),
+}
+DELAYED = 2.0
+"""A run is delayed if t_test is more than so many times t_train."""
+FIRST_SEED, PILOT_SEED = 10_000, 0
+SHIFT, PILOT_SHIFT = 19, 20
+"""The first seed and the shift of the points of the runs that are judged, and of the
+pilot's."""
+
+
+def presets_of(
+    base: Mapping[str, Any],
+    axes: Mapping[str, Axis],
+    *,
+    runs: int = 1024,
+    smoke: Mapping[str, Any],
+    scales: tuple[float, ...] = logspace(0.05, 5, 10),
+) -> Callable[..., ConfigDict]:
+    """A page's `get_config`.
+
+    Args:
+      axes: path of a setting -> how it is drawn.
+      runs: how many are judged, a power of 2.
+      scales: the init scales of the landscape.
+    """
+
+    def drawn(runs: int, shift: int, seed: int) -> dict[str, Any]:
+        values = _stable(draw(axes, runs, shift=shift))
+        seeds = tuple(range(seed, seed + runs))
+        return dict(sweep={"seed": seeds, **values}, zip="+".join(["seed", *values]))
+
+    landscape = dict(
+        optimizer=dict(norm="fixed", weight_decay=0.0),
+        observe=dict(evidence=None, norms={}),
+        stop=dict(train=1.0, test=1.0),
+        sweep=dict(
+            init_scale=scales,
+            output_scale=(0.1, 1.0, 10.0),
+            seed=tuple(range(PILOT_SEED, PILOT_SEED + 3)),
+        ),
+    )
+
+    def get_config(preset: str = "cpu") -> ConfigDict:
+        layers = dict(
+            smoke={**smoke, **drawn(4, PILOT_SHIFT, PILOT_SEED)},
+            cpu=drawn(runs, SHIFT, FIRST_SEED),
+            paper=drawn(4 * runs, SHIFT, FIRST_SEED),
+            pilot=drawn(64, PILOT_SHIFT, PILOT_SEED),
+            landscape=landscape,
+        )
+        return make_config(base, choose_preset(preset, **layers))
+
+    return get_config
+
+
+def _stable(drawn: dict[str, tuple]) -> dict[str, tuple]:
+    """The settings with the learning rates of momentum ten times as high, and divided
+    by the square of an output scale above 1, which multiplies the kernel and so the
+    curvature. Their weight decay moves the other way: what is drawn is the shrinking of
+    the weights in a step."""
+    rates, decays = list(drawn[RATE]), list(drawn[DECAY])
+    scales, methods = drawn["model.output_scale"], drawn["optimizer.method"]
+    for run, (method, scale) in enumerate(zip(methods, scales, strict=True)):
+        if method == "momentum":
+            factor = 10 / max(scale, 1.0) ** 2
+            rates[run] = rounded(rates[run] * factor)
+            decays[run] = rounded(decays[run] / factor)
+    return {**drawn, RATE: tuple(rates), DECAY: tuple(decays)}
+
+
+def ratio(results: xr.Dataset) -> xr.DataArray:
+    """t_test / t_train of each run: infinite if it never generalised, NaN if it never
+    fitted. Step 0 counts as step 1."""
+    start = results.t_train.clip(min=1)
+    return late(results.t_test).clip(min=1) / start
+
+
+def ends(results: xr.Dataset) -> dict[str, xr.DataArray]:
+    """How each run ended -> whether it did so."""
+    times = ratio(results)
+    return {
+        "no delay": times <= DELAYED,
+        "delay": (times > DELAYED) & np.isfinite(times),
+        "never generalised": np.isinf(times),
+        "never fitted": times.isnull(),
+    }
+
+
+def claims(results: xr.Dataset, number: str) -> list[Claim]:
+    """That the settings are wide enough: each way to end is that of a fifth of the runs
+    that fitted."""
+    found = ends(results)
+    fitted = float((~found["never fitted"]).sum())
+    shares = {name: float(of.sum()) / max(fitted, 1) for name, of in found.items()}
+    ways = xr.DataArray(
+        [shares[name] for name in WAYS], {"end": list(WAYS)}, "end", name="share"
+    )
+    return [
+        tested(
+            f"{number}a",
+            OURS,
+            "the runs are spread over all ends: at least a fifth each generalise with "
+            f"their training (t_test at most {DELAYED:g} t_train), later, or never",
+            every("share of the runs that fit", ways, ">=", 0.2),
+            shown("share that never fits", float(found["never fitted"].mean())),
+        )
+    ]
+
+
+def figure(results: xr.Dataset) -> Figure:
+    """How the runs end over pairs of settings."""
+    pairs = (
+        ("output_scale", "init_scale"),
+        ("weight_decay", "learning_rate"),
+        ("train_fraction", "width"),
+    )
+    return sheet(
+        *(
+            (f"{b} against {a}".replace("_", " "), _over(a, b), results)
+            for a, b in pairs
+        )
+    )
+
+
+def _over(across: str, up: str) -> Callable[[Axes, xr.Dataset], None]:
+    def drawer(axis: Axes, results: xr.Dataset) -> None:
+        for (name, of), (mark, color) in zip(
+            ends(results).items(), MARKS.values(), strict=True
+        ):
+            x, y = (results[which].values[of.values] for which in (across, up))
+            axis.scatter(x, y, s=9, marker=mark, color=color, label=name, lw=0.7)
+        for which, setting in (("x", across), ("y", up)):
+            if setting not in ("train_fraction", "width"):
+                floor = results[setting].values
+                scale = (
+                    dict(linthresh=floor[floor > 0].min()) if (floor == 0).any() else {}
+                )
+                getattr(axis, f"set_{which}scale")(
+                    "symlog" if scale else "log", **scale
+                )
+        axis.set_xlabel(across.replace("_", " "))
+        axis.set_ylabel(up.replace("_", " "))
+        axis.legend(fontsize=6)
+
+    return drawer
