@@ -109,8 +109,8 @@ def ends(results: xr.Dataset) -> dict[str, xr.DataArray]:
     times = ratio(results)
     return {
         "no delay": times <= DELAYED,
-        "delay": (times > DELAYED) & np.isfinite(times),
-        "never generalised": np.isinf(times),
+        "delay": (times > DELAYED) & (times < np.inf),
+        "never generalised": times == np.inf,
         "never fitted": times.isnull(),
     }
 

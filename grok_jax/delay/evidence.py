@@ -93,7 +93,7 @@ def _examples(view: View, points: int) -> Examples:
         y = jax.nn.one_hot(y, outputs)
     y, seen = y.reshape(len(y), -1).astype(float), weight > 0
     kept = seen[:, None]
-    mean = jnp.sum(jnp.where(kept, y, 0), 0) / jnp.sum(seen)
+    mean = jnp.sum(jnp.where(kept, y, 0), 0, keepdims=True) / jnp.sum(seen)
     weak = view.data.extras["weak"][rows]
     return Examples(x, jnp.where(kept, y - mean, 0), seen, weak)
 
@@ -163,4 +163,5 @@ def _curvature(view: View) -> Record:
 
     start = tree.scale(slope, 1 / jnp.where(size > 0, size, 1))
     v = jax.lax.fori_loop(0, POWER_STEPS, turn, start)
-    return {"curvature": optax.tree.vdot(v, product(v)), "gradient_norm": size}
+    curvature = jnp.asarray(optax.tree.vdot(v, product(v)))
+    return {"curvature": curvature, "gradient_norm": size}

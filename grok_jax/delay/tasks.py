@@ -106,7 +106,7 @@ def teacher_pool(
         return teacher_student.answer(data.extras, gain * x)
 
     y = answer(data.train.x)
-    mean, deviation = y.mean(0), y.std(0)
+    mean, deviation = y.mean(0, keepdims=True), y.std(0, keepdims=True)
     train = data.train._replace(y=(y - mean) / deviation)
     test = data.test._replace(y=(answer(data.test.x) - mean) / deviation)
     made = Dataset(train, test, {})
@@ -143,7 +143,7 @@ def xor_pool(
     data = xor.xor_clusters(
         keys, dimension=dimension, train_size=pool, test_size=test_size
     )
-    scale = jnp.where(jnp.arange(dimension) < 2, 1.0, noise)
+    scale = jnp.where(jnp.arange(dimension) < 2, 1.0, noise)[None]
 
     def scaled(split: Split) -> Split:
         return Split(split.x * scale, (split.y > 0).astype(float), split.weight)

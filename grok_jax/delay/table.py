@@ -1,0 +1,146 @@
+"""The table of runs: settings, times, and what each theory saw at two moments.
+
+A row is a run; its columns are `task`, the settings, `t_train`, `t_test` (NaN: not
+within `horizon` steps), `critical_norm`, and the statistics of `evidence` as they were
+at step 0 (`start_NAME`) and at t_train, when the run had fitted its train set
+(`fitted_NAME`, NaN for a run that never did). Nothing later than t_train and no test
+accuracy but t_test itself is in it.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from grok_jax import measures
+from grok_jax.pages import at
+
+SETTINGS = (
+    *("output_scale", "init_scale", "weight_decay", "learning_rate", "train_fraction"),
+    *("width", "layers", "embedding", "mlp_width"),
+    *("method", "operation"),
+)
+EVIDENCE = (
+    "weight_norm",
+    *("kernel_alignment", "kernel_distance", "laziness", "kernel_left_out"),
+    "linear_share",
+    *("embedding_rank", "embedding_alignment", "embedding_overlap"),
+    "embedding_fourier",
+    *("curvature", "gradient_norm"),
+)
+MOMENTS = ("start", "fitted")
+
+
+def rows(results: xr.Dataset, task: str, landscape: xr.Dataset) -> xr.Dataset:
+    """The rows [run] of the runs of one task.
+
+    Args:
+      results: of a page's `cpu` preset, [seed, step].
+      landscape: of its `landscape` preset.
+    """
+    table = xr.Dataset({"task": ("run", np.full(results.sizes["seed"], task))})
+    for name in ("seed", *SETTINGS):
+        if name in results.coords:
+            table[name] = ("run", results[name].values)
+    for name in ("t_train", "t_test"):
+        table[name] = ("run", results[name].values.astype(float))
+    table["horizon"] = ("run", np.full(len(table.run), float(results.step[-1])))
+    table["critical_norm"] = critical_norm(landscape, table.output_scale)
+    return table.assign(_seen(results))
+
+
+def _seen(results: xr.Dataset) -> dict[str, tuple[str, np.ndarray]]:
+    """The statistics at both moments, and what the curves before t_train tell."""
+    fitted = results.t_train
+    columns = {}
+    for name in EVIDENCE:
+        if name in results:
+            curve = results[name]
+            columns[f"start_{name}"] = ("run", curve.isel(step=0).values)
+            columns[f"fitted_{name}"] = ("run", at(curve, fitted).values)
+    before = results.step <= fitted
+    loss = np.log(results.train_loss.where(before & (results.train_loss > 0)))
+    rises = loss.diff("step").clip(min=0).sum("step")
+    columns["fitted_oscillation"] = ("run", rises.where(fitted.notnull()).values)
+    speed = _speed(results.kernel_distance, fitted)
+    columns["fitted_kernel_speed"] = ("run", speed.values)
+    return columns
+
+
+def _speed(distance: xr.DataArray, fitted: xr.DataArray) -> xr.DataArray:
+    """d distance / d log(step) between the last record before t_train and t_train."""
+    place = np.searchsorted(distance.step.values, fitted.fillna(0).values)
+    now, then = (
+        xr.DataArray(place, dims="seed"),
+        xr.DataArray(np.maximum(place - 1, 0), dims="seed"),
+    )
+    change = distance.isel(step=now) - distance.isel(step=then)
+    steps = distance.step.clip(min=0.5)
+    passed = np.log(steps.isel(step=now).values / steps.isel(step=then).values)
+    moved = change.values / np.where(passed > 0, passed, 1)
+    return fitted.copy(data=np.where(fitted.notnull(), moved, np.nan))
+
+
+def critical_norm(landscape: xr.Dataset, output_scale: xr.DataArray) -> xr.DataArray:
+    """w_c of each run: the norm of lowest test loss (Liu et al. 2023, Sec. 2), in the
+    median over the landscape's seeds, linear between its output scales, both in logs.
+
+    This is the one number in the table that test labels were read for.
+    """
+    last = landscape.isel(step=-1)
+    norms = landscape.weight_norm.isel(step=0)
+    best = []
+    for scale in landscape.output_scale.values:
+        found = [
+            measures.goldilocks(
+                norms.sel(output_scale=scale, seed=seed).values,
+                last.test_loss.sel(output_scale=scale, seed=seed).values,
+            ).norm
+            for seed in landscape.seed.values
+        ]
+        best.append(np.nanmedian(np.asarray(found, float)))
+    x, y = np.log(landscape.output_scale.values), np.log(best)
+    place = np.log(output_scale.values)
+    inside = np.interp(place, x, y)
+    return output_scale.copy(data=np.exp(inside))
+
+
+def joined(tables: Iterable[xr.Dataset]) -> xr.Dataset:
+    """The rows of several tasks; a setting that a task does not have is NaN or ""."""
+    tables = list(tables)
+    names = dict.fromkeys(name for table in tables for name in table)
+    columns = {}
+    for name in names:
+        values = [_column(table, str(name), tables) for table in tables]
+        columns[name] = ("run", np.concatenate(values))
+    return xr.Dataset(columns)
+
+
+def _column(table: xr.Dataset, name: str, tables: Iterable[xr.Dataset]) -> np.ndarray:
+    if name in table:
+        values = table[name].values
+        return (
+            values.astype(str) if values.dtype.kind in "OUS" else values.astype(float)
+        )
+    kind = next(t[name].dtype.kind for t in tables if name in t)
+    blank = "" if kind in "OUS" else np.nan
+    return np.full(table.sizes["run"], blank)
+
+
+def write(table: xr.Dataset, path: Path, attrs: Mapping[str, str]) -> None:
+    """Writes a table as netCDF, its numbers as float32."""
+    small = {
+        name: column.astype(np.float32)
+        for name, column in table.items()
+        if column.dtype.kind == "f"
+    }
+    table = table.assign(small).assign_attrs(attrs)
+    packed = {name: dict(zlib=True) for name in small}
+    table.to_netcdf(path, engine="h5netcdf", encoding=packed)
+
+
+def read(path: Path) -> xr.Dataset:
+    """A table that `write` wrote."""
+    with xr.open_dataset(path, engine="h5netcdf") as table:
+        return table.load()
