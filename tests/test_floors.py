@@ -80,6 +80,14 @@ FLOORS = [
     ["engine.config"],
     ["engine.override"],
     ["pages"],
+    ["delay.tasks"],
+    ["delay.evidence"],
+    ["delay.design"],
+    ["delay.contest"],
+    ["delay.table"],
+    ["delay.theories"],
+    ["delay.judges"],
+    ["delay.verdict"],
     ["engine.extend"],
     ["engine.stand_ins"],
     ["engine.targets"],
@@ -94,11 +102,12 @@ FLOORS = [
     ["engine.explorer"],
     ["report"],
     ["benchmark"],
+    ["delay.__main__"],
     ["watch"],
     ["cli"],
     ["__main__"],
 ]
-COMMAND_LINE = {"launch", "report", "benchmark", "watch", "cli"}
+COMMAND_LINE = {"launch", "report", "benchmark", "delay.__main__", "watch", "cli"}
 
 
 def modules():
@@ -115,7 +124,7 @@ def modules():
 
 MODULES = modules()
 PACKAGES = {name for name in MODULES if (ROOT / name.replace(".", "/")).is_dir()}
-ROOMS = {"engine", "ntk"}
+ROOMS = {"engine", "ntk", "delay"}
 """Folders whose modules have floors of their own, and may import one another."""
 
 
@@ -244,13 +253,19 @@ def is_in_memory(opened):
     ("libraries", "allowed"),
     [
         (("diffrax", "equinox"), {"flow"}),
-        (("matplotlib",), {"plot", "pages", "launch", "report"}),
+        (("matplotlib",), {"plot", "pages", "delay.contest", "launch", "report"}),
         (("orbax",), {"engine.checkpoint", "snapshots"}),
         (("upath", "fsspec", "gcsfs", "etils"), {"engine.remote"}),
         (("absl",), {"engine.command_line", *COMMAND_LINE}),
         (
             ("ml_collections",),
-            {"engine.config", "engine.override", "pages", *COMMAND_LINE},
+            {
+                "engine.config",
+                "engine.override",
+                "pages",
+                "delay.contest",
+                *COMMAND_LINE,
+            },
         ),
         (
             ("rich",),
@@ -275,9 +290,14 @@ def is_in_memory(opened):
                 "engine.extend",
                 "engine.session",
                 "engine.explorer",
+                "delay.contest",
+                "delay.table",
+                "delay.theories",
+                "delay.judges",
                 *COMMAND_LINE,
             },
         ),
+        (("sksurv",), {"delay.judges"}),
         (("pickle", "cloudpickle", "dill", "joblib", "shelve"), set()),
         (("tensorboardX", "wandb"), {"engine.watch"}),
         (("torch", "tensorflow"), set()),

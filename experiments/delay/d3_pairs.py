@@ -1,4 +1,4 @@
-"""D3 (ours): when does a network that fits the sum or the product of two numbers modulo 23 generalise?
+"""D3 (ours): when does a network that fits modular sums or products generalise?
 
     python -m grok_jax.launch --config=experiments/delay/d3_pairs.py \
         --workdir=runs/d3_pairs

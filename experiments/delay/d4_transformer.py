@@ -1,4 +1,4 @@
-"""D4 (ours): when does a network that fits the sum or the product of two numbers modulo 17, read as tokens by a transformer generalise?
+"""D4 (ours): when does a transformer that fits modular sums or products generalise?
 
     python -m grok_jax.launch --config=experiments/delay/d4_transformer.py \
         --workdir=runs/d4_transformer

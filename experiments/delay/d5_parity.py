@@ -1,4 +1,4 @@
-"""D5 (ours): when does a network that fits the parity of three of 20 bits generalise?
+"""D5 (ours): when does a network that fits a sparse parity generalise?
 
     python -m grok_jax.launch --config=experiments/delay/d5_parity.py \
         --workdir=runs/d5_parity

@@ -1,4 +1,4 @@
-"""D6 (ours): when does a network that fits XOR of two coordinates beside noise generalise?
+"""D6 (ours): when does a network that fits XOR clusters generalise?
 
     python -m grok_jax.launch --config=experiments/delay/d6_xor.py \
         --workdir=runs/d6_xor

@@ -1,4 +1,4 @@
-"""D7 (ours): when does a network that fits handwritten digits of 7 x 7 pixels generalise?
+"""D7 (ours): when does a network that fits handwritten digits generalise?
 
     python -m grok_jax.launch --config=experiments/delay/d7_digits.py \
         --workdir=runs/d7_digits

@@ -71,7 +71,7 @@ def presets_of(
 
     def get_config(preset: str = "cpu") -> ConfigDict:
         layers = dict(
-            smoke={**smoke, **drawn(4, PILOT_SHIFT, PILOT_SEED)},
+            smoke={**smoke, "sweep": {"seed": (0, 1)}},
             cpu=drawn(runs, SHIFT, FIRST_SEED),
             paper=drawn(4 * runs, SHIFT, FIRST_SEED),
             pilot=drawn(64, PILOT_SHIFT, PILOT_SEED),

@@ -26,16 +26,16 @@ class Judged(NamedTuple):
     model: str  # "number", "monotone", "Cox" or "boosted"
     left_out: str
     concordance: float
-    low: float
-    high: float
-    """Uno's concordance and its 95% interval over runs."""
+    draws: np.ndarray
+    """Uno's concordance, and the same of `RESAMPLES` draws of the runs with
+    replacement, which are the same draws for every theory."""
     error: float
     """Mean |log10(predicted / seen)| over the runs that generalised; NaN: no time."""
     below: tuple[float, ...]
     """The share of runs that generalised before each of `QUANTILES` of the times that
     were predicted for them, which should be equal to it."""
     runs: int
-    censored: float
+    censored: float  # share of the runs that did not generalise
 
 
 # --- models ---------------------------------------------------------------------------
@@ -161,15 +161,20 @@ def pairs(
     return Pairs(weight, order)
 
 
-def interval(found: Pairs, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """The 95% interval of the concordance over runs, by bootstrap."""
+def resampled(found: Pairs, resamples: int = RESAMPLES) -> np.ndarray:
+    """The concordance of draws of the runs with replacement [resamples]; those in which
+    no pair can be compared are NaN."""
     n, rng = len(found.weight), np.random.default_rng(0)
     counts = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
     weighted = found.weight * found.order
     top = np.einsum("bi,bi->b", counts @ weighted, counts)
     total = np.einsum("bi,bi->b", counts @ found.weight, counts)
-    values = top[total > 0] / total[total > 0]
-    low, high = np.quantile(values, [0.025, 0.975])
+    return top / np.where(total > 0, total, np.nan)
+
+
+def interval(draws: np.ndarray) -> tuple[float, float]:
+    """The 95% interval of what was drawn."""
+    low, high = np.nanquantile(draws, [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -250,7 +255,7 @@ class Case(NamedTuple):
             model,
             self.left_out,
             found.concordance(),
-            *interval(found),
+            resampled(found),
             wrong,
             shares,
             self.test.sizes["run"],

@@ -7,8 +7,7 @@ at step 0 (`start_NAME`) and at t_train, when the run had fitted its train set
 accuracy but t_test itself is in it.
 """
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
 import xarray as xr
@@ -128,19 +127,14 @@ def _column(table: xr.Dataset, name: str, tables: Iterable[xr.Dataset]) -> np.nd
     return np.full(table.sizes["run"], blank)
 
 
-def write(table: xr.Dataset, path: Path, attrs: Mapping[str, str]) -> None:
-    """Writes a table as netCDF, its numbers as float32."""
+def packed(table: xr.Dataset) -> xr.Dataset:
+    """The table with its numbers as float32, and packed when it is written."""
     small = {
         name: column.astype(np.float32)
         for name, column in table.items()
         if column.dtype.kind == "f"
     }
-    table = table.assign(small).assign_attrs(attrs)
-    packed = {name: dict(zlib=True) for name in small}
-    table.to_netcdf(path, engine="h5netcdf", encoding=packed)
-
-
-def read(path: Path) -> xr.Dataset:
-    """A table that `write` wrote."""
-    with xr.open_dataset(path, engine="h5netcdf") as table:
-        return table.load()
+    table = table.assign(small)
+    for name in small:
+        table[name].encoding = dict(zlib=True)
+    return table

@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 from grok_jax.delay import table, theories
+from grok_jax.engine import workdirs
 
 STEPS = np.array([0, 1, 2, 4, 8, 16, 32])
 
@@ -140,8 +141,8 @@ def test_tables_of_tasks_are_joined_written_and_read(tmp_path):
     assert both.sizes["run"] == 8
     assert both.method.values[4:].tolist() == [""] * 4
     assert both.operation.values[:4].tolist() == [""] * 4
-    table.write(both, tmp_path / "runs.nc", {"commit": "abc"})
-    found = table.read(tmp_path / "runs.nc")
-    assert found.attrs["commit"] == "abc"
+    workdirs.write_results(tmp_path / "runs.nc", table.packed(both))
+    found = workdirs.read_results(tmp_path / "runs.nc")
+    assert found.t_test.dtype == np.float32
     np.testing.assert_allclose(found.t_test, both.t_test, rtol=1e-6)
     assert found.task.values.tolist() == both.task.values.tolist()

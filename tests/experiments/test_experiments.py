@@ -18,6 +18,11 @@ EXPERIMENTS = [
     if re.search(r"(?m)^(def )?get_config\b", path.read_text(encoding="utf-8"))
 ]
 LONG = (
+    "delay/d2_teacher_student",
+    "delay/d4_transformer",
+    "delay/d5_parity",
+    "delay/d6_xor",
+    "delay/d7_digits",
     "groktransfer/g1_modular",
     "groktransfer/g1_weak",
     "groktransfer/g2_init_scale",

@@ -110,13 +110,14 @@ def names(path):
 NAMES = ["K2 (smoke)", "K10 (smoke)"]
 
 
-def test_it_is_no_page_and_every_page_is_in_it():
+def test_it_is_no_page_and_every_page_of_a_paper_is_in_it():
     is_page = re.compile(r"(?m)^(def )?get_config\b")
     assert not is_page.search(PATH.read_text())
     own = load().pages()
     assert len(own) == len(set(own)) and PATH not in own
     every = {p for p in PATH.parent.rglob("*.py") if is_page.search(p.read_text())}
-    assert set(own) == every
+    tournament = {path for path in every if path.parent.name == "delay"}
+    assert set(own) == every - tournament  # which is of no paper, and takes hours
 
 
 def test_pages_run_in_order_and_what_fails_or_lacks_data_is_named(

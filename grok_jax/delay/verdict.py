@@ -1,0 +1,111 @@
+"""Who wins: the theories against one another, against the settings and the floor.
+
+The rule was written before the runs were made (experiments/delay/DESIGN.md).
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from grok_jax.delay import theories
+from grok_jax.delay.judges import QUANTILES, Judged, interval
+
+MODEL, MOMENT = "Cox", "fitted"
+"""The model and the moment that decide."""
+
+
+class Difference(NamedTuple):
+    """How much more concordance one theory has than another, over the tasks that were
+    left out in turn, with its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def wins(self) -> bool:
+        return self.low > 0
+
+
+def difference(
+    judged: Sequence[Judged],
+    one: str,
+    other: str,
+    *,
+    model: str = MODEL,
+    moment: str = MOMENT,
+    left_out: str = "task: ",
+) -> Difference:
+    """Theory `one` minus theory `other` where `left_out` begins so, in the mean."""
+
+    def of(theory: str) -> dict[str, Judged]:
+        wanted = (theory, moment, model)
+        if theory == "floor":
+            wanted = ("floor", "fitted", "median")
+        return {
+            each.left_out: each
+            for each in judged
+            if each[:3] == wanted and each.left_out.startswith(left_out)
+        }
+
+    ours, theirs = of(one), of(other)
+    mean = np.mean([ours[k].concordance - theirs[k].concordance for k in ours])
+    draws = np.mean([ours[k].draws - theirs[k].draws for k in ours], axis=0)
+    return Difference(float(mean), *interval(draws))
+
+
+def winner(judged: Sequence[Judged], **options: Any) -> str:
+    """The theory that beats all others, or "none"."""
+    names = tuple(theories.NUMBER)
+    for one in names:
+        rest = [name for name in names if name != one]
+        if all(difference(judged, one, other, **options).wins for other in rest):
+            return one
+    return "none"
+
+
+def totals(judged: Sequence[Judged]) -> dict[str, Any]:
+    """All verdicts as plain JSON."""
+    names = tuple(theories.NUMBER)
+    pairs = {
+        f"{one} - {other}": difference(judged, one, other)._asdict()
+        for one in (*names, "together")
+        for other in (*names, "settings", "floor")
+        if one != other
+    }
+    return {
+        "winner": winner(judged),
+        "beats_settings": [
+            name for name in names if difference(judged, name, "settings").wins
+        ],
+        "differences": _plain(pairs),
+        "judged": [_row(one) for one in judged],
+    }
+
+
+def _row(one: Judged) -> dict[str, Any]:
+    low, high = interval(one.draws)
+    return _plain(
+        {
+            "theory": one.theory,
+            "moment": one.moment,
+            "model": one.model,
+            "left_out": one.left_out,
+            "concordance": one.concordance,
+            "low": low,
+            "high": high,
+            "error_log10": one.error,
+            "below": dict(zip(map(str, QUANTILES), one.below, strict=True)),
+            "runs": one.runs,
+            "censored": one.censored,
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (float, np.floating)):
+        return round(float(value), 4) if np.isfinite(value) else None
+    return value
