@@ -28,7 +28,8 @@ class Examples(NamedTuple):
     x: Array  # [n, ...]
     y: Array  # [n, C], centred over those that are seen, 0 for the others
     seen: Array  # bool [n]; others stand in where there are fewer than n
-    weak: Array  # [n, e], what a weak network's first layer makes of x
+    weak: Array | None
+    """[n, e], what a weak network's first layer makes of x, if the task has it"""
 
 
 def evidence(
@@ -58,7 +59,8 @@ def evidence(
       embedding_rank: the participation ratio of the squared singular values of E, over
         their number.
       embedding_alignment: the centred CKA of (E x)^T (E x) and y.
-      embedding_overlap: the same with what a weak network's first layer makes of x.
+      embedding_overlap: the same with what a weak network's first layer makes of x, the
+        task's extras["weak"]; NaN if it has none.
       embedding_fourier: the share of E's power in its `top` strongest frequencies over
         the tokens, if there are any.
     The loss (after Notsawo et al. 2023):
@@ -94,7 +96,8 @@ def _examples(view: View, points: int) -> Examples:
     y, seen = y.reshape(len(y), -1).astype(float), weight > 0
     kept = seen[:, None]
     mean = jnp.sum(jnp.where(kept, y, 0), 0, keepdims=True) / jnp.sum(seen)
-    weak = view.data.extras["weak"][rows]
+    weak = view.data.extras.get("weak")
+    weak = None if weak is None else weak[rows]
     return Examples(x, jnp.where(kept, y - mean, 0), seen, weak)
 
 
@@ -135,10 +138,13 @@ def _embedding(table: Array, chosen: Examples) -> Record:
     inside = table[x].reshape(len(x), -1) if tokens else x @ table
     gram = inside @ inside.T
     power = jnp.linalg.svd(table, compute_uv=False) ** 2
+    overlap = jnp.full((), jnp.nan)
+    if weak is not None:
+        overlap = alignment.cka(gram, weak, centered=True, seen=seen)
     return {
         "embedding_rank": jnp.sum(power) ** 2 / jnp.sum(power**2) / len(power),
         "embedding_alignment": alignment.cka(gram, y, centered=True, seen=seen),
-        "embedding_overlap": alignment.cka(gram, weak, centered=True, seen=seen),
+        "embedding_overlap": overlap,
     }
 
 

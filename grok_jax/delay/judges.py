@@ -302,7 +302,7 @@ def judge(
                     case.judged(theory, moment, "number", ranked),
                     case.fitted(theory, moment, "monotone", _one),
                 ]
-            for theory in (*theories.THEORIES, "together"):
+            for theory in (*theories.THEORIES, "together", "anywhere"):
                 found += [
                     case.fitted(theory, moment, model, theories.matrix)
                     for model in models

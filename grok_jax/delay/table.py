@@ -7,6 +7,7 @@ at step 0 (`start_NAME`) and at t_train, when the run had fitted its train set
 accuracy but t_test itself is in it.
 """
 
+import json
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,6 +15,7 @@ import xarray as xr
 
 from grok_jax import measures
 from grok_jax.pages import at
+from grok_jax.settings import SettingError
 
 SETTINGS = (
     *("output_scale", "init_scale", "weight_decay", "learning_rate", "train_fraction"),
@@ -31,22 +33,49 @@ EVIDENCE = (
 MOMENTS = ("start", "fitted")
 
 
-def rows(results: xr.Dataset, task: str, landscape: xr.Dataset) -> xr.Dataset:
-    """The rows [run] of the runs of one task.
+def rows(results: xr.Dataset, task: str, landscape: xr.Dataset | None) -> xr.Dataset:
+    """The rows [run] of all runs of a sweep that observed `evidence`.
 
     Args:
-      results: of a page's `cpu` preset, [seed, step].
-      landscape: of its `landscape` preset.
+      results: with any axes beside `step`.
+      landscape: of the task, as a page's `landscape` preset makes it; None: w_c is NaN.
+
+    Raises:
+      SettingError: a statistic is missing.
     """
-    table = xr.Dataset({"task": ("run", np.full(results.sizes["seed"], task))})
+    missing = [name for name in EVIDENCE if name not in results]
+    if missing and missing != ["embedding_fourier"]:
+        raise SettingError(
+            f"The run has no {missing[0]}; observe grok_jax.delay.evidence.evidence."
+        )
+    results = _flat(results)
+    table = xr.Dataset({"task": ("run", np.full(results.sizes["run"], task))})
     for name in ("seed", *SETTINGS):
         if name in results.coords:
             table[name] = ("run", results[name].values)
     for name in ("t_train", "t_test"):
         table[name] = ("run", results[name].values.astype(float))
     table["horizon"] = ("run", np.full(len(table.run), float(results.step[-1])))
-    table["critical_norm"] = critical_norm(landscape, table.output_scale)
+    table["critical_norm"] = ("run", np.full(len(table.run), np.nan))
+    if landscape is not None:
+        table["critical_norm"] = critical_norm(landscape, table.output_scale)
     return table.assign(_seen(results))
+
+
+def _flat(results: xr.Dataset) -> xr.Dataset:
+    """The results with all axes but `step` as one, and every setting as a coordinate of
+    it: those that were not swept are in the results' configuration."""
+    axes = [dim for dim in results.t_train.dims]
+    flat = results.stack(run=axes, create_index=False)
+    config = json.loads(results.attrs.get("config", "{}"))
+    ended = {path.rpartition(".")[2]: value for path, value in config.items()}
+    ended.setdefault("method", config.get("optimizer.name", ""))
+    fixed = {
+        name: ("run", np.full(flat.sizes["run"], ended[name]))
+        for name in SETTINGS
+        if name in ended and name not in flat.coords
+    }
+    return flat.assign_coords(fixed).transpose("run", "step", ...)
 
 
 def _seen(results: xr.Dataset) -> dict[str, tuple[str, np.ndarray]]:
@@ -71,8 +100,8 @@ def _speed(distance: xr.DataArray, fitted: xr.DataArray) -> xr.DataArray:
     """d distance / d log(step) between the last record before t_train and t_train."""
     place = np.searchsorted(distance.step.values, fitted.fillna(0).values)
     now, then = (
-        xr.DataArray(place, dims="seed"),
-        xr.DataArray(np.maximum(place - 1, 0), dims="seed"),
+        xr.DataArray(place, dims="run"),
+        xr.DataArray(np.maximum(place - 1, 0), dims="run"),
     )
     change = distance.isel(step=now) - distance.isel(step=then)
     steps = distance.step.clip(min=0.5)

@@ -152,15 +152,28 @@ NUMBER: dict[str, tuple[str, int]] = {
 """theory -> the number it stands for, and whether more of it means later (+1)."""
 
 
+ELSEWHERE = (
+    "norm: time to shrink",
+    "norm: log of norm over critical",
+    "embedding: overlap",
+    "embedding: Fourier",
+)
+"""What needs a landscape, a weak network or tokens."""
+
+
 def columns(theory: str, moment: str) -> dict[str, Column]:
-    """The columns of a theory; "together" has those of all."""
-    if theory != "together":
+    """The columns of a theory; "together" has those of all, and "anywhere" those of
+    them that any run has, on any task: not w_c nor a weak network."""
+    if theory in THEORIES:
         return THEORIES[theory][moment]
-    return {
+    every = {
         f"{name}: {column}": make
         for name, sets in THEORIES.items()
         for column, make in sets[moment].items()
     }
+    if theory == "together":
+        return every
+    return {name: make for name, make in every.items() if name not in ELSEWHERE}
 
 
 def matrix(table: xr.Dataset, theory: str, moment: str) -> np.ndarray:

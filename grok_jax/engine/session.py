@@ -79,6 +79,8 @@ def run(
             with _watch(None, say) as watch:
                 results = _sweeper(resolved, engine, watch, resolved.plan).run()
             results.attrs["name"] = resolved.name
+            with contextlib.suppress(SettingError):  # a part that has no name
+                results.attrs["config"] = json.dumps(resolved.stored)
             return results
         place = workdirs.Workdir(workdir)
         more = prepare(place, resolved)

@@ -1,0 +1,72 @@
+"""The prediction for a run of one's own."""
+
+import numpy as np
+import pytest
+from delay.tables import made_up
+
+import grok_jax
+from grok_jax.delay import predict, table, theories
+from grok_jax.delay.evidence import evidence
+from grok_jax.settings import SettingError
+
+PAGE = dict(
+    task=dict(name="sparse_parity", bits=6, support=2, train_size=30, test_size=30),
+    model=dict(name="mlp", width=8, layers=1),
+    loss=dict(name="binary_cross_entropy"),
+    optimizer=dict(name="adamw", learning_rate=0.03, weight_decay=0.1),
+    observe=dict(evidence=dict(name=evidence, points=20)),
+    grok=dict(kind="accuracy", train=0.9, test=0.95),
+    train=dict(steps=60, records=12),
+    sweep=dict(output_scale=(0.01, 1.0, 3.0), seed=(0, 1)),
+)
+
+
+@pytest.fixture(scope="module")
+def results():
+    return grok_jax.run(PAGE)
+
+
+def test_each_run_that_has_fitted_gets_rising_quantiles(results):
+    found = predict.predict(results, made_up())
+    assert dict(found.sizes) == {"run": 6, "quantile": 3}
+    times = results.t_train.values.ravel()
+    np.testing.assert_array_equal(found.t_train, times)
+    fitted = np.isfinite(times)
+    assert fitted.any() and not fitted.all()
+    assert np.isnan(found.t_test.values[~fitted]).all()
+    low, middle, high = found.t_test.values[fitted].T
+    assert (times[fitted] <= low).all() and (low <= middle).all()
+    assert (middle <= high).all()
+
+
+def test_settings_that_were_not_swept_are_read_from_the_configuration(results):
+    rows = table.rows(results, "parity", None)
+    assert rows.output_scale.values.tolist() == pytest.approx([0.01, 0.01, 1, 1, 3, 3])
+    assert rows.learning_rate.values.tolist() == pytest.approx([0.03] * 6)
+    assert rows.method.values.tolist() == ["adamw"] * 6
+    assert np.isnan(rows.fitted_embedding_overlap.values).all()  # no weak network
+
+
+def test_it_says_what_lies_outside_of_the_runs_that_it_knows(results):
+    known = made_up()
+    inside = predict.of_rows(known.isel(run=slice(0, 5)), known)
+    far = known.isel(run=slice(0, 5)).assign(output_scale=("run", [1e3] * 5))
+    outside = predict.of_rows(far, known)
+    assert int(inside.outside.max()) <= 2
+    assert all("log output scale" in str(names) for names in outside.strange.values)
+
+
+def test_runs_of_the_same_kind_generalise_within_the_quantiles_as_often_as_said():
+    """A quarter of them generalise with their training, at a ratio of exactly 1."""
+    new = theories.fitted(made_up(seed=1))
+    found = predict.of_rows(new, made_up(seed=0))
+    late = np.where(np.isfinite(new.t_test), new.t_test, new.horizon)
+    limits = found.t_test.values.T
+    for level, limit in zip(found["quantile"].values, limits, strict=True):
+        assert np.mean(late < limit * 0.999) <= level + 0.05
+        assert np.mean(late <= limit * 1.001) >= level - 0.05
+
+
+def test_results_without_the_statistics_are_refused(results):
+    with pytest.raises(SettingError, match="has no laziness; observe"):
+        predict.predict(results.drop_vars("laziness"), made_up())
