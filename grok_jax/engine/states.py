@@ -47,10 +47,12 @@ class States:
         say: Callable[[str], None] = print,
     ) -> None:
         """Writes the states [run, ...] of the runs at these points, or says that they
-        exceed the limit.
+        exceed the limit; does nothing where the limit is 0.
 
         Raises: workdirs.WorkdirError if they cannot be written.
         """
+        if not self.most:
+            return
         leaves = tree.flat_names(tree.without_keys(states))
         text = json.dumps([_labelled(point) for point in points])
         path = self.folder / f"{zlib.crc32(text.encode()):08x}_{step}.npz"
