@@ -30,8 +30,8 @@ get_config = contest.presets_of(
     {
         "model.output_scale": Log(0.1, 10),
         "model.init_scale": Log(0.5, 5),
-        "optimizer.weight_decay": Log(1e-2, 10, zeros=1 / 8),
-        "optimizer.learning_rate": Log(3e-4, 1e-2),
+        "optimizer.weight_decay": Log(0.03, 3, zeros=1 / 8),
+        "optimizer.learning_rate": Log(1e-3, 2e-2),
         "task.train_fraction": Linear(0.2, 1.0),
         "model.width": Choice((16, 32, 64)),
         "model.layers": Choice((1, 2)),
