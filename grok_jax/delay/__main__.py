@@ -1,27 +1,35 @@
-"""python -m grok_jax.delay [--table=FILE.nc] --totals
+"""python -m grok_jax.delay [--run=RUNS] [--make=RUNS] [--totals] [--table=FILE.nc]
 
-Which theory predicts the delay: the verdicts of the tournament as JSON, computed anew
-from the table of runs, experiments/delay/runs.nc by default. Needs scikit-survival
-(pip install 'grok_jax[delay]'); about ten minutes on one core.
+Which theory predicts the delay: the runs of the tournament, their table, and the
+verdicts of its judges.
 
-  --totals           every theory, for every task and region of settings left out
-  --make=RUNS        makes the table from the finished run folders RUNS/PAGE and
-                     RUNS/PAGE_landscape of the pages of experiments/delay
+  --run=RUNS   runs the pages of experiments/delay, each with its landscape, in
+               RUNS/PAGE and RUNS/PAGE_landscape; hours on two cores. The same line
+               again goes on where it stopped
+  --make=RUNS  makes the table from those folders
+  --totals     prints the verdicts as JSON, computed anew from the table: every theory,
+               for every task and region of settings left out; minutes on one core
+               (pip install 'grok_jax[delay]')
+  --table      the table; experiments/delay/runs.nc by default
+  --pilot      with --run and --make: the pilot's runs instead
 
 Examples:
   python -m grok_jax.delay --totals > totals.json
-  python -m grok_jax.delay --make=runs/delay --table=experiments/delay/runs.nc
+  python -m grok_jax.delay --run=runs/delay --make=runs/delay --totals
 
-Exit status: 0 done; 2 wrong usage.
+Exit status: 0 done; 2 wrong usage; otherwise that of the page that ended so, such as 75
+if it was stopped.
 """
 
 import importlib.util
 import json
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
 from absl import flags
 
 from grok_jax.delay import judges, table, verdict
@@ -35,43 +43,72 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     try:
         options = _flags(list(sys.argv if argv is None else argv))
-        path = Path(options.table or shipped.folder() / "delay" / "runs.nc")
+        name = "pilot.nc" if options.pilot else "runs.nc"
+        path = Path(options.table or shipped.folder() / "delay" / name)
+        presets = ("pilot",) if options.pilot else ("", "landscape")
+        if not (options.run or options.make or options.totals):
+            raise SettingError("Say --run, --make or --totals; --help explains them.")
+        if options.totals and importlib.util.find_spec("sksurv") is None:
+            raise SettingError(
+                "The judges need scikit-survival: pip install 'grok_jax[delay]'."
+            )
+        if options.run and (status := _run(Path(options.run), presets)):
+            return status
         if options.make:
-            _make(Path(options.make), path)
+            workdirs.write_results(path, _made(Path(options.make), presets))
         if options.totals:
-            if importlib.util.find_spec("sksurv") is None:
-                raise SettingError(
-                    "The judges need scikit-survival: pip install 'grok_jax[delay]'."
-                )
             found = verdict.totals(judges.judge(workdirs.read_results(path)))
             print(json.dumps(found, indent=1))
-        if not (options.make or options.totals):
-            raise SettingError("Say --totals or --make=RUNS; --help explains them.")
         return DONE
     except (SettingError, workdirs.WorkdirError) as error:
         print(f"grok_jax: {error}", file=sys.stderr)
         return WRONG_USAGE
 
 
-def _make(runs: Path, path: Path) -> None:
-    """Writes the table of the pages' finished runs."""
+def _pages() -> list[str]:
+    """The pages of the tournament, by name."""
+    pages = shipped.pages().items()
+    return [name for name, path in pages if path.parent.name == "delay"]
+
+
+def _folder(runs: Path, name: str, preset: str) -> Path:
+    return runs / (f"{name}_{preset}" if preset else name)
+
+
+def _run(runs: Path, presets: Sequence[str]) -> int:
+    """Runs each page at these presets ("" is `cpu`), one after another; the first exit
+    status that is not 0."""
+    for name in _pages():
+        for preset in presets:
+            page = f"{shipped.pages()[name]}:{preset or 'cpu'}"
+            line = [sys.executable, "-m", "grok_jax.launch", f"--config={page}"]
+            line.append(f"--workdir={_folder(runs, name, preset)}")
+            status = subprocess.run(line).returncode
+            if status:
+                return status
+    return DONE
+
+
+def _made(runs: Path, presets: Sequence[str]) -> xr.Dataset:
+    """The table of the pages' finished runs, and the commits that they were made at."""
     tables, commits = [], set()
-    for name, page in shipped.pages().items():
-        if page.parent.name != "delay":
-            continue
-        both = [workdirs.Workdir(runs / f"{name}{end}") for end in ("", "_landscape")]
-        results, landscape = (workdirs.read_results(one.results) for one in both)
-        tables.append(table.rows(results, name.partition("_")[2], landscape))
-        commits.add(both[0].about()["git_commit"])
+    for name in _pages():
+        places = [workdirs.Workdir(_folder(runs, name, each)) for each in presets]
+        results = [workdirs.read_results(place.results) for place in places]
+        task = name.partition("_")[2]
+        tables.append(table.rows(results[0], task, results[1] if results[1:] else None))
+        commits.add(places[0].about()["git_commit"])
     made = table.packed(table.joined(tables))
     made.attrs["commits"] = ", ".join(sorted(commits))
-    workdirs.write_results(path, made)
+    return made
 
 
 def _flags(argv: Sequence[str]) -> Any:
     values = flags.FlagValues()
     flags.DEFINE_string("table", "", "The table of runs.", flag_values=values)
+    flags.DEFINE_string("run", "", "Where to run the pages.", flag_values=values)
     flags.DEFINE_string("make", "", "The folder of the runs.", flag_values=values)
+    flags.DEFINE_bool("pilot", False, "The pilot's runs.", flag_values=values)
     flags.DEFINE_bool("totals", False, "The verdicts as JSON.", flag_values=values)
     return command_line.parse(values, argv, __doc__)[0]
 

@@ -114,7 +114,11 @@ def critical_norm(landscape: xr.Dataset, output_scale: xr.DataArray) -> xr.DataA
     """w_c of each run: the norm of lowest test loss (Liu et al. 2023, Sec. 2), in the
     median over the landscape's seeds, linear between its output scales, both in logs.
 
-    This is the one number in the table that test labels were read for.
+    This is the one number in the table that test labels were read for. An output scale
+    whose lowest loss is at an end of the norms is left out.
+
+    Raises:
+      SettingError: that is so at all of them.
     """
     last = landscape.isel(step=-1)
     norms = landscape.weight_norm.isel(step=0)
@@ -127,11 +131,17 @@ def critical_norm(landscape: xr.Dataset, output_scale: xr.DataArray) -> xr.DataA
             ).norm
             for seed in landscape.seed.values
         ]
-        best.append(np.nanmedian(np.asarray(found, float)))
-    x, y = np.log(landscape.output_scale.values), np.log(best)
-    place = np.log(output_scale.values)
-    inside = np.interp(place, x, y)
-    return output_scale.copy(data=np.exp(inside))
+        inside = [float(norm) for norm in found if np.isfinite(norm)]
+        best.append(np.median(inside) if inside else np.nan)
+    known = np.isfinite(best)
+    if not known.any():
+        raise SettingError(
+            "The landscape has its lowest test loss at an end of its norms; give it "
+            "others (init_scale)."
+        )
+    x, y = np.log(landscape.output_scale.values[known]), np.log(best)[known]
+    between = np.interp(np.log(output_scale.values), x, y)
+    return output_scale.copy(data=np.exp(between))
 
 
 def joined(tables: Iterable[xr.Dataset]) -> xr.Dataset:

@@ -6,6 +6,7 @@ import xarray as xr
 
 from grok_jax.delay import table, theories
 from grok_jax.engine import workdirs
+from grok_jax.settings import SettingError
 
 STEPS = np.array([0, 1, 2, 4, 8, 16, 32])
 
@@ -114,6 +115,14 @@ def test_the_critical_norm_is_that_of_the_lowest_test_loss():
     found = table.critical_norm(landscape(), scales)
     expected = [8, 4, np.sqrt(8), 2, 2]  # the last is outside: that of its end
     np.testing.assert_allclose(found.values, expected, rtol=0.02)
+
+
+def test_a_landscape_whose_lowest_loss_is_at_an_end_is_left_out_or_refused():
+    scales = xr.DataArray([0.1, 1.0, 10.0], dims="run")
+    found = table.critical_norm(landscape(best=(0.1, 4.0, 2.0)), scales)
+    np.testing.assert_allclose(found.values, [4, 4, 2], rtol=0.02)
+    with pytest.raises(SettingError, match="lowest test loss at an end of its norms"):
+        table.critical_norm(landscape(best=(0.1, 0.1, 0.1)), scales)
 
 
 def test_the_time_to_shrink_is_that_of_the_paper():

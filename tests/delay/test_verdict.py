@@ -1,10 +1,12 @@
 """Who wins, by the rule that was written before the runs; and the command line."""
 
 import json
+import subprocess
 
 import numpy as np
 import pytest
 from delay.tables import made_up
+from delay.test_table import landscape, results
 
 from grok_jax.delay import __main__ as command
 from grok_jax.delay import judges, table, verdict
@@ -57,7 +59,7 @@ def test_the_command_prints_the_verdicts(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        ([], "Say --totals or --make=RUNS"),
+        ([], "Say --run, --make or --totals"),
         (["--totals", "--table=nowhere.nc"], "nowhere.nc is missing"),
         (["--total"], "There is no flag --total; nearest: totals"),
         (["--make=nowhere"], "nowhere"),
@@ -72,3 +74,41 @@ def test_without_the_library_a_sentence_names_the_extra(capsys, monkeypatch):
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
     assert command.main(["delay", "--totals"]) == 2
     assert "pip install 'grok_jax[delay]'" in capsys.readouterr().err
+
+
+def test_pages_are_run_and_their_table_is_made(tmp_path, monkeypatch):
+    """With the launcher replaced: every page and its landscape, until one stops."""
+    lines, ended = [], []
+
+    def run(line):
+        lines.append(line)
+        return subprocess.CompletedProcess(line, ended.pop(0) if ended else 0)
+
+    monkeypatch.setattr(command.subprocess, "run", run)
+    assert command.main(["delay", f"--run={tmp_path}"]) == 0
+    assert len(lines) == 14
+    pairs = [tuple(word.partition("=")[2] for word in line[3:]) for line in lines]
+    config, workdir = pairs[1]
+    assert config.endswith("delay/d1_polynomial.py:landscape")
+    assert workdir == f"{tmp_path}/d1_polynomial_landscape"
+    lines.clear()
+    ended += [0, 75]
+    assert command.main(["delay", f"--run={tmp_path}", "--pilot"]) == 75
+    assert [line[3].rpartition(":")[2] for line in lines] == ["pilot", "pilot"]
+
+
+def test_the_table_is_made_of_finished_folders(tmp_path):
+    for name in command._pages():
+        for end, made in (("", results()), ("_landscape", landscape())):
+            folder = tmp_path / f"{name}{end}"
+            folder.mkdir()
+            workdirs.write_results(folder / "results.nc", made)
+            workdirs.write_json(folder / "config.json", {"git_commit": "abc"})
+    path = tmp_path / "runs.nc"
+    arguments = [f"--make={tmp_path}", f"--table={path}"]
+    assert command.main(["delay", *arguments]) == 0
+    made = workdirs.read_results(path)
+    assert made.sizes["run"] == 7 * 4
+    assert made.attrs["commits"] == "abc"
+    assert set(made.task.values) >= {"polynomial", "transformer"}
+    assert np.isfinite(made.critical_norm.values).all()
