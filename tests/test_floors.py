@@ -83,6 +83,7 @@ FLOORS = [
     ["delay.tasks"],
     ["delay.evidence"],
     ["delay.design"],
+    ["delay.cost"],
     ["delay.contest"],
     ["delay.table"],
     ["delay.theories"],

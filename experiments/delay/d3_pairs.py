@@ -21,7 +21,9 @@ get_config = contest.presets_of(
         model=dict(name="fnn", embedding=32, width=64, layers=2),
         loss=dict(name="classification"),
         optimizer=dict(name=tasks.decayed),
-        observe=dict(evidence=dict(name=evidence.evidence, leaf="embed", tokens=23)),
+        observe=dict(
+            evidence=dict(name=evidence.evidence, leaf="embed", tokens=23, above=0.5)
+        ),
         train=dict(steps=10_000, records=60),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         stop=dict(name=tasks.generalised, train=0.95, test=0.95),

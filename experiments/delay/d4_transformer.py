@@ -21,7 +21,9 @@ get_config = contest.presets_of(
         model=dict(name="transformer", width=32, heads=2, head_width=16, mlp_width=64),
         loss=dict(name="classification"),
         optimizer=dict(name=tasks.decayed),
-        observe=dict(evidence=dict(name=evidence.evidence, leaf="embed", tokens=17)),
+        observe=dict(
+            evidence=dict(name=evidence.evidence, leaf="embed", tokens=17, above=0.5)
+        ),
         train=dict(steps=6_000, records=60),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         stop=dict(name=tasks.generalised, train=0.95, test=0.95),

@@ -21,7 +21,7 @@ get_config = contest.presets_of(
         model=dict(name="mlp", width=64),
         loss=dict(name="classification"),
         optimizer=dict(name=tasks.decayed),
-        observe=dict(evidence=dict(name=evidence.evidence)),
+        observe=dict(evidence=dict(name=evidence.evidence, above=0.5)),
         train=dict(steps=8_000, records=60),
         grok=dict(kind="accuracy", train=0.95, test=0.85),
         stop=dict(name=tasks.generalised, train=0.95, test=0.85),

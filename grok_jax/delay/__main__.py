@@ -32,8 +32,9 @@ from typing import Any
 import xarray as xr
 from absl import flags
 
-from grok_jax.delay import judges, table, verdict
-from grok_jax.engine import command_line, shipped, workdirs
+from grok_jax.delay import cost, judges, table, verdict
+from grok_jax.engine import command_line, config, session, shipped, workdirs
+from grok_jax.engine.programs import Plan
 from grok_jax.settings import SettingError
 
 DONE, WRONG_USAGE = 0, 2
@@ -71,6 +72,11 @@ def _pages() -> list[str]:
     return [name for name, path in pages if path.parent.name == "delay"]
 
 
+def _plan(name: str) -> Plan:
+    page, _ = session.load_page(f"{shipped.pages()[name]}")
+    return config.resolve(session.get_config(page, "cpu")).plan
+
+
 def _folder(runs: Path, name: str, preset: str) -> Path:
     return runs / (f"{name}_{preset}" if preset else name)
 
@@ -90,16 +96,19 @@ def _run(runs: Path, presets: Sequence[str]) -> int:
 
 
 def _made(runs: Path, presets: Sequence[str]) -> xr.Dataset:
-    """The table of the pages' finished runs, and the commits that they were made at."""
-    tables, commits = [], set()
+    """The table of the pages' finished runs; its attributes are the commits that they
+    were made at, and how many training steps a look at the evidence takes here."""
+    tables, commits, costs = [], set(), {}
     for name in _pages():
         places = [workdirs.Workdir(_folder(runs, name, each)) for each in presets]
         results = [workdirs.read_results(place.results) for place in places]
         task = name.partition("_")[2]
         tables.append(table.rows(results[0], task, results[1] if results[1:] else None))
         commits.add(places[0].about()["git_commit"])
+        costs[task] = round(cost.in_steps(_plan(name).experiment), 1)
     made = table.packed(table.joined(tables))
     made.attrs["commits"] = ", ".join(sorted(commits))
+    made.attrs["look_in_steps"] = json.dumps(costs)
     return made
 
 

@@ -4,7 +4,7 @@
 chosen so that they compare over tasks: they are shares, angles or ratios.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +13,13 @@ from jax import Array
 
 from grok_jax import alignment, losses, spectra, tree
 from grok_jax.observables import Record, View
-from grok_jax.settings import Count, Natural, lookup
+from grok_jax.settings import STATIC, Bounds, Count, Natural, lookup
 from grok_jax.types import Params
 
+StaticShare = Annotated[float, Bounds(low=0, high=1), STATIC]
 RIDGE = 1e-3
 """Added to kernels that are inverted, in units of their mean eigenvalue."""
-POWER_STEPS = 12
+POWER_STEPS = 8
 """Power iterations for the largest curvature of the loss."""
 
 
@@ -39,6 +40,7 @@ def evidence(
     points: Count = 96,
     tokens: Natural = 0,
     top: Count = 2,
+    above: StaticShare = 0.0,
 ) -> Record:
     """The statistics of three theories and of a rival from outside, each a number.
 
@@ -71,7 +73,24 @@ def evidence(
     Args:
       leaf: the parameter that embeds the inputs, [inputs, d].
       tokens: how many of its first rows are those of numbers; 0 if none are.
+      above: NaN while the train accuracy is lower, but at step 0, to save time.
     """
+
+    def look() -> Record:
+        return _look(view, leaf, points, tokens, top)
+
+    if not above:
+        return look()
+    x, y, weight = view.data.train
+    right = view.loss.accuracy(view.apply(view.params, x), y)
+    moved = optax.tree.norm(optax.tree.sub(view.params, view.anchor))
+    wanted = (moved == 0) | (losses.weighted_mean(right, weight) >= above)
+    shapes = jax.eval_shape(look).items()
+    blank = {name: jnp.full(one.shape, jnp.nan, one.dtype) for name, one in shapes}
+    return jax.lax.cond(wanted, look, lambda: blank)
+
+
+def _look(view: View, leaf: str, points: int, tokens: int, top: int) -> Record:
     table = lookup(tree.flat_names(view.params), leaf, "parameter")
     chosen = _examples(view, points)
     record = {

@@ -152,6 +152,21 @@ def test_the_embedding_is_compared_with_targets_and_a_weak_network():
     assert "embedding_fourier" not in found
 
 
+def test_it_waits_for_the_train_accuracy_but_at_the_start():
+    now = view(NET)
+    accuracy = now.loss._replace(accuracy=lambda f, y: jnp.full(len(f), 0.6))
+    now = now._replace(loss=accuracy)
+    whole = evidence.evidence(now, points=N)
+    for above, measured in ((0.5, True), (0.7, False)):
+        found = evidence.evidence(now, points=N, above=above)
+        for name, value in found.items():
+            expected = whole[name] if measured else np.nan
+            np.testing.assert_allclose(value, expected, rtol=1e-4, err_msg=name)
+    start = now._replace(params=now.anchor)
+    found = evidence.evidence(start, points=N, above=0.7)
+    assert all(np.isfinite(value) for value in found.values())
+
+
 TASKS = [
     tasks.polynomial_pool,
     tasks.teacher_pool,
