@@ -22,6 +22,7 @@ from grok_jax.engine.config import choose_preset, logspace, make_config
 from grok_jax.pages import every, late, sheet, shown, tested
 
 RATE, DECAY = "optimizer.learning_rate", "optimizer.weight_decay"
+METHOD = "optimizer.method"
 WAYS = ("no delay", "delay", "never generalised")
 MARKS = {
     "no delay": ("o", "C0"),
@@ -87,8 +88,10 @@ def _stable(drawn: dict[str, tuple]) -> dict[str, tuple]:
     by the square of an output scale above 1, which multiplies the kernel and so the
     curvature. Their weight decay moves the other way: what is drawn is the shrinking of
     the weights in a step."""
+    if METHOD not in drawn:
+        return drawn
     rates, decays = list(drawn[RATE]), list(drawn[DECAY])
-    scales, methods = drawn["model.output_scale"], drawn["optimizer.method"]
+    scales, methods = drawn["model.output_scale"], drawn[METHOD]
     for run, (method, scale) in enumerate(zip(methods, scales, strict=True)):
         if method == "momentum":
             factor = 10 / max(scale, 1.0) ** 2

@@ -7,7 +7,7 @@ of the pool; the embedding theory compares the large network's first layer with 
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +15,13 @@ import optax
 from jax import Array
 
 from grok_jax import losses, optim
+from grok_jax.models import wrappers
 from grok_jax.models.mlp import mlp
 from grok_jax.rng import Keys, named_key
 from grok_jax.settings import Count, Fraction, NonNegative, Positive
 from grok_jax.tasks import mnist, modular, parity, polynomial, teacher_student, xor
 from grok_jax.train import threshold
-from grok_jax.types import Dataset, Scalar, Split, Task
+from grok_jax.types import Apply, Dataset, Params, Scalar, Split, Task
 
 PerExample = Callable[[Array, Array], Array]
 WEAK_WIDTH, WEAK_STEPS = 8, 600
@@ -263,3 +264,33 @@ def generalised(
         for name, level in (("train", train), ("test", test))
     ]
     return jnp.minimum(*reached)
+
+
+def more_decay(
+    *,
+    learning_rate: Positive = 1e-3,
+    weight_decay: NonNegative = 0.1,
+    times: Positive = 1.0,
+) -> optax.GradientTransformation:
+    """AdamW with `times` the weight decay."""
+    return optim.adamw(learning_rate=learning_rate, weight_decay=times * weight_decay)
+
+
+def on_sphere(
+    *, learning_rate: Positive = 1e-3, radius: Positive = 1.0
+) -> optax.GradientTransformation:
+    """Adam without decay on the sphere of `radius` times the initial norm (Liu et al.
+    2023, Sec. 3); the first step goes there."""
+    fixed = optim.fixed_norm(optim.adamw(learning_rate=learning_rate))
+
+    def init(params: Params) -> optim.FixedNormState:
+        state: Any = fixed.init(params)
+        return state._replace(radius=state.radius * radius)
+
+    return optax.GradientTransformation(init, fixed.update)
+
+
+def scaled(apply: Apply, anchor: Params, *, factor: Positive = 1.0) -> Apply:
+    """A wrapper: the network times `factor`, beside its output scale."""
+    del anchor
+    return wrappers.scale_output(apply, factor)
