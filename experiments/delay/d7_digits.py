@@ -17,14 +17,14 @@ get_config = contest.presets_of(
     dict(
         name="D7 digits",
         description="when runs on digits generalise",
-        task=dict(name=tasks.digits_pool),
+        task=dict(name=tasks.digits_pool, pool=500),
         model=dict(name="mlp", width=64),
         loss=dict(name="classification"),
         optimizer=dict(name=tasks.decayed),
         observe=dict(evidence=dict(name=evidence.evidence, above=0.5)),
         train=dict(steps=8_000, records=60),
-        grok=dict(kind="accuracy", train=0.95, test=0.85),
-        stop=dict(name=tasks.generalised, train=0.95, test=0.85),
+        grok=dict(kind="accuracy", train=0.95, test=0.8),
+        stop=dict(name=tasks.generalised, train=0.95, test=0.8),
         engine=dict(keep_gb=0.0),
     ),
     {
