@@ -32,7 +32,7 @@ get_config = contest.presets_of(
     {
         "model.output_scale": Log(0.1, 3),
         "model.init_scale": Log(0.3, 3),
-        "optimizer.weight_decay": Log(0.1, 10, zeros=1 / 8),
+        "optimizer.weight_decay": Log(0.1, 4, zeros=1 / 8),
         "optimizer.learning_rate": Log(3e-3, 3e-2),
         "task.train_fraction": Linear(0.5, 0.95),
         "model.width": Choice((16, 32)),

@@ -116,7 +116,7 @@ def claims(results: xr.Dataset, number: str) -> list[Claim]:
     least = work(results).where(results.t_test.notnull()).min("seed")
     made = []
     for place, arm in enumerate(name for name in paid.arm.values if name != PLAIN):
-        low, middle, high = drawn.sel(arm=arm).quantile([0.025, 0.5, 0.975]).values
+        low, middle, high = _interval(drawn.sel(arm=arm)).values
         said = {"price over none": f"{middle:.3g} ({low:.3g} to {high:.3g})"}
         check = Check("95% interval of the price over none < 1", "", said, 1, high < 1)
         made.append(
@@ -132,6 +132,11 @@ def claims(results: xr.Dataset, number: str) -> list[Claim]:
             )
         )
     return made
+
+
+def _interval(drawn: xr.DataArray) -> xr.DataArray:
+    """The ends of the 95% interval and the median; they may be infinite."""
+    return drawn.quantile([0.025, 0.5, 0.975], "resample", method="nearest")
 
 
 def _came(results: xr.Dataset) -> xr.DataArray:
@@ -156,7 +161,7 @@ def _trials(axis: Axes, results: xr.Dataset) -> None:
 
 
 def _prices(axis: Axes, results: xr.Dataset) -> None:
-    found = ratios(results).quantile([0.025, 0.5, 0.975], "resample")
+    found = _interval(ratios(results))
     for place, arm in enumerate(results.arm.values):
         low, middle, high = found.sel(arm=arm).values
         axis.plot([low, high], [place, place], "-", color=f"C{place}")
