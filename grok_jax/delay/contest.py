@@ -30,7 +30,7 @@ MARKS = {
     "never generalised": ("x", "C3"),
     "never fitted": (".", "0.7"),
 }
-DELAYED = 2.0
+DELAYED = 1.5
 """A run is delayed if t_test is more than so many times t_train."""
 FIRST_SEED, PILOT_SEED = 10_000, 0
 SHIFT, PILOT_SHIFT = 19, 20
