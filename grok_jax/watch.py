@@ -17,6 +17,7 @@ time between two looks; a bucket is looked at every 10 seconds at most.
 Exit status: 0 the run is complete, or was left with Ctrl-C or --once; 2 wrong usage.
 """
 
+import importlib.util
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,7 +29,15 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from grok_jax.engine import charts, command_line, live, remote, runner, workdirs
+from grok_jax.engine import (
+    charts,
+    command_line,
+    live,
+    remote,
+    runner,
+    shipped,
+    workdirs,
+)
 from grok_jax.engine.watch import clock, progress_text
 from grok_jax.settings import SettingError, nearest
 
@@ -74,7 +83,22 @@ def _look(workdir: workdirs.Workdir, select: Mapping[str, str]) -> Look:
     else:
         of_all = "" if len(chosen) == count else f" of {count:,}"
         told.append(f"median of {len(chosen):,}{of_all} runs{_said(select)}")
+        told += _foretold(chosen, about.get("config", {}))
     return Look(title.strip().removesuffix(":"), told, chosen, finished)
+
+
+def _foretold(runs: Sequence[live.Run], config: Mapping[str, Any]) -> list[str]:
+    """When runs that observe `delay.evidence` are expected to generalise; nothing where
+    scikit-survival or the table of runs is missing."""
+    known = shipped.folder() / "delay" / "runs.nc"
+    if "laziness" not in runs[0].curves:
+        return []
+    if not known.is_file() or importlib.util.find_spec("sksurv") is None:
+        return []
+    from grok_jax.delay import predict  # a second, for those runs alone
+
+    said = predict.of_curves(runs, config, workdirs.read_results(known))
+    return [said] if said else []
 
 
 def _progress(workdir: workdirs.Workdir) -> tuple[list[str], float]:

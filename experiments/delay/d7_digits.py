@@ -29,10 +29,10 @@ get_config = contest.presets_of(
     ),
     {
         "model.output_scale": Log(0.1, 10),
-        "model.init_scale": Log(0.5, 5),
+        "model.init_scale": Log(0.5, 8),
         "optimizer.weight_decay": Log(0.03, 3, zeros=1 / 8),
         "optimizer.learning_rate": Log(1e-3, 2e-2),
-        "task.train_fraction": Linear(0.1, 1.0),
+        "task.train_fraction": Linear(0.2, 0.8),
         "model.width": Choice((32, 64)),
         "model.layers": Choice((1, 2)),
         "optimizer.method": Choice(("adamw", "momentum")),

@@ -17,6 +17,15 @@ from grok_jax.settings import STATIC, Bounds, Count, Natural, lookup
 from grok_jax.types import Params
 
 StaticShare = Annotated[float, Bounds(low=0, high=1), STATIC]
+EVIDENCE = (
+    "weight_norm",
+    *("kernel_alignment", "kernel_distance", "laziness", "kernel_left_out"),
+    "linear_share",
+    *("embedding_rank", "embedding_alignment", "embedding_overlap"),
+    "embedding_fourier",
+    *("curvature", "gradient_norm"),
+)
+"""The names of the statistics."""
 RIDGE = 1e-3
 """Added to kernels that are inverted, in units of their mean eigenvalue."""
 POWER_STEPS = 8

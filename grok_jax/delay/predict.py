@@ -8,16 +8,23 @@ How far such a prediction is right is in the documentation ("Which theory predic
 delay"): it was tested on tasks that were left out.
 """
 
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
 from grok_jax.delay import judges, table, theories
+from grok_jax.engine.measured import Grok
 
 COLUMNS = "anywhere"
 """What is known of a run on any task (`theories.columns`)."""
 INSIDE = (0.005, 0.995)
 """Numbers outside these quantiles of the table's are extrapolated."""
 MODEL = "Cox"
+NEEDED = ("train_accuracy", "laziness")
+"""Curves without which nothing is foretold."""
 
 
 def predict(results: xr.Dataset, known: xr.Dataset) -> xr.Dataset:
@@ -36,6 +43,61 @@ def predict(results: xr.Dataset, known: xr.Dataset) -> xr.Dataset:
     """
     rows = table.rows(results, "", None)
     return of_rows(rows, known)
+
+
+def of_curves(runs: Sequence[Any], config: Mapping[str, Any], known: xr.Dataset) -> str:
+    """A sentence on runs that go on: `predict` of those that have fitted and not
+    generalised, the median over them; "" if there is none, or none with the statistics.
+
+    Args:
+      runs: each with a `place` (axis -> value) and `curves` (name -> (steps, values)).
+      config: the settings of all runs, as in config.json.
+    """
+    if not runs or not all(name in runs[0].curves for name in NEEDED):
+        return ""
+    rows = table.rows(_results(runs, config), "", None)
+    waiting = np.isfinite(rows.t_train.values) & ~np.isfinite(rows.t_test.values)
+    if not waiting.any():
+        return ""
+    found = of_rows(rows.isel(run=waiting), known)
+    low, middle, high = np.median(found.t_test.values, axis=0)
+    count, far = int(waiting.sum()), found.outside.values > 0
+    said = (
+        f"{count} of {len(runs)} runs {'has' if count == 1 else 'have'} fitted and not "
+        f"generalised; expected {_step(middle)} (80%: {_step(low)} to {_step(high)})"
+    )
+    if far.any():
+        names = ", ".join(
+            dict.fromkeys(", ".join(found.strange.values[far]).split(", "))
+        )
+        said += f"; {int(far.sum())} are unlike the runs it was learned from: {names}"
+    return f"{said}."
+
+
+def _step(step: float) -> str:
+    return f"step {step:,.0f}" if np.isfinite(step) else "never"
+
+
+def _results(runs: Sequence[Any], config: Mapping[str, Any]) -> xr.Dataset:
+    """Curves as results [run, step], with NaN where a run was not measured."""
+    steps = np.unique(np.concatenate([run.curves[NEEDED[0]][0] for run in runs]))
+    names = dict.fromkeys(name for run in runs for name in run.curves)
+    curves = {name: np.full((len(runs), len(steps)), np.nan) for name in names}
+    for number, run in enumerate(runs):
+        for name, (at, values) in run.curves.items():
+            curves[name][number, np.searchsorted(steps, at)] = values
+    made = xr.Dataset(
+        {name: (("seed", "step"), values) for name, values in curves.items()},
+        {"step": steps, "seed": np.arange(len(runs))},
+        {"config": json.dumps(dict(config))},
+    )
+    for name in runs[0].place:
+        if name not in ("seed", "arm"):
+            made[name] = ("seed", [run.place[name] for run in runs])
+    grok = Grok(**{key: config[f"grok.{key}"] for key in ("kind", "train", "test")})
+    t_train, t_test = map(np.asarray, grok.times(steps, made))
+    times = {"t_train": ("seed", t_train), "t_test": ("seed", t_test)}
+    return made.assign(times).set_coords(set(runs[0].place) - {"arm"})
 
 
 def of_rows(rows: xr.Dataset, known: xr.Dataset) -> xr.Dataset:

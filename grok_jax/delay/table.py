@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from grok_jax import measures
+from grok_jax.delay.evidence import EVIDENCE
 from grok_jax.pages import at
 from grok_jax.settings import SettingError
 
@@ -21,14 +22,6 @@ SETTINGS = (
     *("output_scale", "init_scale", "weight_decay", "learning_rate", "train_fraction"),
     *("width", "layers", "embedding", "mlp_width"),
     *("method", "operation"),
-)
-EVIDENCE = (
-    "weight_norm",
-    *("kernel_alignment", "kernel_distance", "laziness", "kernel_left_out"),
-    "linear_share",
-    *("embedding_rank", "embedding_alignment", "embedding_overlap"),
-    "embedding_fourier",
-    *("curvature", "gradient_norm"),
 )
 MOMENTS = ("start", "fitted")
 

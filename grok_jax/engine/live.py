@@ -7,13 +7,14 @@ changes no result: if it fails, that is said once and the sweep goes on.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
+from grok_jax.delay.evidence import EVIDENCE
 from grok_jax.engine import remote, workdirs
 from grok_jax.engine.grid import label, short_name
 from grok_jax.engine.measured import Records
@@ -28,6 +29,13 @@ class Run(NamedTuple):
 
     place: Mapping[str, Any]  # axis -> value
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]]  # name -> (steps, values)
+
+
+def kept_names(names: Container[Any]) -> list[str]:
+    """The curves that are kept of those at hand: the ones of every run and, where
+    `delay.evidence` is observed, what the delay is foretold from."""
+    evidence = EVIDENCE if "laziness" in names else ()
+    return [name for name in (*ALWAYS, *evidence) if name in names]
 
 
 class Curves:
@@ -51,7 +59,7 @@ class Curves:
 
     def add(self, new: Records) -> None:
         """Takes new records, and writes the file if that was long ago."""
-        names = [name for name in ALWAYS if name in new.curves]
+        names = kept_names(new.curves)
         for row, number in enumerate(map(int, new.runs)):
             if number in self._places:
                 kept = self._kept.setdefault(number, {})
@@ -137,7 +145,7 @@ def read(workdir: workdirs.Workdir) -> tuple[int, list[Run]]:
 def of_results(results: xr.Dataset) -> list[Run]:
     """The curves of all runs of complete results; one that ended early keeps its last
     value."""
-    names = [name for name in ALWAYS if name in results]
+    names = kept_names(results)
     dims = [dim for dim in results[names[0]].dims if dim != "step"]
     steps = results.step.values
     arrays = {

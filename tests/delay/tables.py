@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from grok_jax.delay import table
+from grok_jax.delay.evidence import EVIDENCE
 
 
 def made_up(runs=400, tasks=("a", "b"), seed=0, noise=0.3):
@@ -33,7 +33,7 @@ def made_up(runs=400, tasks=("a", "b"), seed=0, noise=0.3):
         "horizon": np.full(n, 3000.0),
         "critical_norm": np.full(n, 5.0),
     }
-    for name in table.EVIDENCE:
+    for name in EVIDENCE:
         columns[f"start_{name}"] = uniform(0.1, 1)
         columns[f"fitted_{name}"] = uniform(0.1, 1)
     columns["fitted_kernel_alignment"] = alignment

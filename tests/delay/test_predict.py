@@ -1,12 +1,16 @@
 """The prediction for a run of one's own."""
 
+import json
+
 import numpy as np
 import pytest
 from delay.tables import made_up
 
 import grok_jax
+from grok_jax import watch
 from grok_jax.delay import predict, table, theories
 from grok_jax.delay.evidence import evidence
+from grok_jax.engine import live, workdirs
 from grok_jax.settings import SettingError
 
 PAGE = dict(
@@ -65,6 +69,39 @@ def test_runs_of_the_same_kind_generalise_within_the_quantiles_as_often_as_said(
     for level, limit in zip(found["quantile"].values, limits, strict=True):
         assert np.mean(late < limit * 0.999) <= level + 0.05
         assert np.mean(late <= limit * 1.001) >= level - 0.05
+
+
+def test_curves_of_runs_that_go_on_get_a_sentence(results):
+    config = json.loads(results.attrs["config"])
+    runs = live.of_results(results)
+    said = predict.of_curves(runs, config, made_up())
+    waiting = np.isfinite(results.t_train) & np.isnan(results.t_test)
+    assert said.startswith(f"{int(waiting.sum())} of 6 runs have fitted and not gener")
+    assert "expected step" in said and "80%: step" in said
+    one = predict.predict(results, made_up())
+    middle = one.t_test.values[waiting.values.ravel(), 1]
+    assert f"expected step {np.median(middle):,.0f} " in said
+
+
+def test_curves_without_the_statistics_or_a_waiting_run_get_none(results):
+    config = json.loads(results.attrs["config"])
+    plain = live.of_results(results[["train_loss", "train_accuracy"]])
+    assert predict.of_curves(plain, config, made_up()) == ""
+    assert predict.of_curves([], config, made_up()) == ""
+    ended = results.assign(test_accuracy=results.test_accuracy * 0 + 1)
+    assert predict.of_curves(live.of_results(ended), config, made_up()) == ""
+
+
+def test_watch_says_it_where_there_is_a_table(tmp_path, monkeypatch, capsys):
+    grok_jax.run(PAGE, workdir=tmp_path / "run", say=lambda line: None)
+    monkeypatch.setattr(watch.shipped, "folder", lambda: tmp_path)
+    arguments = ["watch", str(tmp_path / "run"), "--once"]
+    assert watch.main(arguments) == 0
+    assert "expected step" not in capsys.readouterr().out
+    (tmp_path / "delay").mkdir()
+    workdirs.write_results(tmp_path / "delay" / "runs.nc", table.packed(made_up()))
+    assert watch.main(arguments) == 0
+    assert "expected step" in capsys.readouterr().out
 
 
 def test_results_without_the_statistics_are_refused(results):

@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 from grok_jax.delay import table, theories
+from grok_jax.delay.evidence import EVIDENCE
 from grok_jax.engine import workdirs
 from grok_jax.settings import SettingError
 
@@ -18,7 +19,7 @@ def results(seed=0):
     runs, steps = 4, len(STEPS)
     curves = {
         name: (("seed", "step"), rng.uniform(0.1, 1, (runs, steps)))
-        for name in (*table.EVIDENCE, "train_loss", "test_accuracy")
+        for name in (*EVIDENCE, "train_loss", "test_accuracy")
         if name != "embedding_fourier"
     }
     coords = {
@@ -100,13 +101,13 @@ def test_what_is_known_at_the_start_does_not_depend_on_training():
             name: xr.where(before.step > 0, after[name], before[name]).transpose(
                 "seed", "step"
             )
-            for name in table.EVIDENCE
+            for name in EVIDENCE
             if name in before
         }
     )
     one, two = (table.rows(each, "a", landscape()) for each in (before, changed))
     start = [name for name in one if str(name).startswith("start_")]
-    assert len(start) == len(table.EVIDENCE) - 1
+    assert len(start) == len(EVIDENCE) - 1
     xr.testing.assert_identical(one[start], two[start])
 
 
