@@ -8,6 +8,7 @@ lowest test loss), `smoke` and `paper` (four times as many runs).
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from grok_jax.claims import OURS, Claim
 from grok_jax.delay.design import Axis, draw, rounded
 from grok_jax.engine.config import choose_preset, logspace, make_config
 from grok_jax.pages import every, late, sheet, shown, tested
+from grok_jax.settings import words
 
 RATE, DECAY = "optimizer.learning_rate", "optimizer.weight_decay"
 METHOD = "optimizer.method"
@@ -140,38 +142,49 @@ def claims(results: xr.Dataset, number: str) -> list[Claim]:
 
 
 def figure(results: xr.Dataset) -> Figure:
-    """How the runs end over pairs of settings."""
-    pairs = (
-        ("output_scale", "init_scale"),
-        ("weight_decay", "learning_rate"),
-        ("train_fraction", "width"),
-    )
+    """How the runs end over pairs of settings, and how long their delay is."""
     return sheet(
-        *(
-            (f"{b} against {a}".replace("_", " "), _over(a, b), results)
-            for a, b in pairs
-        )
+        ("ends over the scales", partial(_over, "output_scale", "init_scale"), results),
+        (
+            "over the optimiser",
+            partial(_over, "weight_decay", "learning_rate"),
+            results,
+        ),
+        ("how late", _delays, results),
     )
 
 
-def _over(across: str, up: str) -> Callable[[Axes, xr.Dataset], None]:
-    def drawer(axis: Axes, results: xr.Dataset) -> None:
-        for (name, of), (mark, color) in zip(
-            ends(results).items(), MARKS.values(), strict=True
-        ):
-            x, y = (results[which].values[of.values] for which in (across, up))
-            axis.scatter(x, y, s=9, marker=mark, color=color, label=name, lw=0.7)
-        for which, setting in (("x", across), ("y", up)):
-            if setting not in ("train_fraction", "width"):
-                floor = results[setting].values
-                scale = (
-                    dict(linthresh=floor[floor > 0].min()) if (floor == 0).any() else {}
-                )
-                getattr(axis, f"set_{which}scale")(
-                    "symlog" if scale else "log", **scale
-                )
-        axis.set_xlabel(across.replace("_", " "))
-        axis.set_ylabel(up.replace("_", " "))
-        axis.legend(fontsize=6)
+def _over(across: str, up: str, axis: Axes, results: xr.Dataset) -> None:
+    for name, of in ends(results).items():
+        mark, color = MARKS[name]
+        x, y = (results[which].values[of.values] for which in (across, up))
+        axis.scatter(x, y, s=9, marker=mark, color=color, label=name, lw=0.7)
+    _decades(axis.set_xscale, results[across].values)
+    _decades(axis.set_yscale, results[up].values)
+    axis.set_xlabel(words(across))
+    axis.set_ylabel(words(up))
+    axis.legend(fontsize=6)
 
-    return drawer
+
+def _decades(set_scale: Callable[..., None], values: np.ndarray) -> None:
+    """A logarithmic axis, with room for 0 if that is among the values."""
+    if (values == 0).any():
+        set_scale("symlog", linthresh=values[values > 0].min())
+    else:
+        set_scale("log")
+
+
+def _delays(axis: Axes, results: xr.Dataset) -> None:
+    """t_test / t_train over the train fraction; runs that never generalise on top."""
+    times, x = ratio(results).values, results.train_fraction.values
+    came, never = np.isfinite(times), np.isinf(times)
+    top = 2 * max(np.max(times[came], initial=1), 10.0)
+    for of, name in ((came, "delay"), (never, "never generalised")):
+        mark, color = MARKS[name]
+        y = times[of].clip(max=top)
+        axis.scatter(x[of], y, s=9, marker=mark, color=color, label=name, lw=0.7)
+    axis.axhline(DELAYED, color="0.6", lw=0.8)
+    axis.set_yscale("log")
+    axis.set_xlabel("train fraction")
+    axis.set_ylabel("t_test / t_train")
+    axis.legend(fontsize=6)
