@@ -6,7 +6,7 @@ Examples:
   grok-jax gallery --only=k3_laziness,o2 --preset=smoke --out=gallery
   grok-jax gallery                        every page: hours on two cores
 
-Runs every page of experiments/ one after the other, each with a line of
+Runs every page of the three papers one after the other, each with a line of
 grok_jax.launch in a process of its own, and writes one report (grok_jax.report) of all
 that is finished: OUT/index.html, and the Markdown at --summary=FILE.md if that is
 given. --only names pages (`k1_grokking`) or all that begin so (`G1`).

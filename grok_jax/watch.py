@@ -12,7 +12,9 @@ Examples:
 
 --select takes the runs at one value of an axis; while a run goes on, curves of up to 40
 runs spread over the grid are at hand. --once says it once and ends. --seconds is the
-time between two looks; a bucket is looked at every 10 seconds at most.
+time between two looks; a bucket is looked at every 10 seconds at most. Where runs
+observe `grok_jax.delay.evidence` and scikit-survival is installed, it says when those
+that have fitted are expected to generalise.
 
 Exit status: 0 the run is complete, or was left with Ctrl-C or --once; 2 wrong usage.
 """

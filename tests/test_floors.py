@@ -303,6 +303,7 @@ def is_in_memory(opened):
                 "delay.theories",
                 "delay.judges",
                 "delay.predict",
+                "delay.verdict",
                 *COMMAND_LINE,
             },
         ),

@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.make:
             workdirs.write_results(path, _made(Path(options.make), presets))
         if options.totals:
-            found = verdict.totals(judges.judge(workdirs.read_results(path)))
+            runs = workdirs.read_results(path)
+            found = verdict.totals(runs, judges.judge(runs))
             print(json.dumps(found, indent=1))
         return DONE
     except (SettingError, workdirs.WorkdirError) as error:

@@ -121,8 +121,8 @@ def ends(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def claims(results: xr.Dataset, number: str) -> list[Claim]:
-    """That the settings are wide enough: each way to end is that of a fifth of the runs
-    that fitted."""
+    """That the settings are wide enough: each way to end is that of a tenth of the runs
+    that fitted (over all tasks a fifth is asked, by `verdict.totals`)."""
     found = ends(results)
     fitted = float((~found["never fitted"]).sum())
     shares = {name: float(of.sum()) / max(fitted, 1) for name, of in found.items()}
@@ -133,9 +133,9 @@ def claims(results: xr.Dataset, number: str) -> list[Claim]:
         tested(
             f"{number}a",
             OURS,
-            "the runs are spread over all ends: at least a fifth each generalise with "
+            "the runs are spread over all ends: at least a tenth each generalise with "
             f"their training (t_test at most {DELAYED:g} t_train), later, or never",
-            every("share of the runs that fit", ways, ">=", 0.2),
+            every("share of the runs that fit", ways, ">=", 0.1),
             shown("share that never fits", float(found["never fitted"].mean())),
         )
     ]

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import xarray as xr
 
 from grok_jax.delay import theories
+from grok_jax.delay.contest import DELAYED
 from grok_jax.delay.judges import QUANTILES, Judged, interval
 
 MODEL, MOMENT = "Cox", "fitted"
@@ -65,7 +67,21 @@ def winner(judged: Sequence[Judged], **options: Any) -> str:
     return "none"
 
 
-def totals(judged: Sequence[Judged]) -> dict[str, Any]:
+def ends(table: xr.Dataset) -> dict[str, float]:
+    """The share of runs that never fitted and, of the others, how they ended: at least
+    a fifth each is wanted of the three."""
+    known = theories.fitted(table)
+    times, seen = theories.target(known)
+    ways = {
+        "no delay": seen & (times <= DELAYED),
+        "delay": seen & (times > DELAYED),
+        "never generalised": ~seen,
+    }
+    shares = {name: float(np.mean(of)) for name, of in ways.items()}
+    return {**shares, "never fitted": 1 - known.sizes["run"] / table.sizes["run"]}
+
+
+def totals(table: xr.Dataset, judged: Sequence[Judged]) -> dict[str, Any]:
     """All verdicts as plain JSON."""
     names = tuple(theories.NUMBER)
     pairs = {
@@ -75,6 +91,8 @@ def totals(judged: Sequence[Judged]) -> dict[str, Any]:
         if one != other
     }
     return {
+        "runs": table.sizes["run"],
+        "ends": _plain(ends(table)),
         "winner": winner(judged),
         "beats_settings": [
             name for name in names if difference(judged, name, "settings").wins

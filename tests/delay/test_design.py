@@ -78,7 +78,7 @@ def test_each_run_ends_in_one_way():
     ("t_test", "holds"),
     [([15.0, 30, np.nan, np.nan], True), ([30.0, 30, 30, np.nan], False)],
 )
-def test_the_claim_wants_a_fifth_of_each(t_test, holds):
+def test_the_claim_wants_some_of_each(t_test, holds):
     results = ended([10.0, 10, 10, np.nan], t_test)
     (claim,) = contest.claims(results, "D1")
     assert claim.holds == holds

@@ -21,12 +21,26 @@ def judged():
 def test_the_theory_whose_number_made_the_times_wins(judged):
     assert verdict.winner(judged) == "kernel"
     assert verdict.winner(judged, moment="start") == "none"
-    found = verdict.totals(judged)
-    assert found["winner"] == "kernel"
+    found = verdict.totals(made_up(runs=150), judged)
+    assert found["winner"] == "kernel" and found["runs"] == 300
     assert found["beats_settings"] == ["kernel"]
     assert found["differences"]["kernel - floor"]["low"] > 0.3
     over = verdict.difference(judged, "norm", "loss")
     assert over.low < 0 < over.high or abs(over.mean) < 0.1
+
+
+def test_the_ends_of_runs_are_shares_of_those_that_fit():
+    table = made_up(runs=4, tasks=("a",)).assign(
+        t_train=("run", [10.0, 10, 10, np.nan]),
+        t_test=("run", [15.0, 16, np.nan, np.nan]),
+    )
+    third = pytest.approx(1 / 3)
+    assert verdict.ends(table) == {
+        "no delay": third,
+        "delay": third,
+        "never generalised": third,
+        "never fitted": 0.25,
+    }
 
 
 def test_none_wins_where_the_times_are_shuffled():
