@@ -20,7 +20,7 @@ get_config = contest.presets_of(
         task=dict(name=tasks.polynomial_pool, input_dim=6),
         model=dict(name="mlp", width=32, activation="tanh"),
         loss=dict(name=tasks.explained),
-        optimizer=dict(name=tasks.decayed),
+        optimizer=dict(name=tasks.decayed, learning_rate=5e-3),
         observe=dict(evidence=dict(name=evidence.evidence, above=0.5)),
         train=dict(steps=10_000, records=60),
         grok=dict(kind="accuracy", train=0.95, test=0.8),

@@ -20,7 +20,7 @@ get_config = contest.presets_of(
         task=dict(name=tasks.pairs),
         model=dict(name="fnn", embedding=32, width=64, layers=2),
         loss=dict(name="classification"),
-        optimizer=dict(name=tasks.decayed),
+        optimizer=dict(name=tasks.decayed, learning_rate=5e-3),
         observe=dict(
             evidence=dict(name=evidence.evidence, leaf="embed", tokens=23, above=0.5)
         ),

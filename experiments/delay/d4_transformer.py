@@ -20,7 +20,7 @@ get_config = contest.presets_of(
         task=dict(name=tasks.token_pairs),
         model=dict(name="transformer", width=32, heads=2, head_width=16, mlp_width=64),
         loss=dict(name="classification"),
-        optimizer=dict(name=tasks.decayed),
+        optimizer=dict(name=tasks.decayed, learning_rate=5e-3),
         observe=dict(
             evidence=dict(name=evidence.evidence, leaf="embed", tokens=17, above=0.5)
         ),
