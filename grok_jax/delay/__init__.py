@@ -1,0 +1,8 @@
+"""Which theory predicts when a run that has fitted its train set will generalise.
+
+`design` draws the settings of runs, `contest` makes the pages of them, `evidence` is
+what each theory may look at, `table` the runs as rows, `theories` the numbers that they
+predict from, `judges` and `verdict` who is right; `predict` foretells a run of one's
+own; `remedies` asks what each remedy is worth. `python -m grok_jax.delay --help` runs
+and judges it all; the design is in experiments/delay/DESIGN.md.
+"""

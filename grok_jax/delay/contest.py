@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from grok_jax.claims import OURS, Claim
-from grok_jax.delay.design import Axis, draw, rounded
+from grok_jax.delay.design import Axis, Choice, draw, rounded
 from grok_jax.engine.config import choose_preset, logspace, make_config
 from grok_jax.pages import every, late, sheet, shown, tested
 from grok_jax.settings import words
@@ -56,8 +56,14 @@ def presets_of(
       scales: the init scales of the landscape.
     """
 
-    def drawn(runs: int, shift: int, seed: int) -> dict[str, Any]:
-        values = _stable(draw(axes, runs, shift=shift))
+    def drawn(runs: int, shift: int, seed: int, alike: bool = False) -> dict[str, Any]:
+        """The swept settings; `alike` without those that compile programs anew."""
+        chosen = {
+            path: axis
+            for path, axis in axes.items()
+            if not (alike and isinstance(axis, Choice))
+        }
+        values = _stable(draw(chosen, runs, shift=shift))
         seeds = tuple(range(seed, seed + runs))
         return dict(sweep={"seed": seeds, **values}, zip="+".join(["seed", *values]))
 
@@ -74,7 +80,7 @@ def presets_of(
 
     def get_config(preset: str = "cpu") -> ConfigDict:
         layers = dict(
-            smoke={**smoke, "sweep": {"seed": (0, 1)}},
+            smoke={**smoke, **drawn(2, PILOT_SHIFT, PILOT_SEED, alike=True)},
             cpu=drawn(runs, SHIFT, FIRST_SEED),
             paper=drawn(4 * runs, SHIFT, FIRST_SEED),
             pilot=drawn(64, PILOT_SHIFT, PILOT_SEED),

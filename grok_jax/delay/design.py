@@ -77,7 +77,7 @@ def draw(
     Raises: ValueError if `runs` is no power of 2.
 
     >>> draw({"a": Log(1, 100), "b": Choice(("x", "y"))}, 4, shift=0)["b"]
-    ('y', 'x', 'x', 'y')
+    ('x', 'y', 'y', 'x')
     """
     sobol = qmc.Sobol(d=len(axes), scramble=False)
     doublings = runs.bit_length() - 1
