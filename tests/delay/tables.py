@@ -1,8 +1,11 @@
 """A made-up table of runs, whose delay follows from numbers that are known."""
 
+import functools
+
 import numpy as np
 import xarray as xr
 
+from grok_jax.delay import judges
 from grok_jax.delay.evidence import EVIDENCE
 
 
@@ -41,3 +44,9 @@ def made_up(runs=400, tasks=("a", "b"), seed=0, noise=0.3):
     columns["fitted_oscillation"] = uniform(0, 1)
     columns["fitted_kernel_speed"] = uniform(0, 1)
     return xr.Dataset({name: ("run", column) for name, column in columns.items()})
+
+
+@functools.cache
+def judged():
+    """The verdicts on made-up runs, by Cox's model alone."""
+    return judges.judge(made_up(runs=120), models=("Cox",))

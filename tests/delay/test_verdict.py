@@ -5,7 +5,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from delay.tables import made_up
+from delay.tables import judged, made_up
 from delay.test_table import landscape, results
 
 from grok_jax.delay import __main__ as command
@@ -13,19 +13,14 @@ from grok_jax.delay import judges, table, verdict
 from grok_jax.engine import workdirs
 
 
-@pytest.fixture(scope="module")
-def judged():
-    return judges.judge(made_up(runs=150), models=("Cox",))
-
-
-def test_the_theory_whose_number_made_the_times_wins(judged):
-    assert verdict.winner(judged) == "kernel"
-    assert verdict.winner(judged, moment="start") == "none"
-    found = verdict.totals(made_up(runs=150), judged)
-    assert found["winner"] == "kernel" and found["runs"] == 300
+def test_the_theory_whose_number_made_the_times_wins():
+    assert verdict.winner(judged()) == "kernel"
+    assert verdict.winner(judged(), moment="start") == "none"
+    found = verdict.totals(made_up(runs=120), judged())
+    assert found["winner"] == "kernel" and found["runs"] == 240
     assert found["beats_settings"] == ["kernel"]
     assert found["differences"]["kernel - floor"]["low"] > 0.3
-    over = verdict.difference(judged, "norm", "loss")
+    over = verdict.difference(judged(), "norm", "loss")
     assert over.low < 0 < over.high or abs(over.mean) < 0.1
 
 
@@ -44,7 +39,7 @@ def test_the_ends_of_runs_are_shares_of_those_that_fit():
 
 
 def test_none_wins_where_the_times_are_shuffled():
-    shuffled = made_up(runs=150)
+    shuffled = made_up(runs=120)
     order = np.random.default_rng(0).permutation(shuffled.sizes["run"])
     for name in ("t_test", "t_train"):
         shuffled[name] = ("run", shuffled[name].values[order])
@@ -54,9 +49,9 @@ def test_none_wins_where_the_times_are_shuffled():
     assert np.mean(shares) == pytest.approx(0.5, abs=0.05)
 
 
-def test_differences_are_paired(judged):
+def test_differences_are_paired():
     """The same draws of the runs for both: one differs from itself by exactly 0."""
-    assert verdict.difference(judged, "kernel", "kernel") == (0, 0, 0)
+    assert verdict.difference(judged(), "kernel", "kernel") == (0, 0, 0)
 
 
 def test_the_command_prints_the_verdicts(tmp_path, capsys, monkeypatch):
@@ -111,7 +106,8 @@ def test_pages_are_run_and_their_table_is_made(tmp_path, monkeypatch):
     assert [line[3].rpartition(":")[2] for line in lines] == ["pilot", "pilot"]
 
 
-def test_the_table_is_made_of_finished_folders(tmp_path):
+def test_the_table_is_made_of_finished_folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(command.cost, "in_steps", lambda experiment: 12.0)
     for name in command._pages():
         for end, made in (("", results()), ("_landscape", landscape())):
             folder = tmp_path / f"{name}{end}"
@@ -124,5 +120,6 @@ def test_the_table_is_made_of_finished_folders(tmp_path):
     made = workdirs.read_results(path)
     assert made.sizes["run"] == 7 * 4
     assert made.attrs["commits"] == "abc"
+    assert json.loads(made.attrs["look_in_steps"])["parity"] == 12.0
     assert set(made.task.values) >= {"polynomial", "transformer"}
     assert np.isfinite(made.critical_norm.values).all()
