@@ -49,10 +49,12 @@ def rows(results: xr.Dataset, task: str, landscape: xr.Dataset | None) -> xr.Dat
     for name in ("t_train", "t_test"):
         table[name] = ("run", results[name].values.astype(float))
     table["horizon"] = ("run", np.full(len(table.run), float(results.step[-1])))
-    table["critical_norm"] = ("run", np.full(len(table.run), np.nan))
+    table = table.assign(_seen(results))
+    scale = xr.full_like(table.t_train, np.nan)
     if landscape is not None:
-        table["critical_norm"] = critical_norm(landscape, table.output_scale)
-    return table.assign(_seen(results))
+        scale = critical_scale(landscape, table.output_scale)
+    usual = table.start_weight_norm / table.init_scale
+    return table.assign(critical_norm=scale * usual)
 
 
 def _flat(results: xr.Dataset) -> xr.Dataset:
@@ -61,7 +63,11 @@ def _flat(results: xr.Dataset) -> xr.Dataset:
     axes = [dim for dim in results.t_train.dims]
     flat = results.stack(run=axes, create_index=False)
     config = json.loads(results.attrs.get("config", "{}"))
-    ended = {path.rpartition(".")[2]: value for path, value in config.items()}
+    ended = {}
+    for path, value in config.items():
+        section, _, name = path.rpartition(".")
+        if section in ("task", "model", "optimizer"):
+            ended[name] = value
     ended.setdefault("method", config.get("optimizer.name", ""))
     fixed = {
         name: ("run", np.full(flat.sizes["run"], ended[name]))
@@ -103,24 +109,24 @@ def _speed(distance: xr.DataArray, fitted: xr.DataArray) -> xr.DataArray:
     return fitted.copy(data=np.where(fitted.notnull(), moved, np.nan))
 
 
-def critical_norm(landscape: xr.Dataset, output_scale: xr.DataArray) -> xr.DataArray:
-    """w_c of each run: the norm of lowest test loss (Liu et al. 2023, Sec. 2), in the
-    median over the landscape's seeds, linear between its output scales, both in logs.
+def critical_scale(landscape: xr.Dataset, output_scale: xr.DataArray) -> xr.DataArray:
+    """alpha_c = w_c / w_0 of each run: the init scale at whose norm, held fixed, the
+    test loss is lowest (Liu et al. 2023, Sec. 2), in the median over the landscape's
+    seeds, linear between its output scales, both in logs. w_0 is the norm of the usual
+    initialisation, so that alpha_c carries over to other widths and depths.
 
     This is the one number in the table that test labels were read for. An output scale
-    whose lowest loss is at an end of the norms is left out.
+    whose lowest loss is at an end of the scales is left out.
 
     Raises:
       SettingError: that is so at all of them.
     """
-    last = landscape.isel(step=-1)
-    norms = landscape.weight_norm.isel(step=0)
-    best = []
+    last, best = landscape.test_loss.isel(step=-1), []
     for scale in landscape.output_scale.values:
         found = [
             measures.goldilocks(
-                norms.sel(output_scale=scale, seed=seed).values,
-                last.test_loss.sel(output_scale=scale, seed=seed).values,
+                landscape.init_scale.values,
+                last.sel(output_scale=scale, seed=seed).values,
             ).norm
             for seed in landscape.seed.values
         ]

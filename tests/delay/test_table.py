@@ -26,6 +26,7 @@ def results(seed=0):
         "seed": [5, 6, 7, 8],
         "step": STEPS,
         "output_scale": ("seed", [0.1, 1.0, 3.0, 10.0]),
+        "init_scale": ("seed", [1.0, 2.0, 2.0, 0.5]),
         "weight_decay": ("seed", [0.0, 1.0, 1.0, 2.0]),
         "learning_rate": ("seed", [0.1, 0.1, 0.1, 0.1]),
         "method": ("seed", ["adamw", "momentum", "adamw", "adamw"]),
@@ -42,11 +43,9 @@ def landscape(best=(8.0, 4.0, 2.0)):
     """Fixed norms whose lowest test loss is at `best`, for three output scales."""
     scales, norms = [0.1, 1.0, 10.0], 2.0 ** np.arange(-1, 7)
     losses = 1 + np.log(norms[:, None] / np.array(best)) ** 2
-    held = np.broadcast_to(norms[:, None, None], (len(norms), 3, 1))
     dims = ("init_scale", "output_scale", "seed", "step")
     return xr.Dataset(
         {
-            "weight_norm": (dims, held[..., None]),
             "test_loss": (dims, np.exp(losses)[:, :, None, None]),
         },
         {"init_scale": norms, "output_scale": scales, "seed": [0], "step": [100]},
@@ -111,23 +110,25 @@ def test_what_is_known_at_the_start_does_not_depend_on_training():
     xr.testing.assert_identical(one[start], two[start])
 
 
-def test_the_critical_norm_is_that_of_the_lowest_test_loss():
+def test_the_critical_scale_is_that_of_the_lowest_test_loss():
     scales = xr.DataArray([0.1, 1.0, np.sqrt(10), 10.0, 30.0], dims="run")
-    found = table.critical_norm(landscape(), scales)
+    found = table.critical_scale(landscape(), scales)
     expected = [8, 4, np.sqrt(8), 2, 2]  # the last is outside: that of its end
     np.testing.assert_allclose(found.values, expected, rtol=0.02)
 
 
 def test_a_landscape_whose_lowest_loss_is_at_an_end_is_left_out_or_refused():
     scales = xr.DataArray([0.1, 1.0, 10.0], dims="run")
-    found = table.critical_norm(landscape(best=(0.1, 4.0, 2.0)), scales)
+    found = table.critical_scale(landscape(best=(0.1, 4.0, 2.0)), scales)
     np.testing.assert_allclose(found.values, [4, 4, 2], rtol=0.02)
     with pytest.raises(SettingError, match="lowest test loss at an end of its norms"):
-        table.critical_norm(landscape(best=(0.1, 0.1, 0.1)), scales)
+        table.critical_scale(landscape(best=(0.1, 0.1, 0.1)), scales)
 
 
 def test_the_time_to_shrink_is_that_of_the_paper():
     made = theories.fitted(table.rows(results(), "a", landscape()))
+    usual = made.start_weight_norm / made.init_scale
+    np.testing.assert_allclose(made.critical_norm, usual * [8, 4, 2], rtol=0.02)
     made["fitted_weight_norm"] = made.critical_norm * np.array([2.0, 2.0, 0.5])
     found = np.expm1(theories.norm_time(made, "fitted"))
     never = theories.LONGEST  # above the critical norm, without decay
