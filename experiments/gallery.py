@@ -16,7 +16,7 @@ resumes. A page whose data are not here is named as left out. A page that fails 
 not stop the others. Workdirs of another commit are refused, unless --mixed says that
 the report may list several.
 
-Three questions about experiments/README.md are answered instead where asked:
+In a checkout, three questions about experiments/README.md are answered instead:
   --totals    prints as JSON how many claims hold, and what of the papers has no page
   --check     lists the pages whose settings or claims have changed since the run that
               decided them without a line in CHANGES.md beside the pages that names the
@@ -400,6 +400,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     jax.config.update("jax_platforms", "cpu")  # the accelerator is for the launcher
     try:
         options = _flags(list(sys.argv if argv is None else argv))
+        if (options.totals or options.arrange or options.check) and not CHECKOUT:
+            raise SettingError("--totals, --check and --arrange need a checkout.")
         if options.totals:
             print(json.dumps(totals(), indent=1))
             return DONE

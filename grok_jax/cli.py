@@ -3,7 +3,7 @@
   run PAGE[:PRESET]   run a page: train its sweep, test its claims, draw its figures
   watch DIR           follow a run from another terminal
   report DIR...       one page of HTML about several runs
-  gallery             run all pages that come with the package, and report them
+  gallery             run all pages of the three papers, and report them
   pages               list the pages that come with the package
   benchmark           measure this machine (in a checkout)
   completion SHELL    print the completion script of bash, zsh or fish
@@ -36,7 +36,7 @@ a get_config(), or a FILE.yaml of settings. Without --workdir the results are in
 runs/PAGE, or in runs/PAGE_PRESET if a preset is given.
 
 Examples:
-  grok-jax run k3_laziness                      minutes on two cores
+  grok-jax run k3_laziness                      a minute on two cores
   grok-jax run k3_laziness:smoke                seconds
   grok-jax run k3_laziness:paper --dry_run      memory and time; nothing is written
   grok-jax run k3_laziness --workdir=runs/more --config.sweep.seed=0,1,2

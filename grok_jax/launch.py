@@ -208,8 +208,7 @@ def finish(
     that it selects), the results are kept and the failing line of the page is printed.
     """
     try:
-        tested = list(getattr(experiment, "claims", lambda _: [])(results))
-        drawn = getattr(experiment, "figure", lambda _: {})(results)
+        tested, figures = _made(experiment, results)
     except Exception as error:  # raised by the page's code
         said = f"{type(error).__name__}: {first_line(error)}"
         console.print(
@@ -220,15 +219,36 @@ def finish(
         return PAGE_FAILED
     commit = {"git_commit": workdirs.git_commit()}  # whose page tested them
     workdirs.write_json(workdir.claims, [claim.as_json() | commit for claim in tested])
-    figures = drawn if isinstance(drawn, dict) else {"figure": drawn}
     for name, figure in figures.items():
-        assert isinstance(figure, Figure)
         content = io.BytesIO()
         plot.save(figure, content)
         workdirs.write_bytes(workdir.figures / f"{name}.png", content.getvalue())
-    print_claims(tested)
-    console.print(f"Figures: {workdir.figures}")
+    if tested:
+        print_claims(tested)
+    console.print(
+        f"Figures: {workdir.figures}" if figures else f"Results: {workdir.results}"
+    )
     return DONE
+
+
+def _made(
+    experiment: ModuleType, results: xr.Dataset
+) -> tuple[list[claims_lib.Claim], dict[str, Figure]]:
+    """The claims and the figures by name that a page makes of results.
+
+    Raises: TypeError if it returns something else.
+    """
+    tested = list(getattr(experiment, "claims", lambda _: [])(results))
+    drawn = getattr(experiment, "figure", lambda _: {})(results)
+    figures = drawn if isinstance(drawn, dict) else {"figure": drawn}
+    for found, kind in ((tested, claims_lib.Claim), (figures.values(), Figure)):
+        for each in found:
+            if not isinstance(each, kind):
+                name = kind.__name__.lower()
+                raise TypeError(
+                    f"a {name} of the page is of type {type(each).__name__}"
+                )
+    return tested, figures
 
 
 def _line_of(page: ModuleType, error: Exception) -> str:
@@ -347,7 +367,9 @@ def print_start(
     """Prints what will run: the grid, the compile groups, the devices, the workdir."""
     grid = resolved.plan.grid
     axes = " x ".join(f"{n} ({k})" for n, k in zip(grid.dims, grid.shape, strict=True))
-    console.print(f"{resolved.name}: {resolved.description}")
+    title = ": ".join(filter(None, (resolved.name, resolved.description)))
+    if title:
+        console.print(title)
     console.print(
         f"{len(grid)} runs: {axes or 'one'}; {len(resolved.plan.groups())} compile "
         f"group(s); {machine.device_text(engine.devices)}; float"

@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -588,25 +589,38 @@ def test_precision_and_x64_are_those_asked_for(jax_settings):
 
 
 MISSING = """
+import sys
 from grok_jax.engine import config, machine
 from grok_jax.engine.override import apply_overrides
 from grok_jax.experiment import leaves_of
 from grok_jax.settings import SettingError
-asked = apply_overrides(config.make_config(), ["platform=tpu"])
+asked = apply_overrides(config.make_config(), ["platform=" + sys.argv[1]])
 try:
     machine.set_up_jax(config.resolve(asked).engine)
 except SettingError as error:
     print(error)
 """
+CARDS = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dxg")]
 
 
-def test_a_platform_that_is_not_here_is_one_sentence():
-    done = subprocess.run(
-        [sys.executable, "-c", MISSING], capture_output=True, text=True, timeout=300
-    )
+@pytest.mark.parametrize(
+    ("platform", "why"),
+    [
+        ("tpu", "Unable to initialize"),
+        pytest.param(
+            "gpu",
+            "JAX finds no card here.",
+            marks=pytest.mark.skipif(bool(CARDS), reason="there is a card"),
+        ),
+    ],
+)
+def test_a_platform_that_is_not_here_is_one_sentence(platform, why):
+    line = [sys.executable, "-c", MISSING, platform]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     (sentence,) = done.stdout.splitlines()
-    assert sentence.startswith("engine.platform is tpu, but this machine has none: ")
+    none = f"engine.platform is {platform}, but this machine has none: "
+    assert sentence.startswith(none + why)
 
 
 # --- pages of YAML -------------------------------------------------------------------

@@ -70,6 +70,15 @@ def test_how_to_pages_have_code():
     }
 
 
+def test_a_reader_may_follow_several_pages_in_one_folder():
+    """Another sweep in a folder that holds one would be refused."""
+    places = {"runs/mine": DOCS / "how_to" / "command.md"}  # of its mine.yaml
+    for path in WITH_CODE:
+        for place in re.findall(r'"(runs/\w+)', "".join(blocks(path, "python"))):
+            assert places.setdefault(place, path) == path
+    assert len(places) > 3
+
+
 def commands():
     """(page, words) of each command in the shell blocks of the pages."""
     for path in PAGES:

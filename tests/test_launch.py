@@ -346,12 +346,16 @@ def test_a_bad_setting_is_refused_before_anything_is_written(case, tmp_path, cap
         ("nowhere.py:smoke", "no config file nowhere.py"),
         ("empty.py", "defines no get_config()"),
         ("broken.py", "cannot be loaded"),
+        ("plain.py:smoke", "plain.py has no preset 'smoke'"),
+        ("three.py", "three.py returns int; it must return settings"),
     ],
 )
 def test_a_bad_config_file_is_refused(config, said, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("empty.py").write_text("")
     Path("broken.py").write_text("def get_config(")
+    Path("plain.py").write_text("def get_config():\n    return {}\n")
+    Path("three.py").write_text("def get_config(preset=None):\n    return 3\n")
     assert said in refused(line(tmp_path / "run", config=config), capsys)
     assert not (tmp_path / "run").exists()
 
@@ -477,6 +481,42 @@ def test_claims_that_this_grid_cannot_answer_leave_the_results(tmp_path, capsys)
     assert "cannot be made from them (KeyError" in said
     assert said.endswith("return results.sel(output_scale=6.0)")
     assert not workdir.claims.exists()
+
+
+@pytest.mark.parametrize(
+    ("claims", "figure", "said"),
+    [
+        ([], None, "TypeError: a figure of the page is of type NoneType"),
+        ([], {"a": 1}, "TypeError: a figure of the page is of type int"),
+        ([True], {}, "TypeError: a claim of the page is of type bool"),
+        (None, {}, "TypeError: 'NoneType' object is not iterable"),
+    ],
+)
+def test_what_is_no_claim_or_no_figure_is_the_pages_error(
+    claims, figure, said, tmp_path, capsys
+):
+    page = types.SimpleNamespace(
+        claims=lambda _: claims, figure=lambda _: figure, __file__="page.py"
+    )
+    workdir = workdirs.Workdir(tmp_path)
+    status = launch.finish(page, xr.Dataset(), workdir)  # pyright: ignore
+    assert status == launch.PAGE_FAILED
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert not workdir.claims.exists()
+
+
+def test_a_page_of_settings_alone_has_neither_title_nor_table(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path("page.py").write_text(
+        "def get_config():\n"
+        "    return dict(task=dict(input_dim=6), train=dict(steps=2, records=1))\n"
+    )
+    assert launch.main(line("run", config="page.py")) == launch.DONE
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("1 runs: one; ")
+    assert last == f"Results: {tmp_path / 'run' / 'results.nc'}"
 
 
 def test_square_brackets_are_printed_as_they_are(capsys, monkeypatch):

@@ -35,6 +35,17 @@ def test_results_come_back_from_the_disk_as_they_were(tmp_path):
 # --- damaged and missing files -------------------------------------------------------
 
 
+def test_a_folder_without_a_run_names_one_that_is_inside(tmp_path):
+    begun = "holds no config.json; no run has begun in it"
+    with pytest.raises(WorkdirError, match=rf"{begun}\.$"):
+        Workdir(tmp_path).about()
+    for name in ("k2", "k1"):
+        (tmp_path / name).mkdir()
+        workdirs.write_json(tmp_path / name / "config.json", {})
+    with pytest.raises(WorkdirError, match=rf"{begun}, but in {tmp_path / 'k1'}\.$"):
+        Workdir(tmp_path).about()
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
 def test_truncated_results_are_one_sentence(tmp_path, share):
     path = tmp_path / "results.nc"

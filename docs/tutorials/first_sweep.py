@@ -58,6 +58,7 @@ pages.delay(timed).median("seed").to_series()
 # - Set `epsilon=0.5` in `model`: the initial kernel is better aligned with the task.
 #   How does the delay change?
 # - Make it an axis: `sweep=dict(epsilon=(0.25, 1.0), output_scale=..., seed=...)`. It
-#   needs no second compilation ([sweep over anything](../how_to/sweeps.md)).
+#   needs no second compilation ([sweep over anything](../how_to/sweeps.md)). To draw
+#   one of the two, begin the next cell with `results = results.sel(epsilon=1.0)`.
 # - The whole figure, with its tested claims, is in
 #   [lazy to rich](../theories/lazy_to_rich.md).

@@ -81,6 +81,7 @@ plt.show()
 # ## Try
 #
 # - Set `task=dict(name=parity, bits=30)`. Mistype `bits` and read what the error says.
-# - Sweep `width=(16, 64)`: it changes shapes, so each value is compiled separately.
+# - Sweep `width=(16, 64)` too: it changes shapes, so each value is compiled separately.
+#   To draw one, put `results = results.sel(width=16)` before the figure.
 # - Set `model=dict(name=Net, output_scale=4.0)`: output scale, centring and the other
 #   wrappers work on your module too ([your own parts](../how_to/own_parts.md)).

@@ -37,10 +37,10 @@ def set_up_jax(engine: Mapping[str, Any]) -> Engine:
         jax.config.update("jax_num_cpu_devices", min(wanted or cores, cores))
     try:
         devices = jax.local_devices()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # the latter without any card
+        why = first_line(error) if str(error) else "JAX finds no card here."
         raise SettingError(
-            f"engine.platform is {engine['platform']}, but this machine has none: "
-            f"{first_line(error)}"
+            f"engine.platform is {engine['platform']}, but this machine has none: {why}"
         ) from error
     if wanted > len(devices):
         raise SettingError(

@@ -6,6 +6,7 @@ results = grok_jax.run(config, "runs/mine")    saved on the way; called again, r
 
 import contextlib
 import importlib.metadata
+import inspect
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -275,9 +276,22 @@ def _page_of(path: Path, settings: Any) -> ModuleType:
     return page
 
 
-def get_config(page: ModuleType, preset: str | None) -> Any:
-    """The configuration of a page for a preset (None: its default)."""
-    return page.get_config(preset) if preset else page.get_config()
+def get_config(page: ModuleType, preset: str | None) -> config_lib.ConfigDict:
+    """The configuration of a page for a preset (None: its default).
+
+    Raises: SettingError if the page takes no preset or returns no settings.
+    """
+    if preset and not inspect.signature(page.get_config).parameters:
+        raise SettingError(
+            f"{page.__file__} has no preset {preset!r}: its get_config() takes none."
+        )
+    found = page.get_config(preset) if preset else page.get_config()
+    if not isinstance(found, (config_lib.ConfigDict, Mapping)):
+        raise SettingError(
+            f"get_config() of {page.__file__} returns {type(found).__name__}; it must "
+            "return settings."
+        )
+    return _as_config(found)
 
 
 def _as_config(

@@ -53,7 +53,11 @@ class Workdir:
             return read_json(self.config)
         if not self.path.is_dir():
             raise WorkdirError(f"There is no folder {self.path}.")
-        raise WorkdirError(f"{self.path} holds no config.json; no run has begun in it.")
+        inside = sorted(self.path.glob("*/config.json"))  # as in that of a gallery
+        raise WorkdirError(
+            f"{self.path} holds no config.json; no run has begun in it"
+            + (f", but in {inside[0].parent}." if inside else ".")
+        )
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Raises WorkdirError unless this folder is new or holds this config (or its

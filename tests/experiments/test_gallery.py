@@ -341,6 +341,14 @@ def test_a_page_that_changed_after_its_run_needs_a_line_with_its_reason(
     assert check()[0] == gallery.DONE
 
 
+@pytest.mark.parametrize("flag", ["totals", "check", "arrange"])
+def test_an_installed_package_has_no_gallery_to_ask_about(flag, monkeypatch, capsys):
+    monkeypatch.setattr(gallery, "CHECKOUT", False)
+    assert gallery.main(["gallery", f"--{flag}"]) == gallery.WRONG_USAGE
+    said = "gallery: --totals, --check and --arrange need a checkout.\n"
+    assert capsys.readouterr().err == said
+
+
 def test_claims_that_another_page_tested_are_named(checkout, published, capsys):
     publish, commit = published
     first = commit()
