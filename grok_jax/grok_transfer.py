@@ -36,7 +36,8 @@ class Transfer:
       source: a trained weak network, or for comparison an untrained one (`random`).
       leaf: the weak network's parameter, by its name in `tree.flat_names`.
       into: the target's parameter that is replaced.
-      form: replace it by A B with A the leaf and B random (`product`), or by the leaf.
+      form: replace it by A B with A the leaf and B random (`product`), by their product
+        as one table at the norm of what it replaces (`table`), or by the leaf (`copy`).
       merge_at: the step at which A B becomes one table; 0: never.
       steps: the most steps of the weak network; it stops early at test accuracy
         `accuracy` (above 1: never), checked every `every` steps.
@@ -46,7 +47,7 @@ class Transfer:
     source: Literal["weak", "random"] = "weak"
     leaf: str = "embed"
     into: str = "embed"
-    form: Literal["product", "copy"] = "product"
+    form: Literal["product", "table", "copy"] = "product"
     merge_at: Natural = 0
     steps: TracedSteps = 10_000
     accuracy: Positive = 2.0
@@ -61,8 +62,10 @@ def check(how: Transfer, steps: int, norm: str, clip_norm: float = 0.0) -> None:
             "transfer.merge_at does not go with optimizer.clip_norm, which would clip "
             "the merged table apart from the other parameters."
         )
-    if how.merge_at and how.form == "copy":
-        raise SettingError("transfer.merge_at merges factors; form copy has none.")
+    if how.merge_at and how.form != "product":
+        raise SettingError(
+            f"transfer.merge_at merges factors; form {how.form} has none."
+        )
     if how.merge_at >= steps > 0:
         raise SettingError(
             f"transfer.merge_at is {how.merge_at}; it must be below train.steps "
@@ -94,11 +97,14 @@ def transferred(
     table = lookup(
         tree.flat_names(trained.params), how.leaf, "parameter of the weak network"
     )
-    if how.form == "product":
+    if how.form != "copy":
         table = transfer.low_rank_embedding(
             rng.named_key(key, "b"), table, target.shape[1]
         )
         table = table._replace(b=init_scale * table.b)
+    if how.form == "table":
+        whole = tree.product(table)
+        table = whole * jnp.linalg.norm(target) / jnp.linalg.norm(whole)
     try:
         params = transfer.graft(params, {how.into: table})
     except ValueError as error:

@@ -234,6 +234,17 @@ def test_a_copied_embedding_is_the_weak_one_itself():
     assert experiment.make(target).init(data).params["embed"].shape == (5, 6)
 
 
+def test_a_table_is_the_product_at_the_norm_of_what_it_replaces():
+    target, data, state = begin(dict(transfer=dict(form="table")))
+    own = experiment.make(target).init(data).params["embed"]
+    _, _, product = begin()
+    whole, table = tree.product(product.params["embed"]), state.params["embed"]
+    np.testing.assert_allclose(jnp.linalg.norm(table), jnp.linalg.norm(own), rtol=1e-6)
+    np.testing.assert_allclose(
+        table / jnp.linalg.norm(table), whole / jnp.linalg.norm(whole), rtol=1e-5
+    )
+
+
 def test_init_scale_scales_b_and_not_what_was_learned():
     _, _, one = begin()
     _, _, half = begin(dict(model=dict(init_scale=0.5)))

@@ -3,8 +3,9 @@
 Which theory predicts the delay: the runs of the tournament, their table, and the
 verdicts of its judges.
 
-  --run=RUNS   runs the pages of experiments/delay, each with its landscape, in
-               RUNS/PAGE and RUNS/PAGE_landscape; hours on two cores. The same line
+  --run=RUNS   runs the pages of experiments/delay in RUNS/PAGE, those of the
+               tournament (D) with their landscapes in RUNS/PAGE_landscape, then the
+               interventions (C) and remedies (R); hours on two cores. The same line
                again goes on where it stopped
   --make=RUNS  makes the table from those folders
   --totals     prints the verdicts as JSON, computed anew from the table: every theory,
@@ -67,14 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return WRONG_USAGE
 
 
-def _pages() -> list[str]:
-    """The tasks of the tournament, by name."""
+def _pages(kinds: str = "d") -> list[str]:
+    """The pages by name: tournament (d), interventions (c), remedies (r)."""
     pages = shipped.pages().items()
-    return [
-        name
-        for name, path in pages
-        if path.parent.name == "delay" and name.startswith("d")
-    ]
+    delay = [name for name, path in pages if path.parent.name == "delay"]
+    return [name for kind in kinds for name in delay if name.startswith(kind)]
 
 
 def _plan(name: str) -> Plan:
@@ -87,16 +85,18 @@ def _folder(runs: Path, name: str, preset: str) -> Path:
 
 
 def _run(runs: Path, presets: Sequence[str]) -> int:
-    """Runs each page at these presets ("" is `cpu`), one after another; the first exit
-    status that is not 0."""
-    for name in _pages():
-        for preset in presets:
-            page = f"{shipped.pages()[name]}:{preset or 'cpu'}"
-            line = [sys.executable, "-m", "grok_jax.launch", f"--config={page}"]
-            line.append(f"--workdir={_folder(runs, name, preset)}")
-            status = subprocess.run(line).returncode
-            if status:
-                return status
+    """Runs each task at these presets ("" is `cpu`), and the other pages if that is one
+    of them, one after another; the first exit status that is not 0."""
+    every = [(name, preset) for name in _pages() for preset in presets]
+    if "" in presets:
+        every += [(name, "") for name in _pages("cr")]
+    for name, preset in every:
+        page = f"{shipped.pages()[name]}:{preset or 'cpu'}"
+        line = [sys.executable, "-m", "grok_jax.launch", f"--config={page}"]
+        line.append(f"--workdir={_folder(runs, name, preset)}")
+        status = subprocess.run(line).returncode
+        if status:
+            return status
     return DONE
 
 

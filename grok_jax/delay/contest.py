@@ -70,7 +70,7 @@ def presets_of(
     landscape = dict(
         optimizer=dict(norm="fixed", weight_decay=0.0),
         observe=dict(evidence=None, norms={}),
-        stop=dict(train=1.0, test=1.0),
+        stop=None,
         sweep=dict(
             init_scale=scales,
             output_scale=(0.1, 1.0, 10.0),
@@ -128,7 +128,10 @@ def ends(results: xr.Dataset) -> dict[str, xr.DataArray]:
 
 def claims(results: xr.Dataset, number: str) -> list[Claim]:
     """That the settings are wide enough: each way to end is that of a tenth of the runs
-    that fitted (over all tasks a fifth is asked, by `verdict.totals`)."""
+    that fitted (over all tasks a fifth is asked, by `verdict.totals`). Nothing is
+    claimed of a landscape."""
+    if _is_landscape(results):
+        return []
     found = ends(results)
     fitted = float((~found["never fitted"]).sum())
     shares = {name: float(of.sum()) / max(fitted, 1) for name, of in found.items()}
@@ -148,7 +151,10 @@ def claims(results: xr.Dataset, number: str) -> list[Claim]:
 
 
 def figure(results: xr.Dataset) -> Figure:
-    """How the runs end over pairs of settings, and how long their delay is."""
+    """How the runs end over pairs of settings, and how long their delay is; or the
+    landscape."""
+    if _is_landscape(results):
+        return sheet(("the landscape", _landscape, results))
     return sheet(
         ("ends over the scales", partial(_over, "output_scale", "init_scale"), results),
         (
@@ -158,6 +164,23 @@ def figure(results: xr.Dataset) -> Figure:
         ),
         ("how late", _delays, results),
     )
+
+
+def _is_landscape(results: xr.Dataset) -> bool:
+    return "init_scale" in results.dims
+
+
+def _landscape(axis: Axes, results: xr.Dataset) -> None:
+    """The test loss at the end over the norm, for each output scale."""
+    ends = results.test_loss.isel(step=-1).median("seed")
+    for scale in results.output_scale.values:
+        line = ends.sel(output_scale=scale)
+        axis.plot(line.init_scale, line, "o-", label=f"output scale {scale:g}")
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlabel("init scale, at a fixed norm")
+    axis.set_ylabel("test loss")
+    axis.legend(fontsize=7)
 
 
 def _over(across: str, up: str, axis: Axes, results: xr.Dataset) -> None:

@@ -290,6 +290,21 @@ def on_sphere(
     return optax.GradientTransformation(init, fixed.update)
 
 
+def at_scale(
+    *,
+    learning_rate: Positive = 1e-3,
+    weight_decay: NonNegative = 0.0,
+    scale: Positive = 1.0,
+    power: NonNegative = 0.0,
+) -> optax.GradientTransformation:
+    """AdamW for parameters that are `scale` times as large: its rate times scale^power
+    and its decay over it, so that with power 1 both take the same share of them."""
+    factor = scale**power
+    return optim.adamw(
+        learning_rate=learning_rate * factor, weight_decay=weight_decay / factor
+    )
+
+
 def scaled(apply: Apply, anchor: Params, *, factor: Positive = 1.0) -> Apply:
     """A wrapper: the network times `factor`, beside its output scale."""
     del anchor

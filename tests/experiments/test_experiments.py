@@ -18,6 +18,8 @@ EXPERIMENTS = [
     if re.search(r"(?m)^(def )?get_config\b", path.read_text(encoding="utf-8"))
 ]
 LONG = (
+    "delay/c2_parity_embedding",
+    "delay/c4_parity_norm",
     "delay/d2_teacher_student",
     "delay/d4_transformer",
     "delay/d5_parity",

@@ -1,0 +1,272 @@
+"""Interventions: one cause of the delay is moved and the other is held.
+
+    on_spheres(task, weak)     the embedding is moved, the norm is held; and the norm
+                               is moved while the embedding is held
+    rescaled(task)             the norm is moved, the function is held
+
+each make the `get_config` of a page. Networks are without biases, so that they are
+homogeneous of degree `DEGREE` in their parameters: those s times as large, with an
+output scale s^-DEGREE, are the same function.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import scipy.stats
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from ml_collections import ConfigDict
+
+from grok_jax.claims import OURS, Claim
+from grok_jax.delay import contest, tasks
+from grok_jax.engine.config import choose_preset, make_config
+from grok_jax.pages import Check, every, most, sheet, shown, tested
+from grok_jax.settings import words
+
+DEGREE = 3
+SCALES = (0.5, 1.0, 2.0)
+SEEDS = tuple(range(30_000, 30_010))
+DRAWN, WEAK = "as drawn", "weak network's"
+MOVED, HELD = "rate and decay moved", "rate and decay held"
+LOOKED = ("kernel_alignment", "embedding_alignment", "embedding_overlap")
+"""What a transferred embedding moves (`delay.evidence`)."""
+
+
+def on_spheres(
+    task: Mapping[str, Any],
+    *,
+    weak: Mapping[str, Any],
+    radii: tuple[float, ...],
+    smoke: Mapping[str, Any],
+) -> Callable[..., ConfigDict]:
+    """A page's `get_config`: spheres of several radii, each with the embedding as drawn
+    and with that of a weak network that has generalised, at the same norm.
+
+    Args:
+      task: the page but for its optimiser and arms.
+      weak: how the weak network is made (`grok_transfer.Transfer`).
+      radii: in units of the initial norm.
+    """
+    base = dict(
+        optimizer=dict(name=tasks.on_sphere),
+        arms={DRAWN: {}, WEAK: dict(transfer=dict(form="table", **weak))},
+        sweep=dict(radius=radii, seed=SEEDS),
+    )
+    return _presets(task, base, smoke)
+
+
+def rescaled(
+    task: Mapping[str, Any], *, init_scale: float, smoke: Mapping[str, Any]
+) -> Callable[..., ConfigDict]:
+    """A page's `get_config`: parameters s times as large in networks of the same
+    function, with Adam's learning rate and the decay as they are, and moved with s so
+    that steps and decay are the same share of the parameters."""
+    swept = {
+        "model.init_scale": tuple(s * init_scale for s in SCALES),
+        "model.output_scale": tuple(s**-DEGREE for s in SCALES),
+        "optimizer.scale": SCALES,
+    }
+    base = dict(
+        optimizer=dict(name=tasks.at_scale),
+        arms={
+            MOVED: dict(optimizer=dict(power=1.0)),
+            HELD: dict(optimizer=dict(power=0.0)),
+        },
+        sweep={**swept, "seed": SEEDS},
+        zip=("init_scale+output_scale+scale",),
+    )
+    return _presets(task, base, smoke)
+
+
+def _presets(
+    task: Mapping[str, Any], base: Mapping[str, Any], smoke: Mapping[str, Any]
+) -> Callable[..., ConfigDict]:
+    few = dict(sweep=dict(seed=SEEDS[:2]))
+    many = dict(sweep=dict(seed=tuple(range(SEEDS[0], SEEDS[0] + 50))))
+
+    def get_config(preset: str = "cpu") -> ConfigDict:
+        layer = choose_preset(preset, smoke={**smoke, **few}, cpu={}, paper=many)
+        return make_config(task, base, layer)
+
+    return get_config
+
+
+def decades(results: xr.Dataset) -> xr.DataArray:
+    """log10(t_test / t_train) of each run; one that never generalises counts as if it
+    did at the last step, and one that never fits is NaN."""
+    return np.log10(contest.ratio(results.assign(t_test=ended(results))))
+
+
+def ended(results: xr.Dataset) -> xr.DataArray:
+    """t_test, or the last step of a run that never generalised; at least 1."""
+    return results.t_test.fillna(float(results.step[-1])).clip(min=1)
+
+
+def moved(label: str, change: xr.DataArray, relation: str, bound: float) -> Check:
+    """The check that the 95% interval of the mean of the changes [seed] (Student's t)
+    is above (">") or below ("<") the bound. NaN fails.
+
+    >>> check = moved("slope", xr.DataArray([1.0, 1.1, 1.2]), ">", 0.5)
+    >>> check.measured, check.holds
+    ({'slope': '1.1 (0.852 to 1.35 of 3)'}, True)
+    """
+    values = np.asarray(change, float)
+    mean, error = values.mean(), scipy.stats.sem(values)
+    margin = error * scipy.stats.t.ppf(0.975, len(values) - 1)
+    low, high = mean - margin, mean + margin
+    said = f"{mean:.3g} ({low:.3g} to {high:.3g} of {len(values)})"
+    holds = bool(low > bound if relation == ">" else high < bound)
+    expected = f"95% interval of {label} {relation} {bound:g}"
+    return Check(expected, "", {label: said}, len(values), holds)
+
+
+def slope(values: xr.DataArray, dim: str) -> xr.DataArray:
+    """The slope of values that are logarithms to base 10 on log10 `dim`, for each seed,
+    by least squares over those that are known."""
+    x = np.log10(values[dim]).broadcast_like(values).where(values.notnull())
+    x, y = x - x.mean(dim), values - values.mean(dim)
+    return (x * y).sum(dim) / (x**2).sum(dim)
+
+
+def claims_on_spheres(results: xr.Dataset, number: str) -> list[Claim]:
+    """That the embedding moves the delay where the norm is held, and the norm where the
+    embedding is."""
+    found, start = decades(results), results.isel(step=0)
+    drawn = found.sel(arm=DRAWN)
+    sooner = (drawn - found.sel(arm=WEAK)).mean("radius")
+    steeper = slope(drawn, "radius")
+    weak = start.weak_test_accuracy.sel(arm=WEAK).isel(radius=0)
+    looked = [
+        shown(f"{words(name)} at step 0", start[name].mean(["radius", "seed"]))
+        for name in LOOKED
+    ]
+    return [
+        tested(
+            f"{number}a",
+            OURS,
+            "at the same norm, a first layer that has learned the task in another "
+            "network makes t_test / t_train smaller",
+            moved("decades gained", sooner, ">", 0),
+            shown("test accuracy of the weak network", weak),
+            *looked,
+        ),
+        tested(
+            f"{number}b",
+            OURS,
+            "with the same first layer, t_test / t_train grows with the norm",
+            moved("slope on the radius", steeper, ">", 0),
+            shown(
+                "decades gained, over this slope", float((sooner / steeper).median())
+            ),
+        ),
+    ]
+
+
+def claims_rescaled(results: xr.Dataset, number: str) -> list[Claim]:
+    """That the norm by itself moves nothing, and that decay sets the time."""
+    t_test = ended(results)
+    found = np.log10(t_test)
+    alone, held = found.sel(arm=MOVED), found.sel(arm=HELD)
+    spread = alone.max("init_scale") - alone.min("init_scale")
+    return [
+        tested(
+            f"{number}a",
+            OURS,
+            "with function, relative steps and decay held, a run generalises at the "
+            "same step whatever its norm",
+            every("decades apart", spread, "<=", 0.1),
+            _came(results, MOVED),
+        ),
+        tested(
+            f"{number}b",
+            OURS,
+            "decay sets the time: with rate and decay as they are, the step at which "
+            "it generalises grows less than with the root of the scale of the "
+            "parameters, of which a step is a smaller share",
+            moved("slope of t_test", slope(held, "init_scale"), "<", 0.5),
+            _came(results, HELD),
+            shown("t_test", t_test.sel(arm=HELD).median("seed")),
+        ),
+    ]
+
+
+def _came(results: xr.Dataset, arm: str) -> Check:
+    """That nearly all runs generalise, so that their times can be compared."""
+    label, times = f"t_test, {arm}", results.t_test.sel(arm=arm)
+    return most(label, times, "<=", float(results.step[-1]), share=0.9)
+
+
+def figure_on_spheres(results: xr.Dataset) -> Figure:
+    return sheet(
+        ("first layer against norm", partial(_delays, "radius"), results),
+        ("the weights at step 0", _starts, results),
+    )
+
+
+def figure_rescaled(results: xr.Dataset) -> Figure:
+    return sheet(("norm at the same function", _rescaled, results))
+
+
+def _delays(over: str, axis: Axes, results: xr.Dataset) -> None:
+    """t_test / t_train of each seed, thin, and in the mean of the decades."""
+    for place, arm in enumerate(results.arm.values):
+        found = decades(results).sel(arm=arm)
+        for seed in found.seed.values:
+            y = 10 ** found.sel(seed=seed)
+            axis.plot(found[over], y, lw=0.5, alpha=0.4, color=f"C{place}")
+        mean = 10 ** found.mean("seed")
+        axis.plot(found[over], mean, "o-", color=f"C{place}", label=arm)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xticks(found[over].values, [f"{x:g}" for x in found[over].values])
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xlabel(words(over))
+    axis.set_ylabel("t_test / t_train")
+    axis.legend(fontsize=7)
+
+
+def _starts(axis: Axes, results: xr.Dataset) -> None:
+    """Alignments and overlap at step 0, as shares of 1."""
+    start = results.isel(step=0).mean(["radius", "seed"])
+    names = [words(name) for name in LOOKED]
+    for place, arm in enumerate(results.arm.values):
+        y = np.arange(len(LOOKED)) + 0.3 * place
+        axis.barh(
+            y, [start[name].sel(arm=arm).item() for name in LOOKED], 0.3, label=arm
+        )
+    axis.set_yticks(np.arange(len(LOOKED)) + 0.15, names, fontsize=7)
+    axis.set_xlim(0, 1)
+    axis.set_xlabel("mean over seeds")
+    axis.legend(fontsize=7)
+
+
+def _rescaled(axis: Axes, results: xr.Dataset) -> None:
+    """t_test over the scale of the parameters, beside what either cause says."""
+    for place, arm in enumerate(results.arm.values):
+        found = ended(results).sel(arm=arm)
+        axis.plot(
+            found.init_scale,
+            found.transpose("init_scale", "seed"),
+            lw=0.5,
+            alpha=0.4,
+            color=f"C{place}",
+        )
+        middle = found.median("seed")
+        axis.plot(found.init_scale, middle, "o-", color=f"C{place}", label=arm)
+    ratio = found.init_scale / found.init_scale[1]
+    axis.plot(
+        found.init_scale, middle[1] * ratio, ":", color="0.4", label="proportional"
+    )
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xticks(
+        found.init_scale.values, [f"{x:g}" for x in found.init_scale.values]
+    )
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xlabel("init scale")
+    axis.set_ylabel("t_test")
+    axis.legend(fontsize=7)
