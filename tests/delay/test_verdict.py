@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,7 +87,8 @@ def test_without_the_library_a_sentence_names_the_extra(capsys, monkeypatch):
 
 
 def test_pages_are_run_and_their_table_is_made(tmp_path, monkeypatch):
-    """With the launcher replaced: every page and its landscape, until one stops."""
+    """With the launcher replaced: every task and its landscape, then interventions and
+    remedies, until one stops; of a pilot the tasks alone."""
     lines, ended = [], []
 
     def run(line):
@@ -95,15 +97,19 @@ def test_pages_are_run_and_their_table_is_made(tmp_path, monkeypatch):
 
     monkeypatch.setattr(command.subprocess, "run", run)
     assert command.main(["delay", f"--run={tmp_path}"]) == 0
-    assert len(lines) == 14
+    assert len(lines) == 14 + 4 + 4
     pairs = [tuple(word.partition("=")[2] for word in line[3:]) for line in lines]
     config, workdir = pairs[1]
     assert config.endswith("delay/d1_polynomial.py:landscape")
     assert workdir == f"{tmp_path}/d1_polynomial_landscape"
+    assert [Path(config).name[:2] for config, _ in pairs[14:]] == [
+        *("c1", "c2", "c3", "c4"),
+        *("r1", "r2", "r3", "r4"),
+    ]
     lines.clear()
-    ended += [0, 75]
+    ended += [0] * 6 + [75]
     assert command.main(["delay", f"--run={tmp_path}", "--pilot"]) == 75
-    assert [line[3].rpartition(":")[2] for line in lines] == ["pilot", "pilot"]
+    assert [line[3].rpartition(":")[2] for line in lines] == ["pilot"] * 7
 
 
 def test_the_table_is_made_of_finished_folders(tmp_path, monkeypatch):
