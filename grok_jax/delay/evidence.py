@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from grok_jax import alignment, losses, spectra, tree
+from grok_jax import alignment, losses, spectra, transfer, tree
 from grok_jax.observables import Record, View
 from grok_jax.settings import STATIC, Bounds, Count, Natural, lookup
 from grok_jax.types import Params
@@ -80,7 +80,8 @@ def evidence(
       gradient_norm: of the train loss.
 
     Args:
-      leaf: the parameter that embeds the inputs, [inputs, d].
+      leaf: the parameter that embeds the inputs, [inputs, d]; one that GrokTransfer
+        has made is A B.
       tokens: how many of its first rows are those of numbers; 0 if none are.
       above: NaN while the train accuracy is lower, but at step 0, to save time.
     """
@@ -100,7 +101,7 @@ def evidence(
 
 
 def _look(view: View, leaf: str, points: int, tokens: int, top: int) -> Record:
-    table = lookup(tree.flat_names(view.params), leaf, "parameter")
+    table = lookup(tree.flat_names(transfer.merge(view.params)), leaf, "parameter")
     chosen = _examples(view, points)
     record = {
         "weight_norm": optax.tree.norm(view.params),

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from grok_jax.claims import OURS, Claim
 from grok_jax.delay import tasks
 from grok_jax.delay.design import Axis, Choice, Log, draw
+from grok_jax.delay.evidence import evidence
 from grok_jax.engine.config import choose_preset, make_config
 from grok_jax.pages import Check, late, operations, sheet, shown, tested
 
@@ -67,6 +68,7 @@ def presets_of(
     smoke: Mapping[str, Any],
 ) -> Callable[..., ConfigDict]:
     """A page's `get_config`."""
+    looked = dict(name=evidence, leaf=weak["into"], every=100)  # at step 0 alone
 
     def drawn(trials: int) -> dict[str, Any]:
         values = draw(OWN, trials, shift=SHIFT)
@@ -79,7 +81,7 @@ def presets_of(
             cpu=drawn(TRIALS),
             paper=drawn(4 * TRIALS),
         )
-        arms = dict(arms=arms_of(weak, logits))
+        arms = dict(arms=arms_of(weak, logits), observe=dict(evidence=looked))
         return make_config(base, arms, choose_preset(preset, **layers))
 
     return get_config

@@ -15,6 +15,7 @@ import xarray as xr
 
 from grok_jax import measures
 from grok_jax.delay.evidence import EVIDENCE
+from grok_jax.engine.grid import short_name
 from grok_jax.pages import at
 from grok_jax.settings import SettingError
 
@@ -60,21 +61,29 @@ def rows(results: xr.Dataset, task: str, landscape: xr.Dataset | None) -> xr.Dat
 def _flat(results: xr.Dataset) -> xr.Dataset:
     """The results with all axes but `step` as one, and every setting as a coordinate of
     it: those that were not swept are in the results' configuration."""
-    axes = [dim for dim in results.t_train.dims]
-    flat = results.stack(run=axes, create_index=False)
+    flat = results.stack(run=[*results.t_train.dims], create_index=False)
     config = json.loads(results.attrs.get("config", "{}"))
-    ended = {}
-    for path, value in config.items():
-        section, _, name = path.rpartition(".")
-        if section in ("task", "model", "optimizer"):
-            ended[name] = value
-    ended.setdefault("method", config.get("optimizer.name", ""))
-    fixed = {
-        name: ("run", np.full(flat.sizes["run"], ended[name]))
-        for name in SETTINGS
-        if name in ended and name not in flat.coords
+    paths = "+".join(config.get("sweep", {})).split("+")
+    others = {short_name(path) for path in paths if not _is_own(path)}
+    flat = flat.drop_vars([n for n in SETTINGS if n in others and n in flat.coords])
+    swept = {
+        path.replace(".", "_"): short_name(path) for path in paths if _is_own(path)
     }
-    return flat.assign_coords(fixed).transpose("run", "step", ...)
+    flat = flat.rename({long: name for long, name in swept.items() if long in flat})
+    fixed = {short_name(path): value for path, value in config.items() if _is_own(path)}
+    fixed.setdefault("method", config.get("optimizer.name", ""))
+    known = {
+        name: ("run", np.full(flat.sizes["run"], fixed[name]))
+        for name in SETTINGS
+        if name in fixed and name not in flat.coords
+    }
+    return flat.assign_coords(known).transpose("run", "step", ...)
+
+
+def _is_own(path: str) -> bool:
+    """Whether a setting is of the run's own task, model or optimiser, not of those of
+    its weak network."""
+    return path.rpartition(".")[0] in ("task", "model", "optimizer")
 
 
 def _seen(results: xr.Dataset) -> dict[str, tuple[str, np.ndarray]]:

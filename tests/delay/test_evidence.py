@@ -1,12 +1,15 @@
 """The statistics of the theories: exact cases and brute force."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grok_jax import alignment, losses, ntk
+from grok_jax import alignment, losses, ntk, tree
 from grok_jax.delay import evidence, tasks
+from grok_jax.models import wrappers
 from grok_jax.models.mlp import mlp
 from grok_jax.observables import View
 from grok_jax.rng import run_keys
@@ -150,6 +153,27 @@ def test_the_embedding_is_compared_with_targets_and_a_weak_network():
     expected = power.sum() ** 2 / np.sum(power**2) / len(power)
     np.testing.assert_allclose(found["embedding_rank"], expected, rtol=1e-4)
     assert "embedding_fourier" not in found
+
+
+def test_an_embedding_of_two_factors_is_their_product():
+    now = view(NET)
+    a, b = jax.random.normal(jax.random.key(3), (2, D, D))
+    both = {}
+    for name, w in (("factors", tree.Factors(a, b)), ("table", a @ b)):
+        params = {**now.params, "layer_0": {**now.params["layer_0"], "w": w}}
+        params["layer_1"] = {"w": jnp.ones((D, 2)), "b": jnp.zeros(2)}
+        apply = wrappers.factored(NET.apply)
+        kernel = partial(ntk.empirical_ntk, apply)
+        here = now._replace(
+            params=params,
+            anchor=params,
+            apply=apply,
+            kernel=lambda p, x, *_: kernel(p, x, None),
+        )
+        both[name] = evidence.evidence(here, points=N)
+    for name in ("alignment", "rank", "overlap"):
+        key = f"embedding_{name}"
+        np.testing.assert_allclose(both["factors"][key], both["table"][key], rtol=1e-4)
 
 
 def test_it_waits_for_the_train_accuracy_but_at_the_start():

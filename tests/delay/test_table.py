@@ -1,5 +1,7 @@
 """The table of runs: what it takes from results, and that it looks no further."""
 
+import json
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -74,6 +76,27 @@ def test_a_row_holds_the_statistics_at_both_moments():
     loss = np.log(found.train_loss.values[1, :5])
     rises = np.diff(loss).clip(min=0).sum()
     assert made.fitted_oscillation.values[1] == pytest.approx(rises)
+
+
+def test_settings_of_a_weak_network_are_not_those_of_the_run():
+    """Swept alone they go by the short name; beside the run's own, both by their
+    path."""
+    found = results().drop_vars("learning_rate")
+    of = {
+        "optimizer.learning_rate": [1e-3, 2e-3, 3e-3, 4e-3],
+        "transfer.optimizer.learning_rate": [9.0] * 4,
+        "transfer.optimizer.weight_decay": [8.0] * 4,
+    }
+    found = found.assign_coords(
+        optimizer_learning_rate=("seed", of["optimizer.learning_rate"]),
+        transfer_optimizer_learning_rate=("seed", [9.0] * 4),
+        weight_decay=("seed", [8.0] * 4),
+    )
+    config = {"sweep": {"+".join(["seed", *of]): []}, "optimizer.weight_decay": 0.5}
+    found.attrs["config"] = json.dumps(config)
+    made = table.rows(found, "a", None)
+    assert made.learning_rate.values.tolist() == of["optimizer.learning_rate"]
+    assert made.weight_decay.values.tolist() == [0.5] * 4
 
 
 def test_no_column_but_the_time_looks_past_the_step_of_the_prediction():
