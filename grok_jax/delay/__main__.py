@@ -7,10 +7,11 @@ verdicts of its judges.
                tournament (D) with their landscapes in RUNS/PAGE_landscape, then the
                interventions (C) and remedies (R); hours on two cores. The same line
                again goes on where it stopped
-  --make=RUNS  makes the table from those folders
-  --totals     prints the verdicts as JSON, computed anew from the table: every theory,
-               for every task and region of settings left out; minutes on one core
-               (pip install 'grok_jax[delay]')
+  --make=RUNS  makes the table from those folders, and from those of the remedies
+               TABLE_remedies.nc beside it
+  --totals     prints the verdicts as JSON, computed anew from the tables: every theory,
+               for every task and region of settings left out, and where it foretells
+               that a remedy helps; minutes on one core (pip install 'grok_jax[delay]')
   --table      the table; experiments/delay/runs.nc by default
   --pilot      with --run and --make: the pilot's runs instead
 
@@ -33,7 +34,7 @@ from typing import Any
 import xarray as xr
 from absl import flags
 
-from grok_jax.delay import cost, judges, table, verdict
+from grok_jax.delay import cost, judges, remedies, table, verdict
 from grok_jax.engine import command_line, config, session, shipped, workdirs
 from grok_jax.engine.programs import Plan
 from grok_jax.settings import SettingError
@@ -56,11 +57,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         if options.run and (status := _run(Path(options.run), presets)):
             return status
+        beside = path.with_name(f"{path.stem}_remedies.nc")
         if options.make:
             workdirs.write_results(path, _made(Path(options.make), presets))
+            if (
+                not options.pilot
+                and (trials := _trials(Path(options.make))) is not None
+            ):
+                workdirs.write_results(beside, trials)
         if options.totals:
             runs = workdirs.read_results(path)
             found = verdict.totals(runs, judges.judge(runs))
+            if beside.exists():
+                told = remedies.foretold(workdirs.read_results(beside))
+                found["remedies"] = verdict.plain(told)
             print(json.dumps(found, indent=1))
         return DONE
     except (SettingError, workdirs.WorkdirError) as error:
@@ -115,6 +125,22 @@ def _made(runs: Path, presets: Sequence[str]) -> xr.Dataset:
     made.attrs["commits"] = ", ".join(sorted(commits))
     made.attrs["look_in_steps"] = json.dumps(costs)
     return made
+
+
+def _trials(runs: Path) -> xr.Dataset | None:
+    """The remedies' trials of all tasks, with each task's landscape; None if they have
+    not been run."""
+    if not any(_folder(runs, name, "").exists() for name in _pages("r")):
+        return None
+    tables, tasks = [], {name.partition("_")[2]: name for name in _pages()}
+    for name in _pages("r"):
+        task = name.partition("_")[2]
+        folders = _folder(runs, name, ""), _folder(runs, tasks[task], "landscape")
+        results = [workdirs.read_results(workdirs.Workdir(f).results) for f in folders]
+        tables.append(remedies.trials(results[0], task, results[1]))
+    gains = xr.concat([each.gain for each in tables], "run", join="outer")
+    made = table.joined([each.drop_vars(["gain", "arm"]) for each in tables])
+    return table.packed(made.assign(gain=gains))
 
 
 def _flags(argv: Sequence[str]) -> Any:

@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import scipy.stats
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from grok_jax.claims import OURS, Claim
-from grok_jax.delay import tasks
+from grok_jax.delay import table, tasks, theories
 from grok_jax.delay.design import Axis, Choice, Log, draw
 from grok_jax.delay.evidence import evidence
 from grok_jax.engine.config import choose_preset, make_config
@@ -143,6 +144,67 @@ def _interval(drawn: xr.DataArray) -> xr.DataArray:
 
 def _came(results: xr.Dataset) -> xr.DataArray:
     return results.t_test.notnull().mean("seed")
+
+
+# --- where a remedy helps -------------------------------------------------------------
+
+
+def trials(results: xr.Dataset, task: str, landscape: xr.Dataset | None) -> xr.Dataset:
+    """The table's rows [run] of the runs without a remedy (`table.rows`), and of each
+    remedy [run, arm] with the same seed and learning rate `gain`, log10 of t_test
+    without over t_test with it; a run that never generalises counts as if it did at
+    the last step."""
+    made = table.rows(results.sel(arm=PLAIN, drop=True), task, landscape)
+    ended = np.log10(results.t_test.fillna(float(results.step[-1])).clip(min=1))
+    gain = ended.sel(arm=PLAIN) - ended.drop_sel(arm=PLAIN)
+    found = gain.transpose("seed", "arm").values
+    return made.assign(gain=(("run", "arm"), found)).assign_coords(
+        arm=gain.arm.values.astype(str)
+    )
+
+
+def foretold(made: xr.Dataset) -> dict[str, dict[str, tuple[float, float, float]]]:
+    """arm -> theory -> the rank correlation of its number at step 0 with the gain, and
+    its 95% interval by draws of the trials with replacement.
+
+    Both are ranked within each task. Trials without a number, or that never fitted
+    without the remedy, are left out.
+    """
+    made = theories.fitted(made)
+    task = made.task.values
+    found: dict[str, dict[str, tuple[float, float, float]]] = {}
+    for arm in made.arm.values:
+        gain = made.gain.sel(arm=arm).values
+        found[str(arm)] = {
+            name: _correlation(task, theories.number(made, name, "start"), gain)
+            for name in theories.NUMBER
+        }
+    return found
+
+
+def _correlation(
+    task: np.ndarray, number: np.ndarray, gain: np.ndarray
+) -> tuple[float, float, float]:
+    known = np.isfinite(number) & np.isfinite(gain)
+    x, y = (_ranks(task[known], values[known]) for values in (number, gain))
+    if not len(x) or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return np.nan, np.nan, np.nan
+    drawn = np.random.default_rng(0).integers(len(x), size=(RESAMPLES, len(x)))
+    resampled = [np.corrcoef(x[rows], y[rows])[0, 1] for rows in drawn]
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return float(np.corrcoef(x, y)[0, 1]), float(low), float(high)
+
+
+def _ranks(task: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Ranks within each task, from -1/2 to 1/2."""
+    ranks = np.empty(len(values))
+    for name in np.unique(task):
+        inside = task == name
+        ranks[inside] = scipy.stats.rankdata(values[inside]) / (inside.sum() + 1) - 0.5
+    return ranks
+
+
+# --- the page -------------------------------------------------------------------------
 
 
 def figure(results: xr.Dataset) -> Figure:

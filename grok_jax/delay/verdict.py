@@ -92,19 +92,19 @@ def totals(table: xr.Dataset, judged: Sequence[Judged]) -> dict[str, Any]:
     }
     return {
         "runs": table.sizes["run"],
-        "ends": _plain(ends(table)),
+        "ends": plain(ends(table)),
         "winner": winner(judged),
         "beats_settings": [
             name for name in names if difference(judged, name, "settings").wins
         ],
-        "differences": _plain(pairs),
+        "differences": plain(pairs),
         "judged": [_row(one) for one in judged],
     }
 
 
 def _row(one: Judged) -> dict[str, Any]:
     low, high = interval(one.draws)
-    return _plain(
+    return plain(
         {
             "theory": one.theory,
             "moment": one.moment,
@@ -121,9 +121,12 @@ def _row(one: Judged) -> dict[str, Any]:
     )
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value as JSON has it: four digits, and null for what is not finite."""
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
     if isinstance(value, (float, np.floating)):
         return round(float(value), 4) if np.isfinite(value) else None
     return value

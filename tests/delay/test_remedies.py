@@ -5,6 +5,7 @@ import numpy as np
 import optax
 import pytest
 import xarray as xr
+from delay.test_table import results as table_results
 
 from grok_jax.delay import cost, remedies, tasks
 from grok_jax.delay.evidence import evidence
@@ -52,7 +53,7 @@ def test_the_interval_decides():
 
 
 def test_arms_differ_by_their_remedy_alone():
-    weak = dict(model=dict(name="mlp", width=4, layers=1))
+    weak = dict(model=dict(name="mlp", width=4, layers=1), into="layer_0.w")
     base = dict(
         task=dict(name=tasks.pairs, modulus=5),
         model=dict(name="mlp", width=8, layers=1),
@@ -111,3 +112,53 @@ def test_the_cost_of_a_look_is_told_in_steps():
     settings = config.resolve(config.make_config(page)).plan.experiment
     steps = cost.in_steps(settings)
     assert isinstance(steps, float) and np.isfinite(steps)
+
+
+def trials(of, runs=200):
+    """Trials of two tasks whose gain is `of` (norm's number, noise) [run]."""
+    rng = np.random.default_rng(0)
+    task = np.repeat(["a", "b"], runs // 2)
+    above = rng.uniform(0.1, 3, runs)
+    table = xr.Dataset(
+        {
+            "task": ("run", task),
+            "t_train": ("run", np.full(runs, 10.0)),
+            "start_weight_norm": ("run", np.exp(above)),
+            "critical_norm": ("run", np.ones(runs)),
+            "learning_rate": ("run", np.full(runs, 1e-2)),
+            "weight_decay": ("run", np.full(runs, 0.1)),
+            "start_kernel_alignment": ("run", rng.uniform(size=runs)),
+            "start_embedding_overlap": ("run", np.full(runs, np.nan)),
+            "start_curvature": ("run", rng.uniform(1, 9, runs)),
+        },
+        {"arm": ["remedy"]},
+    )
+    gain = np.where(task == "a", 0, 100) + of(above, rng.normal(0, 0.3, runs))
+    return table.assign(gain=(("run", "arm"), gain[:, None]))
+
+
+def test_a_theory_foretells_where_a_remedy_helps_only_if_it_does():
+    found = remedies.foretold(trials(lambda number, noise: number + noise))["remedy"]
+    middle, low, high = found["norm"]
+    assert 0.8 < low < middle < high <= 1
+    assert found["kernel"][1] < 0 < found["kernel"][2]
+    assert np.isnan(found["embedding"][0])  # a task without the number
+    found = remedies.foretold(trials(lambda number, noise: -number + noise))["remedy"]
+    assert found["norm"][2] < -0.8
+    found = remedies.foretold(trials(lambda number, noise: noise))["remedy"]
+    assert found["norm"][1] < 0 < found["norm"][2]
+
+
+def test_ranks_are_within_a_task():
+    task = np.array(["a", "a", "a", "b", "b"])
+    ranks = remedies._ranks(task, np.array([3.0, 1, 2, 50, 60]))
+    np.testing.assert_allclose(ranks, [0.25, -0.25, 0, -1 / 6, 1 / 6])
+
+
+def test_a_gain_is_in_decades_and_never_is_the_last_step():
+    runs = table_results()
+    arms = xr.DataArray([remedies.PLAIN, "remedy"], dims="arm")
+    faster = runs.assign(t_test=xr.full_like(runs.t_test, 0.4))
+    made = remedies.trials(xr.concat([runs, faster], arms), "a", None)
+    ends = np.log10([16.0, 32, 32, 8])  # the horizon is 32, and a step at least 1
+    np.testing.assert_allclose(made.gain.sel(arm="remedy"), ends, rtol=1e-6)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 from delay.tables import judged, made_up
 from delay.test_table import landscape, results
 
 from grok_jax.delay import __main__ as command
-from grok_jax.delay import judges, table, verdict
+from grok_jax.delay import judges, remedies, table, verdict
 from grok_jax.engine import workdirs
 
 
@@ -120,6 +121,12 @@ def test_the_table_is_made_of_finished_folders(tmp_path, monkeypatch):
             folder.mkdir()
             workdirs.write_results(folder / "results.nc", made)
             workdirs.write_json(folder / "config.json", {"git_commit": "abc"})
+    for name in command._pages("r"):
+        folder = tmp_path / name
+        folder.mkdir()
+        arms = [remedies.PLAIN, "GrokFast", *(["StableMax"] if "pairs" in name else [])]
+        made = xr.concat([results()] * len(arms), xr.DataArray(arms, dims="arm"))
+        workdirs.write_results(folder / "results.nc", made)
     path = tmp_path / "runs.nc"
     arguments = [f"--make={tmp_path}", f"--table={path}"]
     assert command.main(["delay", *arguments]) == 0
@@ -129,3 +136,11 @@ def test_the_table_is_made_of_finished_folders(tmp_path, monkeypatch):
     assert json.loads(made.attrs["look_in_steps"])["parity"] == 12.0
     assert set(made.task.values) >= {"polynomial", "transformer"}
     assert np.isfinite(made.critical_norm.values).all()
+    tried = workdirs.read_results(tmp_path / "runs_remedies.nc")
+    assert tried.sizes["run"] == 4 * 4 and set(tried.arm.values) == {
+        "GrokFast",
+        "StableMax",
+    }
+    others = tried.gain.sel(arm="StableMax")[tried.task.values != "pairs"]
+    assert np.isnan(others.values).all()
+    assert (tried.gain.sel(arm="GrokFast") == 0).all()
