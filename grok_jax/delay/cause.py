@@ -98,12 +98,16 @@ def _presets(
 def decades(results: xr.Dataset) -> xr.DataArray:
     """log10(t_test / t_train) of each run; one that never generalises counts as if it
     did at the last step, and one that never fits is NaN."""
-    return np.log10(contest.ratio(results.assign(t_test=ended(results))))
+    return _log10(contest.ratio(results.assign(t_test=ended(results))))
 
 
 def ended(results: xr.Dataset) -> xr.DataArray:
     """t_test, or the last step of a run that never generalised; at least 1."""
     return results.t_test.fillna(float(results.step[-1])).clip(min=1)
+
+
+def _log10(values: xr.DataArray) -> xr.DataArray:
+    return values.copy(data=np.log10(values.values))
 
 
 def moved(label: str, change: xr.DataArray, relation: str, bound: float) -> Check:
@@ -127,7 +131,7 @@ def moved(label: str, change: xr.DataArray, relation: str, bound: float) -> Chec
 def slope(values: xr.DataArray, dim: str) -> xr.DataArray:
     """The slope of values that are logarithms to base 10 on log10 `dim`, for each seed,
     by least squares over those that are known."""
-    x = np.log10(values[dim]).broadcast_like(values).where(values.notnull())
+    x = _log10(values[dim]).broadcast_like(values).where(values.notnull())
     x, y = x - x.mean(dim), values - values.mean(dim)
     return (x * y).sum(dim) / (x**2).sum(dim)
 
@@ -169,7 +173,7 @@ def claims_on_spheres(results: xr.Dataset, number: str) -> list[Claim]:
 def claims_rescaled(results: xr.Dataset, number: str) -> list[Claim]:
     """That the norm by itself moves nothing, and that decay sets the time."""
     t_test = ended(results)
-    found = np.log10(t_test)
+    found = _log10(t_test)
     alone, held = found.sel(arm=MOVED), found.sel(arm=HELD)
     spread = alone.max("init_scale") - alone.min("init_scale")
     return [
