@@ -1,4 +1,4 @@
-"""python -m grok_jax.delay [--run=RUNS] [--make=RUNS] [--totals] [--table=FILE.nc]
+"""python -m grok_jax.delay [--run=RUNS] [--make=RUNS] [--totals] [--draw=TOTALS.json]
 
 Which theory predicts the delay: the runs of the tournament, their table, and the
 verdicts of its judges.
@@ -12,12 +12,15 @@ verdicts of its judges.
   --totals     prints the verdicts as JSON, computed anew from the tables: every theory,
                for every task and region of settings left out, and where it foretells
                that a remedy helps; minutes on one core (pip install 'grok_jax[delay]')
+  --draw=FILE  draws the figures of the account from the table and the JSON of --totals
+               in FILE, into figures/ beside it
   --table      the table; experiments/delay/runs.nc by default
   --pilot      with --run and --make: the pilot's runs instead
 
 Examples:
   python -m grok_jax.delay --totals > totals.json
   python -m grok_jax.delay --run=runs/delay --make=runs/delay --totals
+  python -m grok_jax.delay --draw=totals.json
 
 Exit status: 0 done; 2 wrong usage; otherwise that of the page that ended so, such as 75
 if it was stopped.
@@ -34,7 +37,8 @@ from typing import Any
 import xarray as xr
 from absl import flags
 
-from grok_jax.delay import cost, judges, remedies, table, verdict
+from grok_jax import plot
+from grok_jax.delay import account, cost, judges, remedies, table, verdict
 from grok_jax.engine import command_line, config, session, shipped, workdirs
 from grok_jax.engine.programs import Plan
 from grok_jax.settings import SettingError
@@ -49,9 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = "pilot.nc" if options.pilot else "runs.nc"
         path = Path(options.table or shipped.folder() / "delay" / name)
         presets = ("pilot",) if options.pilot else ("", "landscape")
-        if not (options.run or options.make or options.totals):
-            raise SettingError("Say --run, --make or --totals; --help explains them.")
-        if options.totals and importlib.util.find_spec("sksurv") is None:
+        if not (options.run or options.make or options.totals or options.draw):
+            raise SettingError(
+                "Say --run, --make, --totals or --draw; --help explains them."
+            )
+        judged = options.totals or options.draw
+        if judged and importlib.util.find_spec("sksurv") is None:
             raise SettingError(
                 "The judges need scikit-survival: pip install 'grok_jax[delay]'."
             )
@@ -72,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 told = remedies.foretold(workdirs.read_results(beside))
                 found["remedies"] = verdict.plain(told)
             print(json.dumps(found, indent=1))
+        if options.draw:
+            _draw(path, Path(options.draw))
         return DONE
     except (SettingError, workdirs.WorkdirError) as error:
         print(f"grok_jax: {error}", file=sys.stderr)
@@ -143,11 +152,22 @@ def _trials(runs: Path) -> xr.Dataset | None:
     return table.packed(made.assign(gain=gains))
 
 
+def _draw(runs: Path, totals: Path) -> None:
+    found = workdirs.read_json(totals)
+    if "judged" not in found:
+        raise SettingError(f"{totals} is not what --totals prints.")
+    for name, drawn in account.figures(workdirs.read_results(runs), found).items():
+        folder = totals.parent / "figures"
+        folder.mkdir(parents=True, exist_ok=True)
+        plot.save(drawn, folder / f"account_{name}.png")
+
+
 def _flags(argv: Sequence[str]) -> Any:
     values = flags.FlagValues()
     flags.DEFINE_string("table", "", "The table of runs.", flag_values=values)
     flags.DEFINE_string("run", "", "Where to run the pages.", flag_values=values)
     flags.DEFINE_string("make", "", "The folder of the runs.", flag_values=values)
+    flags.DEFINE_string("draw", "", "The JSON of --totals.", flag_values=values)
     flags.DEFINE_bool("pilot", False, "The pilot's runs.", flag_values=values)
     flags.DEFINE_bool("totals", False, "The verdicts as JSON.", flag_values=values)
     return command_line.parse(values, argv, __doc__)[0]

@@ -70,7 +70,7 @@ def test_the_command_prints_the_verdicts(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        ([], "Say --run, --make or --totals"),
+        ([], "Say --run, --make, --totals or --draw"),
         (["--totals", "--table=nowhere.nc"], "nowhere.nc is missing"),
         (["--total"], "There is no flag --total; nearest: totals"),
         (["--make=nowhere"], "nowhere"),
