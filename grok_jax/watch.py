@@ -37,7 +37,6 @@ from grok_jax.engine import (
     live,
     remote,
     runner,
-    shipped,
     workdirs,
 )
 from grok_jax.engine.watch import clock, progress_text
@@ -92,14 +91,14 @@ def _look(workdir: workdirs.Workdir, select: Mapping[str, str]) -> Look:
 def _foretold(runs: Sequence[live.Run], config: Mapping[str, Any]) -> list[str]:
     """When runs that observe `delay.evidence` are expected to generalise; nothing where
     scikit-survival or the table of runs is missing."""
-    known = shipped.folder() / "delay" / "runs.nc"
     if "laziness" not in runs[0].curves:
         return []
+    from grok_jax.delay import foretell  # a second, for those runs alone
+
+    known = foretell.known_runs()
     if not known.is_file() or importlib.util.find_spec("sksurv") is None:
         return []
-    from grok_jax.delay import predict  # a second, for those runs alone
-
-    said = predict.of_curves(runs, config, workdirs.read_results(known))
+    said = foretell.of_curves(runs, config, workdirs.read_results(known))
     return [said] if said else []
 
 

@@ -8,7 +8,7 @@ from delay.tables import made_up
 
 import grok_jax
 from grok_jax import watch
-from grok_jax.delay import predict, table, theories
+from grok_jax.delay import foretell, table, theories
 from grok_jax.delay.evidence import evidence
 from grok_jax.engine import live, workdirs
 from grok_jax.settings import SettingError
@@ -31,7 +31,7 @@ def results():
 
 
 def test_each_run_that_has_fitted_gets_rising_quantiles(results):
-    found = predict.predict(results, made_up())
+    found = grok_jax.delay.predict(results, made_up())
     assert dict(found.sizes) == {"run": 6, "quantile": 3}
     times = results.t_train.values.ravel()
     np.testing.assert_array_equal(found.t_train, times)
@@ -53,9 +53,9 @@ def test_settings_that_were_not_swept_are_read_from_the_configuration(results):
 
 def test_it_says_what_lies_outside_of_the_runs_that_it_knows(results):
     known = made_up()
-    inside = predict.of_rows(known.isel(run=slice(0, 5)), known)
+    inside = foretell.of_rows(known.isel(run=slice(0, 5)), known)
     far = known.isel(run=slice(0, 5)).assign(output_scale=("run", [1e3] * 5))
-    outside = predict.of_rows(far, known)
+    outside = foretell.of_rows(far, known)
     assert int(inside.outside.max()) <= 2
     assert all("log output scale" in str(names) for names in outside.strange.values)
 
@@ -63,7 +63,7 @@ def test_it_says_what_lies_outside_of_the_runs_that_it_knows(results):
 def test_runs_of_the_same_kind_generalise_within_the_quantiles_as_often_as_said():
     """A quarter of them generalise with their training, at a ratio of exactly 1."""
     new = theories.fitted(made_up(seed=1))
-    found = predict.of_rows(new, made_up(seed=0))
+    found = foretell.of_rows(new, made_up(seed=0))
     late = np.where(np.isfinite(new.t_test), new.t_test, new.horizon)
     limits = found.t_test.values.T
     for level, limit in zip(found["quantile"].values, limits, strict=True):
@@ -74,11 +74,11 @@ def test_runs_of_the_same_kind_generalise_within_the_quantiles_as_often_as_said(
 def test_curves_of_runs_that_go_on_get_a_sentence(results):
     config = json.loads(results.attrs["config"])
     runs = live.of_results(results)
-    said = predict.of_curves(runs, config, made_up())
+    said = foretell.of_curves(runs, config, made_up())
     waiting = np.isfinite(results.t_train) & np.isnan(results.t_test)
     assert said.startswith(f"{int(waiting.sum())} of 6 runs have fitted and not gener")
     assert "expected step" in said and "80%: step" in said
-    one = predict.predict(results, made_up())
+    one = grok_jax.delay.predict(results, made_up())
     middle = one.t_test.values[waiting.values.ravel(), 1]
     assert f"expected step {np.median(middle):,.0f} " in said
 
@@ -86,15 +86,15 @@ def test_curves_of_runs_that_go_on_get_a_sentence(results):
 def test_curves_without_the_statistics_or_a_waiting_run_get_none(results):
     config = json.loads(results.attrs["config"])
     plain = live.of_results(results[["train_loss", "train_accuracy"]])
-    assert predict.of_curves(plain, config, made_up()) == ""
-    assert predict.of_curves([], config, made_up()) == ""
+    assert foretell.of_curves(plain, config, made_up()) == ""
+    assert foretell.of_curves([], config, made_up()) == ""
     ended = results.assign(test_accuracy=results.test_accuracy * 0 + 1)
-    assert predict.of_curves(live.of_results(ended), config, made_up()) == ""
+    assert foretell.of_curves(live.of_results(ended), config, made_up()) == ""
 
 
 def test_watch_says_it_where_there_is_a_table(tmp_path, monkeypatch, capsys):
     grok_jax.run(PAGE, workdir=tmp_path / "run", say=lambda line: None)
-    monkeypatch.setattr(watch.shipped, "folder", lambda: tmp_path)
+    monkeypatch.setattr(foretell.shipped, "folder", lambda: tmp_path)
     arguments = ["watch", str(tmp_path / "run"), "--once"]
     assert watch.main(arguments) == 0
     assert "expected step" not in capsys.readouterr().out
@@ -106,4 +106,4 @@ def test_watch_says_it_where_there_is_a_table(tmp_path, monkeypatch, capsys):
 
 def test_results_without_the_statistics_are_refused(results):
     with pytest.raises(SettingError, match="has no laziness; observe"):
-        predict.predict(results.drop_vars("laziness"), made_up())
+        grok_jax.delay.predict(results.drop_vars("laziness"), made_up())

@@ -2,7 +2,7 @@
 has fitted its train set, from the runs of the tournament.
 
     results = grok_jax.run(page)  # with observe=dict(evidence=dict(name=evidence))
-    predict(results)
+    grok_jax.delay.predict(results)
 
 How far such a prediction is right is in the documentation ("Which theory predicts the
 delay"): it was tested on tasks that were left out.
@@ -10,12 +10,14 @@ delay"): it was tested on tasks that were left out.
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from grok_jax.delay import judges, table, theories
+from grok_jax.engine import shipped, workdirs
 from grok_jax.engine.measured import Grok
 
 COLUMNS = "anywhere"
@@ -27,7 +29,7 @@ NEEDED = ("train_accuracy", "laziness")
 """Curves without which nothing is foretold."""
 
 
-def predict(results: xr.Dataset, known: xr.Dataset) -> xr.Dataset:
+def predict(results: xr.Dataset, known: xr.Dataset | None = None) -> xr.Dataset:
     """For each run [run] of a sweep that observed `evidence`: `t_train`; `t_test`
     [run, quantile], the steps by which it will have generalised with these chances,
     infinite where the table's runs did not get so far; `outside`, the number of its
@@ -36,13 +38,19 @@ def predict(results: xr.Dataset, known: xr.Dataset) -> xr.Dataset:
 
     Args:
       results: of a finished run, or of one that goes on.
-      known: the table of runs.
+      known: the table of runs; that of the tournament by default.
 
     Raises:
       SettingError: the results lack a statistic.
+      WorkdirError: there is no table.
     """
-    rows = table.rows(results, "", None)
-    return of_rows(rows, known)
+    known = workdirs.read_results(known_runs()) if known is None else known
+    return of_rows(table.rows(results, "", None), known)
+
+
+def known_runs() -> Path:
+    """Where the table of the tournament's runs is."""
+    return shipped.folder() / "delay" / "runs.nc"
 
 
 def of_curves(runs: Sequence[Any], config: Mapping[str, Any], known: xr.Dataset) -> str:
