@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 
 THEORIES = (*theories.NUMBER, "settings", "together")
 DECIDES = dict(model=verdict.MODEL, moment=verdict.MOMENT)
-TASK = "task: "
+TASK, REGION = "task: ", "region: "
 
 
 def rows(totals: Totals, **wanted: str) -> list[Row]:
@@ -46,9 +46,9 @@ def left_out(found: Sequence[Row], begins: str = TASK) -> list[Row]:
     return [row for row in found if row["left_out"].startswith(begins)]
 
 
-def mean(found: Sequence[Row], what: str) -> float:
-    """The mean of a number over the tasks that were left out in turn."""
-    return float(np.mean([row[what] for row in left_out(found)]))
+def mean(found: Sequence[Row], what: str, begins: str = TASK) -> float:
+    """The mean of a number over the tasks (or regions) that were left out in turn."""
+    return float(np.mean([row[what] for row in left_out(found, begins)]))
 
 
 # --- figures --------------------------------------------------------------------------
@@ -62,7 +62,7 @@ def figures(runs: xr.Dataset, totals: Totals) -> dict[str, Figure]:
         "theories": _sheet(
             drawn,
             ("a task left out", partial(_concordances, begins=TASK)),
-            ("a region of settings left out", partial(_concordances, begins="region")),
+            ("a region of settings left out", partial(_concordances, begins=REGION)),
         ),
         "tasks": _sheet(drawn, ("concordance, all numbers at t_train", _heat)),
         "times": _sheet(
@@ -276,7 +276,7 @@ def _said_theories(totals: Totals) -> str:
                 f"{mean(one, 'concordance'):.2f}" if one else "",
                 f"{mean(start, 'concordance'):.2f}" if name != "floor" else "",
                 f"**{mean(found, 'concordance'):.2f}**",
-                f"{mean(left_regions(found), 'concordance'):.2f}",
+                f"{mean(found, 'concordance', REGION):.2f}",
                 f"{wrong:.1f}",
                 ", ".join(f"{share:.2f}" for share in shares),
             ]
@@ -291,11 +291,6 @@ def _said_theories(totals: Totals) -> str:
         "before 10%, 50%, 90%",
     )
     return _table(head, lines)
-
-
-def left_regions(found: Sequence[Row]) -> list[Row]:
-    """The verdicts on regions, renamed so that `mean` takes them."""
-    return [{**row, "left_out": TASK} for row in left_out(found, "region: ")]
 
 
 def _said_differences(totals: Totals) -> str:
