@@ -323,6 +323,29 @@ def _said_remedies(totals: Totals) -> str:
     return _table(("remedy", *theories.NUMBER), lines)
 
 
+def _said_unexplained(totals: Totals) -> str:
+    """Where no theory is better than chance, and how often all together are far off."""
+    by_chance = []
+    for row in left_out(of_theory(totals, "floor")):
+        tried = [
+            each
+            for name in theories.NUMBER
+            for each in of_theory(totals, name)
+            if each["left_out"] == row["left_out"]
+        ]
+        if all(each["low"] <= 0.5 for each in tried):
+            by_chance.append(row["left_out"].removeprefix(TASK))
+    found = left_out(of_theory(totals, "together"))
+    worst = max(found, key=lambda row: row["far_off"])
+    none = ", ".join(by_chance) or "none of the tasks"
+    return (
+        f"No theory alone is better than chance on {none}. With everything together, "
+        f"{mean(found, 'far_off'):.0%} of the runs that generalise do so more than ten "
+        f"times sooner or later than predicted ({worst['far_off']:.0%} on "
+        f"{worst['left_out'].removeprefix(TASK)})."
+    )
+
+
 def _said_coverage(totals: Totals) -> str:
     """How far `predict` is right."""
     found = left_out(of_theory(totals, "anywhere"))
@@ -343,5 +366,6 @@ SAID: dict[str, Callable[[Totals], str]] = {
     "theories": _said_theories,
     "differences": _said_differences,
     "remedies": _said_remedies,
+    "unexplained": _said_unexplained,
     "coverage": _said_coverage,
 }
