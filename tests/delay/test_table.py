@@ -163,6 +163,7 @@ def test_at_step_0_no_theory_knows_when_a_run_fits_or_generalises():
     blank = ("run", np.full(made.sizes["run"], np.nan))
     made = foretell._whole(made).assign(start_embedding_fourier=blank)
     later = made.assign(t_train=made.t_train * 3, t_test=made.t_test * 2)
+    both = (made, later)
     for theory in (*theories.THEORIES, "theories", "together", "anywhere"):
         if theories.columns(theory, "start"):
             one, two = (
