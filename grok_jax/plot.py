@@ -26,6 +26,8 @@ STYLE: Any = {
 }
 TRAIN, TEST = "tab:blue", "tab:red"
 SPLITS = (("train", TRAIN), ("test", TEST))
+NAMED = 7
+"""The most lines of a family that a legend names."""
 
 
 def house_style() -> AbstractContextManager[None]:
@@ -104,14 +106,17 @@ def family(
     """Draws the variable `kind` for each value on the axis `over`, against log steps,
     and the variable `dashed` as dashed lines. The kinds `accuracy` and `loss` stand for
     the test value and, dashed, the train value. `share` and `each` are as in `curves`,
-    `log` as in `losses`. The legend shows "symbol = value", or only the value."""
+    `log` as in `losses`. The legend shows "symbol = value", or only the value, of at
+    most `NAMED` lines, the first and the last among them."""
     solid = kind
     if kind in ("accuracy", "loss"):
         solid, dashed = f"test_{kind}", f"train_{kind}"
     values = results[over].values
+    last = len(values) - 1
+    named = np.linspace(0, last, min(len(values), NAMED)).round().astype(int)
     for i, color in enumerate(family_colors(len(values))):
         run, value = results.isel({over: i}), _format(values[i])
-        name = f"{symbol} = {value}" if symbol else value
+        name = (f"{symbol} = {value}" if symbol else value) if i in named else None
         options: dict[str, Any] = dict(color=color, share=share, each=each)
         if dashed:
             curves(axis, run, dashed, style="--", **options)
@@ -302,6 +307,15 @@ def family_colors(count: int) -> list[Any]:
     return [matplotlib.colormaps["viridis"](v) for v in np.linspace(0.05, 0.9, count)]
 
 
+def _in_cell(value: float, narrow: bool) -> str:
+    """A number for a cell: of narrow ones thousands are shortened.
+
+    >>> _in_cell(22401.0, False), _in_cell(22401.0, True), _in_cell(558.2, True)
+    ('22,401', '22k', '558')
+    """
+    return f"{value / 1000:.2g}k" if narrow and value >= 999.5 else f"{value:,.0f}"
+
+
 def cells(
     axis: Axes,
     values: xr.DataArray,
@@ -326,7 +340,8 @@ def cells(
         if known[row, column]:
             color = "white" if np.asarray(norm(value)) < 0.6 else "black"
             look: dict[str, Any] = dict(ha="center", va="center", fontsize=6.5)
-            axis.text(column + 0.5, row + 0.5, f"{value:,.0f}", color=color, **look)
+            text = _in_cell(value, table.shape[1] > 7)
+            axis.text(column + 0.5, row + 0.5, text, color=color, **look)
         else:
             axis.add_patch(
                 Rectangle((column, row), 1, 1, fill=False, hatch="////", ec="0.6", lw=0)

@@ -394,3 +394,18 @@ def test_a_family_has_as_many_colours_as_members():
 def test_steps_are_on_a_log_axis(axis):
     plot.log_steps(axis, "steps")
     assert (axis.get_xscale(), axis.get_xlabel()) == ("log", "steps")
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"), [(3, [0, 1, 2]), (13, [0, 2, 4, 6, 8, 10, 12])]
+)
+def test_the_legend_of_a_family_names_its_ends_and_not_too_many(lines, named):
+    scales = np.arange(lines, dtype=float)
+    runs = xr.Dataset(
+        {"test_loss": (("scale", "seed", "step"), np.ones((lines, 1, 2)))},
+        {"scale": scales, "seed": [0], "step": [1, 2]},
+    )
+    axis = plt.figure().add_subplot()
+    plot.family(axis, runs, "scale", "s", kind="test_loss")
+    texts = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert texts == [f"s = {place}" for place in named]
