@@ -386,8 +386,10 @@ def heat_map(
         axis.clabel(lines, fontsize=6, fmt="%g")
     for letter, place in (points or {}).items():
         axis.plot(*place, "o", color="black", ms=4, clip_on=False)
-        look: dict[str, Any] = dict(xytext=(4, 3), textcoords="offset points")
-        axis.annotate(letter, place, **look)
+        beside, ha = (-5, "right") if place[0] > 0.9 * at[0].max() else (5, "left")
+        edge = place[1] in (at[1].min(), at[1].max())  # not into a title or the ticks
+        look: dict[str, Any] = dict(textcoords="offset points", ha=ha, va="center")
+        axis.annotate(letter, place, xytext=(beside, 0 if edge else 6), **look)
     axis.set_xlabel(words(x))
     axis.set_ylabel(words(y))
     axis.figure.colorbar(image, ax=axis).set_label(label, fontsize=8)
