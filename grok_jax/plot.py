@@ -189,13 +189,13 @@ def landscape(
         axis.set_yscale("log")
     else:
         axis.set_ylim(bottom=0)
-    _own_ticks(axis.xaxis, norms)
+    own_ticks(axis.xaxis, norms)
     axis.set_xlabel("norm w / w₀")
     axis.set_ylabel(kind)
     axis.legend(fontsize=7)
 
 
-def _own_ticks(axis: Axis, values: np.ndarray) -> None:
+def own_ticks(axis: Axis, values: np.ndarray) -> None:
     """Ticks of a log axis at the values themselves where they span little: there labels
     of minor ticks would overlap."""
     if values.max() / values.min() < 30:
@@ -376,10 +376,10 @@ def heat_map(
     image = axis.pcolormesh(*at, table, norm=norm, cmap="Reds", shading="gouraud")
     if "x" in log:
         axis.set_xscale("log")
-        _own_ticks(axis.xaxis, at[0])
+        own_ticks(axis.xaxis, at[0])
     if "y" in log:
         axis.set_yscale("log")
-        _own_ticks(axis.yaxis, at[1])
+        own_ticks(axis.yaxis, at[1])
     crossed = [level for level in levels if table.min() < level < table.max()]
     if crossed:
         lines = axis.contour(*at, table, crossed, colors="0.3", linestyles="dashed")
