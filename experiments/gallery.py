@@ -380,9 +380,10 @@ def arrange() -> None:
     path.write_text(report.summary(entries, block), encoding="utf-8")
 
 
-def what_decides(source: str) -> list[str]:
-    """The settings and claims of a page, and all that they use of it, as syntax trees
-    without docstrings: two versions of a page that agree here decide alike."""
+def what_decides(source: str, preset: str) -> list[str]:
+    """The settings of a page at a preset and its claims, and all that they use of it,
+    as syntax trees without docstrings: two versions of a page that agree here decide
+    alike."""
     defined: dict[str, ast.AST] = {}
     for node in ast.parse(source).body:
         targets = node.targets if isinstance(node, ast.Assign) else [node]
@@ -390,6 +391,9 @@ def what_decides(source: str) -> list[str]:
             name = getattr(target, "name", getattr(target, "id", None))
             if name:
                 defined[name] = node
+    for node in ast.walk(defined.get("get_config", ast.Pass())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "presets":
+            node.keywords = [each for each in node.keywords if each.arg == preset]
     found: dict[str, str] = {}
     wanted = ["get_config", "claims"]
     while wanted:
@@ -407,16 +411,16 @@ def what_decides(source: str) -> list[str]:
 def changes(entry: report.Report) -> str:
     """A sentence if the page of an entry no longer says what its run decided, or is not
     what tested its claims; else nothing."""
-    paper, page, _ = page_of(entry)
+    paper, page, preset = page_of(entry)
     place, commit = f"experiments/{paper}/{page}.py", entry.facts["git commit"]
     path = ROOT / place
     if not path.exists():
         return f"{entry.name}: {place} is gone."
-    now = what_decides(path.read_text())
-    if what_decides(at_commit(commit, place)) != now:
+    now = what_decides(path.read_text(), preset)
+    if what_decides(at_commit(commit, place), preset) != now:
         return f"{entry.name}: {place} has changed since its run at {commit[:10]}."
     judges = {claim["git_commit"] for claim in entry.claims} - {commit}
-    if any(what_decides(at_commit(each, place)) != now for each in judges):
+    if any(what_decides(at_commit(each, place), preset) != now for each in judges):
         return f"{entry.name}: its claims were tested by another {place}."
     return ""
 

@@ -171,6 +171,24 @@ def median(values: xr.DataArray) -> xr.DataArray:
     return values.median("seed", skipna=False)
 
 
+def places(times: xr.DataArray) -> xr.DataArray:
+    """The place of each setting of a search, 1 for the best: by the share of its seeds
+    that got there, then by the median of the times of those; settings that are alike
+    share a place, and NaN and infinity are never.
+
+    >>> times = [[30.0, 30.0], [5.0, np.inf], [20.0, 10.0], [np.inf, np.inf]]
+    >>> places(xr.DataArray(times, dims=("rate", "seed"))).values.tolist()
+    [2, 3, 1, 4]
+    """
+    came = times.where(np.isfinite(times))
+    share = came.notnull().mean("seed")
+    middle = late(came.median("seed"))
+    pairs = np.stack([-share.values.ravel(), middle.values.ravel()], axis=-1)
+    _, of = np.unique(pairs, axis=0, return_inverse=True)  # in lexicographic order
+    above = np.cumsum([0, *np.bincount(of.ravel())])
+    return share.copy(data=(1 + above[of]).reshape(share.shape))
+
+
 class Check(NamedTuple):
     """A condition on some values, and whether it holds."""
 
@@ -334,6 +352,27 @@ def power_law(
     measured = {"slope": slope, "95% margin": margin, "missing": int(missing)}
     holds = bool(abs(slope - exponent) <= within and missing == 0)
     return Check(f"{law}, none missing", "", measured, y.size, holds)
+
+
+def among_the_best(
+    id: str, what: str, times: xr.DataArray, used: Mapping[str, float]
+) -> claims.Claim:
+    """The claim, ours, that the setting that other pages use is among the best quarter
+    of those searched (`places`), and that most of its seeds get there; with the best
+    setting. `times` has a dimension for each setting, and seeds."""
+    place, came = places(times), np.isfinite(times).mean("seed")
+    best = place[place.argmin(...)]
+    at = {name: best[name].item() for name in used}
+    values = ", ".join(f"{words(name)} {value:g}" for name, value in at.items())
+    middle = late(times.sel(at)).median("seed").item()
+    return tested(
+        *(id, OURS, f"{what}: the setting used is among the best quarter searched"),
+        every("place of the one used", place.sel(used), "<=", place.size / 4),
+        every("share of its seeds that get there", came.sel(used), ">", 0.5),
+        shown("searched", place.size),
+        shown("best", f"{middle:,.4g} with {values}"),
+        shown("the one used", late(times.sel(used)).median("seed")),
+    )
 
 
 def shown(label: str, values: Any) -> Check:

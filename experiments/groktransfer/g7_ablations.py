@@ -9,7 +9,7 @@ scratch, as at GrokTransfer's own no run from scratch generalises either; with A
 merged into one table, at step 100 (15b) and at step 20, when the network has not yet
 generalised; and with a weak network of width 16 whose embedding is as wide as that of
 the target network (15c). Weak networks are the best on the train set of eight; the wide
-one has an initialisation and a decay of its own (`search_wide` of `g1_weak.py`). Time
+one has an initialisation and a decay of its own (`search_weak.py`). Time
 gap: steps between 95% train and 95% test accuracy.
 
 The captions say what was run and not what follows, so that the claims are ours. `cpu`

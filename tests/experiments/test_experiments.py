@@ -43,6 +43,8 @@ LONG = (
     "groktransfer/g7_mnist",
     "groktransfer/grid_search",
     "groktransfer/remedies",
+    "groktransfer/search_digits",
+    "groktransfer/search_weak",
     "lazy_to_rich/k11_readouts",
     "lazy_to_rich/k12_teacher_student",
     "lazy_to_rich/k12_transformer",

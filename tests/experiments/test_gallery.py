@@ -341,6 +341,23 @@ def test_a_page_that_changed_after_its_run_needs_a_line_with_its_reason(
     assert check()[0] == gallery.DONE
 
 
+def test_a_preset_decides_nothing_about_a_run_at_another():
+    page = """
+BASE = dict(steps={})
+WIDE = dict(width={})
+get_config = presets(BASE, smoke=dict(steps=1), paper=WIDE)
+def claims(results): return []
+"""
+    first, wider, longer = page.format(5, 1), page.format(5, 2), page.format(6, 1)
+
+    def alike(other, preset):
+        pair = (gallery.what_decides(text, preset) for text in (first, other))
+        return next(pair) == next(pair)
+
+    assert alike(wider, "cpu") and not alike(wider, "paper")
+    assert not alike(longer, "cpu") and not alike(longer, "paper")
+
+
 @pytest.mark.parametrize("flag", ["totals", "check", "arrange"])
 def test_an_installed_package_has_no_gallery_to_ask_about(flag, monkeypatch, capsys):
     monkeypatch.setattr(gallery, "CHECKOUT", False)
