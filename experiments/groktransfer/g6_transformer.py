@@ -110,7 +110,7 @@ get_config = presets(
     ),
     smoke=dict(
         task=dict(modulus=7),
-        model=dict(width=8, heads=2, head_width=4, mlp_width=8),
+        model=dict(layers=1, width=8, heads=2, head_width=4, mlp_width=8),
         arms={
             "GrokTransfer": dict(transfer=dict(candidates=2, steps=20)),
             SOLVED: None,
