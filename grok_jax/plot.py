@@ -230,14 +230,15 @@ def times(
 
 
 def slope(axis: Axes, values: xr.DataArray, over: str, exponent: float) -> None:
-    """Draws a dotted line proportional to `over` to the `exponent`, through the last
-    median of the values [over, ...] that is known."""
+    """Draws a dotted line proportional to `over` to the `exponent`, with as many of
+    the medians of the values [over, ...] that are known above it as below."""
     x = values[over].values
     lines = values.transpose(over, ...).values.reshape(len(x), -1)
-    known = np.flatnonzero(np.isfinite(lines).all(axis=1))
-    if known.size:
-        law = np.median(lines[known[-1]]) * (x / x[known[-1]]) ** exponent
-        axis.plot(x, law, ":", color="0.4", label=f"slope {exponent:g}")
+    known = np.isfinite(lines).all(axis=1)
+    if known.any():
+        factor = np.median(np.median(lines[known], axis=1) / x[known] ** exponent)
+        line = factor * x**exponent
+        axis.plot(x, line, ":", color="0.4", label=f"slope {exponent:g}")
 
 
 def censored(
