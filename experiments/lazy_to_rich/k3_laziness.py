@@ -92,7 +92,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     over_alpha, usual = gap.sel(epsilon=0.25), gap.sel(output_scale=0.5)
     middle = median(over_alpha)
     ended = int(np.isfinite(middle).sum())  # the first that does not is beyond them
-    middle = middle.isel(output_scale=slice(ended + 1))
+    middle = middle.isel(output_scale=slice(max(ended + 1, 2)))
     growth = middle.isel(output_scale=-1) / middle.sel(output_scale=0.25)
     lazy = results.sel(epsilon=0.25, output_scale=(alphas >= 0.5) & (alphas <= 4))
     peak = along("step", measures.peak, lazy.population_risk).step
