@@ -143,10 +143,6 @@ def shorter(results: xr.Dataset, id: str, arm: str, whose: str) -> Claim:
 
 
 def figure(results: xr.Dataset) -> Figure:
-    if "arm" not in results.coords:
-        return sheet(
-            ("", plot.accuracies, results.isel(learning_rate=0, weight_decay=0))
-        )
     small = results.sel(arm=["weak", "two layers"])
     large = results.sel(arm=["scratch", "GrokTransfer"])
     family = partial(plot.family, over="arm", each=True)

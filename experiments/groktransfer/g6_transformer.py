@@ -121,7 +121,11 @@ get_config = presets(
     ),
     paper=dict(
         train=dict(steps=10_000, records=400),
-        arms={"random A B": dict(train=dict(steps=10_000))},
+        arms={
+            "GrokTransfer": dict(transfer=dict(candidates=1)),
+            SOLVED: dict(transfer=dict(candidates=1)),
+            "random A B": dict(train=dict(steps=10_000)),
+        },
         sweep=dict(seed=tuple(range(100, 105))),
     ),
     multiplication=dict(

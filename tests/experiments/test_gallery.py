@@ -426,15 +426,19 @@ def test_what_does_not_hold_stands_with_its_reason(checkout, published):
 def test_each_claim_of_a_paper_that_does_not_hold_has_a_reason_and_no_other():
     real = load()
     for paper in real.PAPERS:
-        there = {claim["id"] for _, claim in real.failing(paper)}
+        there = {(c["id"], real.page_of(entry)[2]) for entry, c in real.failing(paper)}
         every = {
-            claim["id"]
+            (claim["id"], real.page_of(entry)[2])
             for entry in real.report.stored(real.summary_file())
             for claim in entry.claims
             if not claim["holds"]
         }
-        told = [claim for row in real.failed(paper) for claim in row["claims"]]
-        assert len(told) == len(set(told)) and there <= set(told) <= every
+        rows = real.failed(paper)
+        told = [(c, row.get("preset")) for row in rows for c in row["claims"]]
+        assert len(told) == len(set(told))
+        assert all({(id, preset), (id, None)} & set(told) for id, preset in there)
+        for id, preset in told:
+            assert (id, preset) in every or (preset is None and id in dict(every))
         kinds = {row["tells"] for row in real.failed(paper)}
         assert kinds <= {"scale", "setting", "precision", "seed", "reading", "open"}
 

@@ -187,3 +187,12 @@ def test_neurons_of_unit_signal_keep_their_direction_and_their_share_of_noise():
     scaled = xor.unit_signal(u)
     np.testing.assert_allclose(scaled["signal"], CLUSTERS.T, rtol=1e-6)
     np.testing.assert_allclose(xor.norm_ratio(scaled), xor.norm_ratio(u), rtol=1e-5)
+
+
+def test_two_assumptions_of_the_theorem_hold_at_the_sizes_of_the_figures():
+    """(A1), that the noise is at most (n / (p log^3 n))^(1/4), and (A5), that the width
+    is at least 2 log^3 n, which have no constant (Xu et al. 2025, Sec. 3.3)."""
+    count, dimension, width = 400, 80_000, 2048
+    noise = (count / (dimension * np.log(count) ** 3)) ** 0.25
+    assert 0.05 <= noise < 0.1
+    assert width >= 2 * np.log(count) ** 3
