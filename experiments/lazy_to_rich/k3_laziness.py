@@ -7,8 +7,8 @@ Polynomial regression by gradient flow of the exact dynamics at infinite width; 
 of time is a step of gradient descent. t_train and t_test are the steps at which train
 loss is below 5% of its start and population risk below 10% of its peak. Where the test
 loss ends is the subject of `k3_alignment.py`; here the predictor is not centred, so
-that runs end near zero and have these times, at `paper` up to alpha = 2: beyond, the
-test loss comes down after its 60,000 steps.
+that runs end near zero and have these times, at `paper` up to alpha = 4: beyond, the
+test loss of the smallest epsilon comes down after its 60,000 steps.
 
 The authors' script for Fig. 3 has the target (beta . x)^2 without 1/2, so that their
 alpha is twice ours: their 2^-5..2^5 is our 2^-6..2^4, and their epsilons, at alpha = 1,
