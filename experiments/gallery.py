@@ -210,8 +210,9 @@ def totals() -> dict[str, Any]:
     """How many claims hold in the gallery, each counted once, at the preset `cpu`; the
     places in the papers that no page shows, and why; and the entries of which a page
     has changed since."""
-    entries = [e for e in report.stored(summary_file()) if page_of(e)[2] == "cpu"]
-    claims = [(page_of(entry)[0], c) for entry in entries for c in entry.claims]
+    entries = report.stored(summary_file())
+    usual = (entry for entry in entries if page_of(entry)[2] == "cpu")
+    claims = [(page_of(entry)[0], c) for entry in usual for c in entry.claims]
 
     def count(some: list[Any]) -> dict[str, int]:
         return {"claims": len(some), "hold": sum(bool(c["holds"]) for _, c in some)}
@@ -255,8 +256,8 @@ def counted() -> str:
     if old:
         links = ", ".join(f"[{name}](#{report.anchor(name)})" for name in old)
         out += [
-            f"{len(old)} pages have changed since the run that is shown, as "
-            f"`CHANGES.md` beside them says, and wait for another: {links}.",
+            "Pages that have changed since the run that is shown, as `CHANGES.md` "
+            f"beside them says, and wait for another: {links}.",
             "",
         ]
     return "\n".join(out)
