@@ -460,7 +460,8 @@ def test_the_gallery_has_the_order_of_the_pages_and_begins_with_some_figures(
     shown = "![figure of K2 early: a page](figures/k2_early_figure.png)"
     assert shown in first and shown in rest and "(figures/o1" not in first
     assert "*[K2 early](#k2-early): 1 of 1 claims of the paper hold.*" in first
-    assert "Pages that have changed" in first and "another: [O1](#o1)." in first
+    assert "Pages that have changed" in first
+    assert "another: [K2 early (paper)](#k2-early-paper), [O1](#o1)." in first
 
 
 def test_the_gallery_here_is_of_the_pages_here_or_the_log_says_why():
