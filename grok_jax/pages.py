@@ -181,12 +181,12 @@ def places(times: xr.DataArray) -> xr.DataArray:
     [2, 3, 1, 4]
     """
     came = times.where(np.isfinite(times))
-    share = came.notnull().mean("seed")
+    missed = came.isnull().mean("seed")
     middle = late(came.median("seed"))
-    pairs = np.stack([-share.values.ravel(), middle.values.ravel()], axis=-1)
+    pairs = np.stack([missed.values.ravel(), middle.values.ravel()], axis=-1)
     _, of = np.unique(pairs, axis=0, return_inverse=True)  # in lexicographic order
     above = np.cumsum([0, *np.bincount(of.ravel())])
-    return share.copy(data=(1 + above[of]).reshape(share.shape))
+    return missed.copy(data=(1 + above[of]).reshape(missed.shape))
 
 
 class Check(NamedTuple):
@@ -450,8 +450,10 @@ def sheet(*parts: Panel, columns: int | None = None) -> Figure:
 
 def grid(results: xr.Dataset, dim: str, title: str, *drawers: Drawer) -> Figure:
     """A figure with a column for each value of the axis `dim` and a row for each
-    drawer, titled as in `panels`; the panels of a single drawer wrap after four."""
+    drawer, titled as in `panels`; the panels of a single drawer, and those of more than
+    four values, wrap after four and are all titled."""
     first, *others = drawers
     top = panels(results, dim, title, first, MOST // len(drawers))
-    below = [("", draw, runs) for draw in others for _, _, runs in top]
-    return sheet(*top, *below, columns=len(top) if others else None)
+    rows = others and len(top) <= 4
+    below = [("" if rows else t, draw, runs) for draw in others for t, _, runs in top]
+    return sheet(*top, *below, columns=len(top) if rows else None)

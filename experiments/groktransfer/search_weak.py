@@ -79,7 +79,7 @@ def figure(results: xr.Dataset) -> Figure:
         for scale in results.init_scale.values
         for runs in [results.sel(embedding=width, init_scale=scale)]
     )
-    return sheet(*list(parts)[:12], columns=results.sizes["init_scale"])
+    return sheet(*parts, columns=results.sizes["init_scale"])
 
 
 def cells(axis: Axes, runs: xr.Dataset) -> None:

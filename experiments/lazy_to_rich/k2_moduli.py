@@ -17,11 +17,10 @@ from grok_jax.claims import Claim
 from grok_jax.pages import (
     change,
     every,
+    grid,
     late,
     median,
-    panels,
     presets,
-    sheet,
     tested,
 )
 
@@ -69,9 +68,4 @@ def claims(results: xr.Dataset) -> list[Claim]:
 
 
 def figure(results: xr.Dataset) -> Figure:
-    parts = [
-        part
-        for draw in (plot.accuracies, plot.losses)
-        for part in panels(results, "modulus", "p = {}", draw)
-    ]
-    return sheet(*parts, columns=4)
+    return grid(results, "modulus", "p = {}", plot.accuracies, plot.losses)

@@ -215,6 +215,7 @@ def _ranks(task: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def figure(results: xr.Dataset) -> Figure:
+    """What each trial of a remedy took, and what one that generalises costs."""
     return sheet(
         ("work of each trial", _trials, results), ("their price", _prices, results)
     )

@@ -29,7 +29,7 @@ from benchmarks import findings
 from grok_jax import launch, report
 from grok_jax.engine import config, machine, programs, session, stand_ins, targets
 from grok_jax.engine.programs import Group, Plan
-from grok_jax.settings import SettingError
+from grok_jax.settings import SettingError, natural
 
 PAPER = (
     "lazy_to_rich/k3_laziness",
@@ -116,41 +116,32 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """A row for each page and preset: its groups together."""
-    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    """A row for each page and preset: its groups together, those that fit."""
+    rows: dict[str, list[dict[str, Any]]] = {}
     for line in found:
-        if "error" not in line:
-            rows.setdefault((line["page"], line["preset"]), []).append(line)
+        name = f"{Path(line['page']).name}:{line['preset']}"
+        rows.setdefault(name, []).append(line)
     out = []
-    for (page, preset), groups in rows.items():
-        turns = [-(-line["runs"] // line["at_once"]) for line in groups]
-        kernels = sum(
-            line["kernels"] * line["steps"] * turn
-            for line, turn in zip(groups, turns, strict=True)
-        )
+    for name in sorted(rows, key=natural):
+        fit = [line for line in rows[name] if "error" not in line]
+        turns = [-(-line["runs"] // line["at_once"]) for line in fit]
+        pairs = zip(fit, turns, strict=True)
+        kernels = sum(line["kernels"] * line["steps"] * turn for line, turn in pairs)
+        left = len(rows[name]) - len(fit)
         out.append(
             [
-                f"{page.split('/')[1]}:{preset}",
-                f"{sum(line['runs'] for line in groups):,}",
-                str(len(groups)),
-                "64" if groups[0]["x64"] else "32",
-                f"{max(line['steps'] for line in groups):,}",
-                f"{max(line['bytes'] for line in groups) / 2**30:.2g}",
+                name,
+                f"{sum(line['runs'] for line in rows[name]):,}",
+                f"{len(fit)}" + (f", {left} does not fit" if left else ""),
+                "64" if fit[0]["x64"] else "32",
+                f"{max(line['steps'] for line in fit):,}",
+                f"{max(line['bytes'] for line in fit) / 2**30:.2f}",
                 str(max(turns)),
-                f"{kernels / 1e6:,.2g}" if kernels < 1e8 else f"{kernels / 1e6:,.0f}",
+                f"{kernels / 1e6:.2f}",
             ]
         )
-    head = (
-        "page",
-        "runs",
-        "groups",
-        "bits",
-        "steps",
-        "GiB",
-        "turns",
-        "kernels, millions",
-    )
-    return "\n".join(report.markdown_table(head, sorted(out)))
+    head = "page, runs, groups, bits, steps, GiB, turns, million kernels"
+    return "\n".join(report.markdown_table(head.split(", "), out))
 
 
 def wanted(specs: list[str], kinds: bool) -> Iterator[tuple[str, str, int]]:
