@@ -141,6 +141,36 @@ def test_after_one_step_the_target_knows_train_and_test():
         assert result["test_accuracy"][:, 0].max() < 0.9
 
 
+@pytest.mark.parametrize(("v_init", "unharmed"), [(0.02, True), (0.1, False)])
+def test_outputs_and_embedding_may_be_trained_where_the_weights_are_small(
+    v_init, unharmed
+):
+    """Footnote 2 of Sec. 3.3 says that the result is the same. It is where m v_init^2
+    is at most about 1; else the outputs, moved at the rate of the hidden weights, leave
+    their own signs behind, at weights that (A3) allows."""
+    data = xor_clusters(rng.run_keys(0), dimension=P, train_size=200, test_size=200)
+    a, v = xor.transferred_net(jax.random.key(0), weak(), WIDTH, v_init)
+
+    def predict(params, split):
+        z = xor.project(params["u"], split.x, NOISE)
+        return xor.outputs(params["a"], params["v"], z)
+
+    def loss(params):
+        return jnp.mean(jnp.exp(-data.train.y * predict(params, data.train)))
+
+    start = dict(a=a, v=v, u=weak())
+    slope = jax.grad(loss)(start)
+    for rate in WIDTH**0.5 * v_init / np.array([4.0, 2.0, 1.0]):
+        end = jax.tree.map(lambda w, g, rate=rate: w - rate * g, start, slope)
+        right = [data.test.y * predict({**end, "a": a}, data.test) > 0]
+        right += [
+            split.y * predict(end, split) > 0 for split in (data.train, data.test)
+        ]
+        assert jnp.all(right[0])  # hidden weights and embedding
+        shares = np.array([jnp.mean(each) for each in right[1:]])
+        assert (shares == 1).all() if unharmed else (shares < 0.9).all()
+
+
 def test_two_opposite_directions_are_not_enough():
     """They see only one label's clusters; a target on them is right on no more."""
     rates = WIDTH**0.5 * V_INIT / jnp.array([4.0, 2.0, 1.0])
