@@ -10,12 +10,15 @@ norm fixed (Liu et al. 2023); a small output scale (Kumar et al. 2024); and the 
 orthogonal to the weights (Prieto et al. 2025). Learning rate, weight decay and
 initialisation are those of the run from scratch unless a remedy is another choice of
 them: no weight decay with the fixed norm and the orthogonal gradient, and the paper's
-settings for GrokTransfer. GrokFast's own constants (decay 0.98, strength 2) are for
-runs of thousands of steps: a memory of 50 steps is as long as this task's memorisation.
-It runs with them and with a decay of 0.89, a memory of nine steps, and R1 is judged
-with the better. A run that has not generalised within the steps, which are the
-same for all, counts as later than all others. Seconds are a run's share of a sweep that
-keeps all devices busy. The seeds are new.
+settings for GrokTransfer. The sphere has the norm of an initialisation of 0.4: R2's
+sentence is of a sphere of the right radius, and of 0.1, 0.15, 0.2, 0.25, 0.3, 0.4 and
+0.5 this has the least median t_test on seeds 0 to 2, in 1,000 steps. GrokFast's own
+constants (decay 0.98, strength 2) are for runs of thousands of steps: a memory of 50
+steps is as long as this task's memorisation. It runs with them and with a decay of
+0.89, a memory of nine steps, and R1 is judged with the better. A run that has not
+generalised within the steps, which are the same for all, counts as later than all
+others. Seconds are a run's share of a sweep that keeps all devices busy. The seeds are
+new.
 """
 
 from functools import partial
@@ -70,13 +73,16 @@ get_config = presets(
             ),
             "GrokFast": dict(gradient=dict(grokfast_ema=dict(decay=0.89))),
             "GrokFast (0.98)": dict(gradient=dict(grokfast_ema={})),
-            "fixed norm": dict(optimizer=dict(norm="fixed", weight_decay=0.0)),
+            "fixed norm": dict(
+                model=dict(init_scale=0.4),
+                optimizer=dict(norm="fixed", weight_decay=0.0),
+            ),
             "small output scale": dict(model=dict(output_scale=0.1)),
             "orthogonal gradient": dict(
                 optimizer=dict(weight_decay=0.0), gradient=dict(orthogonal={})
             ),
         },
-        sweep=dict(seed=(100, 101, 102)),
+        sweep=dict(seed=(200, 201, 202)),
     ),
     smoke=dict(
         task=dict(modulus=7),
