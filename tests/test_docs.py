@@ -58,6 +58,7 @@ def as_a_reader(tmp_path, monkeypatch):
 WITH_CODE = [path for path in PAGES if blocks(path, "python")]
 
 
+@pytest.mark.slow  # `.ci/run` runs them
 @pytest.mark.parametrize("path", WITH_CODE, ids=named)
 def test_the_code_of_a_page_runs_block_after_block(path, as_a_reader):
     for number, block in enumerate(blocks(path, "python"), start=1):

@@ -20,7 +20,9 @@ EXPERIMENTS = [
 LONG = (
     "delay/c1_modular_embedding",
     "delay/c2_parity_embedding",
+    "delay/c3_modular_norm",
     "delay/c4_parity_norm",
+    "delay/d1_polynomial",
     "delay/d2_teacher_student",
     "delay/d3_pairs",
     "delay/d4_transformer",
@@ -32,6 +34,7 @@ LONG = (
     "delay/r3_parity",
     "delay/r4_xor",
     "groktransfer/g1_modular",
+    "groktransfer/g1_parity",
     "groktransfer/g1_weak",
     "groktransfer/g2_init_scale",
     "groktransfer/g3_kernel",
@@ -56,7 +59,10 @@ LONG = (
     "lazy_to_rich/k3_laziness",
     "lazy_to_rich/k3_phase_diagram",
     "lazy_to_rich/k5_eigenlabels",
+    "lazy_to_rich/k6_mnist",
     "lazy_to_rich/k7_transformer",
+    "lazy_to_rich/k8_collapse",
+    "omnigrok/o1_landscape",
     "omnigrok/o2_critical_size",
     "omnigrok/o2_landscape",
     "omnigrok/o4_landscape",
@@ -65,8 +71,8 @@ LONG = (
     "omnigrok/o8_landscape",
     "omnigrok/o9_transformer",
 )
-"""Pages whose smoke preset takes ten seconds and more to compile, and whose parts all
-stand in pages that are not here: they run with `-m slow`."""
+"""Pages whose smoke preset takes four seconds and more, and whose parts all stand in
+pages that are not here: they run with `-m slow`, as `.ci/run` does."""
 
 
 def name_of(path):
