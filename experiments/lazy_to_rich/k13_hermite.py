@@ -7,13 +7,13 @@ y = He_k(beta . x) / 2 with |beta|^2 = D and phi(z) = z + (epsilon / 2) He_k(z).
 even k the constant terms of target and network agree where alpha epsilon = 1 (elsewhere
 the test loss keeps a floor: a network of 500 units without bias cannot make one up).
 
-The paper says that larger degrees have more data, and no numbers. D, P and the learning
-rates are ours, from trials on other seeds: with 1,000 to 1,200 examples degrees 3 and 4
-generalise as they fit, with 250 degree 4 never does. Degree 4 has fewer data than
-degree 3 here, at a smaller rate. The caption of Fig. 15 calls a delay of several
-thousand epochs grokking; these networks are smaller, and a thousand steps are asked
-for. A run that diverges is not drawn. Seeds from 100 on, because seeds 0-2 were seen at
-other settings.
+The paper says that larger degrees have more data, and no numbers; the authors' script
+has D = 100. D (`paper` too), P and the learning rates are ours, from trials on other
+seeds: with 1,000 to 1,200 examples degrees 3 and 4 generalise as they fit, with 250
+degree 4 never does. Degree 4 has fewer data than degree 3 here, at a smaller rate. The
+caption of Fig. 15 calls a delay of several thousand epochs grokking; these networks are
+smaller, and a thousand steps are asked for. A run that diverges is not drawn. Seeds
+from 100 on, because seeds 0-2 were seen at other settings.
 """
 
 from functools import partial

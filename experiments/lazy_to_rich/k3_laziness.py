@@ -12,8 +12,9 @@ test loss of the smallest epsilon comes down after its 60,000 steps.
 
 The authors' script for Fig. 3 has the target (beta . x)^2 without 1/2, so that their
 alpha is twice ours: their 2^-5..2^5 is our 2^-6..2^4, and their epsilons, at alpha = 1,
-are at our 0.5. `descent` is `cpu` by the gradient descent that the flow replaces. Seeds
-from 200 on: others were seen when the claims were chosen.
+are at our 0.5. It records every other step and draws the number of the record, so that
+its axis is half of the steps. `descent` is `cpu` by the gradient descent that the flow
+replaces. Seeds from 200 on: others were seen when the claims were chosen.
 """
 
 from functools import partial
