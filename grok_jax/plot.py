@@ -12,6 +12,7 @@ from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator
 
 from grok_jax.settings import words
 
@@ -264,6 +265,10 @@ def censored(
     if log:
         axis.set_xscale("log")
         axis.minorticks_off()
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        every = LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf))
+        axis.xaxis.set_major_formatter(every)
+        axis.tick_params(axis="x", labelsize=7)
     axis.set_xlabel(label)
 
 
