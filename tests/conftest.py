@@ -5,7 +5,6 @@ The fixtures below are functions, so that a test says in one line which run it m
 
 import atexit
 import contextlib
-import gc
 import logging
 import os
 import shutil
@@ -41,10 +40,6 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     own = [os.environ.get("XLA_FLAGS", "")]
     own += [f"--{flag}" for flag in QUICK if _known(flag)]
     os.environ["XLA_FLAGS"] = " ".join(own)
-
-# What JAX makes by the million lives as long as the session, most of it: to look for
-# garbage after every 700 objects took a twentieth of it.
-gc.set_threshold(50_000, 20, 50)
 
 import jax  # noqa: E402
 

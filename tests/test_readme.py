@@ -26,6 +26,7 @@ def names(tmp_path_factory):
         yield space
 
 
+@pytest.mark.slow  # `.ci/run` runs it
 def test_every_block_runs(names):
     assert len(BLOCKS) >= 5
     assert dict(names["results"].sizes)["arm"] == 3

@@ -8,7 +8,7 @@ import pytest
 
 from grok_jax import experiment, launch, report
 from grok_jax.claims import Claim
-from grok_jax.engine import config, programs, session, workdirs
+from grok_jax.engine import config, session, workdirs
 from grok_jax.tasks.reading import DataError
 
 ROOT = Path(__file__).parents[2]
@@ -17,62 +17,25 @@ EXPERIMENTS = [
     for path in sorted((ROOT / "experiments").rglob("*.py"))
     if re.search(r"(?m)^(def )?get_config\b", path.read_text(encoding="utf-8"))
 ]
-LONG = (
-    "delay/c1_modular_embedding",
-    "delay/c2_parity_embedding",
-    "delay/c3_modular_norm",
-    "delay/c4_parity_norm",
-    "delay/d1_polynomial",
-    "delay/d2_teacher_student",
-    "delay/d3_pairs",
-    "delay/d4_transformer",
-    "delay/d5_parity",
-    "delay/d6_xor",
-    "delay/d7_digits",
-    "delay/r1_polynomial",
-    "delay/r2_pairs",
-    "delay/r3_parity",
-    "delay/r4_xor",
-    "groktransfer/g1_modular",
-    "groktransfer/g1_parity",
-    "groktransfer/g1_weak",
-    "groktransfer/g2_init_scale",
-    "groktransfer/g3_kernel",
-    "groktransfer/g4_norm_ratio",
-    "groktransfer/g4_one_step",
-    "groktransfer/g4_weak",
-    "groktransfer/g5_weak_accuracy",
-    "groktransfer/g7_ablations",
-    "groktransfer/g7_mnist",
-    "groktransfer/grid_search",
-    "groktransfer/remedies",
-    "groktransfer/search_digits",
-    "groktransfer/search_weak",
-    "lazy_to_rich/k11_readouts",
-    "lazy_to_rich/k12_teacher_student",
-    "lazy_to_rich/k12_transformer",
-    "lazy_to_rich/k13_hermite",
-    "lazy_to_rich/k13_multi_index",
-    "lazy_to_rich/k1_grokking",
-    "lazy_to_rich/k2_moduli",
-    "lazy_to_rich/k3_alignment",
-    "lazy_to_rich/k3_laziness",
-    "lazy_to_rich/k3_phase_diagram",
-    "lazy_to_rich/k5_eigenlabels",
-    "lazy_to_rich/k6_mnist",
-    "lazy_to_rich/k7_transformer",
-    "lazy_to_rich/k8_collapse",
-    "omnigrok/o1_landscape",
-    "omnigrok/o2_critical_size",
-    "omnigrok/o2_landscape",
-    "omnigrok/o4_landscape",
-    "omnigrok/o5_toy_addition",
-    "omnigrok/o6_transformer",
-    "omnigrok/o8_landscape",
-    "omnigrok/o9_transformer",
+SHORT = (
+    "groktransfer/g2_embeddings",
+    "groktransfer/g4_grokking",
+    "groktransfer/search_parity",
+    "lazy_to_rich/k10_aligned_init",
+    "lazy_to_rich/k2_modular",
+    "lazy_to_rich/k9_teacher_student",
+    "lazy_to_rich/k9_threshold",
+    "omnigrok/o1_weight_decay",
+    "omnigrok/o2_cross_entropy",
+    "omnigrok/o2_grokking",
+    "omnigrok/o2_phase_diagram",
+    "omnigrok/o3_reviews",
+    "omnigrok/o5_contours",
+    "omnigrok/o7_messiness",
+    "omnigrok/o9_mnist",
 )
-"""Pages whose smoke preset takes four seconds and more, and whose parts all stand in
-pages that are not here: they run with `-m slow`, as `.ci/run` does."""
+"""Pages whose smoke preset takes a few seconds. The others run with `-m slow`, as
+`.ci/run` does."""
 
 
 def name_of(path):
@@ -87,7 +50,7 @@ every_experiment = each(EXPERIMENTS)
 
 
 def test_there_are_experiments():
-    assert EXPERIMENTS
+    assert set(SHORT) < set(map(name_of, EXPERIMENTS))
 
 
 @every_experiment
@@ -119,34 +82,8 @@ def skip_without_data(path):
         pytest.skip(f"set GROK_JAX_DATA to a folder with the data: {error}")
 
 
-def parts_of(path):
-    """The names of the parts that the smoke preset of a page is made of."""
-    page, preset = launch.load_experiment(f"{path}:smoke")
-    plan = config.resolve(session.get_config(page, preset)).plan
-    chosen = ("task.name", "model.name", "model.linearized", "loss.name")
-    chosen += ("optimizer.name", "optimizer.norm", "transfer.source")
-    every = [programs.named_settings(g.experiment) for g in plan.groups()]
-    gradients = {
-        (name, value)
-        for settings in every
-        for name, value in settings.items()
-        if name.startswith("gradient.") and name.endswith(".name")
-    }
-    own = {(name, settings.get(name)) for settings in every for name in chosen}
-    return own | gradients
-
-
-def test_what_a_long_page_is_made_of_stands_in_shorter_ones():
-    long = [path for path in EXPERIMENTS if name_of(path) in LONG]
-    assert len(long) == len(LONG)
-    there = set().union(*(parts_of(path) for path in EXPERIMENTS if path not in long))
-    for path in long:
-        if path.parent.name != "delay":  # its tasks: tests/delay/test_evidence.py
-            assert parts_of(path) <= there, path
-
-
 @each(
-    pytest.param(path, marks=pytest.mark.slow if name_of(path) in LONG else ())
+    pytest.param(path, marks=() if name_of(path) in SHORT else pytest.mark.slow)
     for path in EXPERIMENTS
 )
 def test_smoke_runs_to_its_end(path, tmp_path):
