@@ -22,9 +22,9 @@ not reach 30% here (`g1_weak.py`). The one that is moved is the best on the trai
 four that stop at 30%; all count. Weights are drawn as in Nanda et al., times the scale,
 where App. A.3.3 says PyTorch's default.
 
-Once the train set is fitted, the accuracies of most arms spike, from scratch too: AdamW
-without a schedule. Steps to 95% are those of the first record there, which a later
-spike may lose again.
+Once the train set is fitted, the accuracies of most arms spike, from scratch too; why
+is not told apart. Steps to 95% are those of the first record there, which a later spike
+may lose again.
 """
 
 from functools import partial

@@ -40,8 +40,8 @@ from grok_jax.pages import (
 
 EARLY = "merged at step 20"
 MERGED = {"merged at step 100": 100, EARLY: 20}
-"""arm -> the step at which its A and B become one table; at 100 the network has
-generalised, so that its gap is that of GrokTransfer"""
+"""arm -> the step at which its A and B become one table; at 100 a network that
+generalises at once has done so, and its gap is that of GrokTransfer"""
 WIDE = "d_W = d_T"
 SCRATCH = dict(learning_rate=5e-3, weight_decay=3.0)
 
