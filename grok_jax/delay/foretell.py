@@ -101,12 +101,12 @@ def _results(runs: Sequence[Any], config: Mapping[str, Any]) -> xr.Dataset:
         {"config": json.dumps(dict(config))},
     )
     for name in runs[0].place:
-        if name not in ("seed", "arm"):
+        if name != "seed":
             made[name] = ("seed", [run.place[name] for run in runs])
     grok = Grok(**{key: config[f"grok.{key}"] for key in ("kind", "train", "test")})
     t_train, t_test = map(np.asarray, grok.times(steps, made))
     times = {"t_train": ("seed", t_train), "t_test": ("seed", t_test)}
-    return made.assign(times).set_coords(set(runs[0].place) - {"arm"})
+    return made.assign(times).set_coords(set(runs[0].place))
 
 
 def of_rows(

@@ -154,7 +154,7 @@ def trials(results: xr.Dataset, task: str, landscape: xr.Dataset | None) -> xr.D
     remedy [run, arm] with the same seed and learning rate `gain`, log10 of t_test
     without over t_test with it; a run that never generalises counts as if it did at
     the last step."""
-    made = table.rows(results.sel(arm=PLAIN, drop=True), task, landscape)
+    made = table.rows(results.sel(arm=PLAIN), task, landscape)
     times = contest.log10(contest.ended(results))
     gain = times.sel(arm=PLAIN) - times.drop_sel(arm=PLAIN)
     found = gain.transpose("seed", "arm").values
@@ -197,7 +197,8 @@ def _correlation(
         drawn = np.concatenate(
             [rows[i] for i in rng.integers(len(rows), size=len(rows))]
         )
-        resampled.append(np.corrcoef(x[drawn], y[drawn])[0, 1])
+        if np.ptp(x[drawn]) and np.ptp(y[drawn]):  # otherwise nothing correlates
+            resampled.append(np.corrcoef(x[drawn], y[drawn])[0, 1])
     low, high = np.quantile(resampled, [0.025, 0.975])
     return float(np.corrcoef(x, y)[0, 1]), float(low), float(high)
 

@@ -9,6 +9,7 @@ accuracy but t_test itself is in it.
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -70,14 +71,26 @@ def _flat(results: xr.Dataset) -> xr.Dataset:
         path.replace(".", "_"): short_name(path) for path in paths if _is_own(path)
     }
     flat = flat.rename({long: name for long, name in swept.items() if long in flat})
-    fixed = {short_name(path): value for path, value in config.items() if _is_own(path)}
-    fixed.setdefault("method", config.get("optimizer.name", ""))
-    known = {
-        name: ("run", np.full(flat.sizes["run"], fixed[name]))
-        for name in SETTINGS
-        if name in fixed and name not in flat.coords
-    }
+    fixed = _fixed(config, flat)
+    known = {}
+    for name in SETTINGS:
+        if name not in flat.coords and any(name in each for each in fixed):
+            values = [each.get(name, np.nan) for each in fixed]
+            known[name] = ("run", np.asarray(values))
     return flat.assign_coords(known).transpose("run", "step", ...)
+
+
+def _fixed(config: dict[str, Any], flat: xr.Dataset) -> list[dict[str, Any]]:
+    """The settings of each run that were not swept: those of its arm before those of
+    all runs."""
+    arms = np.broadcast_to(flat.coords.get("arm", ""), flat.sizes["run"])
+    found = []
+    for arm in arms.tolist():
+        own = {**config, **config.get("arms", {}).get(arm, {})}
+        fixed = {short_name(path): own[path] for path in own if _is_own(path)}
+        fixed.setdefault("method", own.get("optimizer.name", ""))
+        found.append(fixed)
+    return found
 
 
 def _is_own(path: str) -> bool:

@@ -150,6 +150,13 @@ def test_a_theory_foretells_where_a_remedy_helps_only_if_it_does():
     assert found["norm"][1] < 0 < found["norm"][2]
 
 
+def test_a_gain_that_nearly_no_trial_has_still_has_an_interval():
+    made = trials(lambda number, noise: np.zeros(len(number)), runs=20)
+    made.gain[3, 0] = 1.0  # a third of the draws of the seeds are without it
+    middle, low, high = remedies.foretold(made)["remedy"]["norm"]
+    assert np.isfinite([low, high]).all() and low <= middle <= high
+
+
 def test_ranks_are_within_a_task():
     task = np.array(["a", "a", "a", "b", "b"])
     ranks = remedies._ranks(task, np.array([3.0, 1, 2, 50, 60]))

@@ -99,6 +99,26 @@ def test_settings_of_a_weak_network_are_not_those_of_the_run():
     assert made.weight_decay.values.tolist() == [0.5] * 4
 
 
+def test_a_setting_of_an_arm_is_that_of_its_runs():
+    """Of one arm alone, of several, and where the others do not have it."""
+    found = results().drop_vars(["weight_decay", "method"])
+    config = {
+        "sweep": {"arm": [["plain"], ["sphere"]], "seed": [5, 6, 7, 8]},
+        "arms": {
+            "plain": {"optimizer.weight_decay": 0.5, "optimizer.name": "adamw"},
+            "sphere": {"optimizer.name": "sphere"},
+        },
+    }
+    arms = xr.DataArray(["plain", "sphere"], dims="arm")
+    found = xr.concat([found, found], arms).assign_attrs(config=json.dumps(config))
+    both = table.rows(found, "a", None)
+    decay = dict(zip(both.method.values, both.weight_decay.values, strict=True))
+    assert decay["adamw"] == 0.5 and np.isnan(decay["sphere"])
+    assert (both.method.values == "adamw").sum() == 4
+    alone = table.rows(found.sel(arm="plain"), "a", None)
+    assert alone.weight_decay.values.tolist() == [0.5] * 4
+
+
 def test_no_column_but_the_time_looks_past_the_step_of_the_prediction():
     before, after = results(), results(seed=1)
     late = before.step > before.t_train.fillna(0)
