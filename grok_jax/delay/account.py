@@ -347,9 +347,14 @@ def _said_unexplained(totals: Totals) -> str:
             by_chance.append(row["left_out"].removeprefix(TASK))
     found = left_out(of_theory(totals, "together"))
     worst = max(found, key=lambda row: row["far_off"])
-    none = ", ".join(by_chance) or "none of the tasks"
+    none = ", ".join(by_chance)
+    chance = (
+        f"No theory alone is better than chance on {none}."
+        if none
+        else "On every task some theory alone is better than chance."
+    )
     return (
-        f"No theory alone is better than chance on {none}. With everything together, "
+        f"{chance} With everything together, "
         f"{mean(found, 'far_off'):.0%} of the runs that generalise do so more than ten "
         f"times sooner or later than predicted ({worst['far_off']:.0%} on "
         f"{worst['left_out'].removeprefix(TASK)})."

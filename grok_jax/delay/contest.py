@@ -218,10 +218,11 @@ def _decades(set_scale: Callable[..., None], values: np.ndarray) -> None:
 def _delays(axis: Axes, results: xr.Dataset) -> None:
     """t_test / t_train over the train fraction; runs that never generalise on top."""
     times, x = ratio(results).values, results.train_fraction.values
-    came, never = np.isfinite(times), np.isinf(times)
-    top = 2 * max(np.max(times[came], initial=1), 10.0)
-    for of, name in ((came, "delay"), (never, "never generalised")):
+    top = 2 * np.max(times[np.isfinite(times)], initial=5)
+    found = ends(results)
+    for name in WAYS:
         mark, color = MARKS[name]
+        of = found[name].values
         y = times[of].clip(max=top)
         axis.scatter(x[of], y, s=9, marker=mark, color=color, label=name, lw=0.7)
     axis.axhline(DELAYED, color="0.6", lw=0.8)

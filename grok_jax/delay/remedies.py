@@ -234,12 +234,15 @@ def _trials(axis: Axes, results: xr.Dataset) -> None:
 
 
 def _prices(axis: Axes, results: xr.Dataset) -> None:
-    found = _interval(ratios(results))
-    for place, arm in enumerate(results.arm.values):
-        low, middle, high = found.sel(arm=arm).values
-        axis.plot([low, high], [place, place], "-", color=f"C{place}")
+    found = _interval(ratios(results)).transpose("arm", "quantile").values
+    edge = 2 * max(np.max(found[np.isfinite(found)]), 1)
+    for place, (low, middle, high) in enumerate(found):
+        ends = np.minimum([low, high], edge)
+        axis.plot(ends, [place, place], "-", color=f"C{place}")
         axis.plot(middle, place, "o", color=f"C{place}")
+        if np.isinf(high):
+            axis.plot(edge, place, ">", color=f"C{place}")
     axis.axvline(1, color="0.6", lw=0.8)
     axis.set_xscale("log")
     axis.set_yticks(range(results.sizes["arm"]), results.arm.values, fontsize=7)
-    axis.set_xlabel("price over none, 95% interval")
+    axis.set_xlabel("price over none, 95% (>: no end)")
