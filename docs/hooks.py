@@ -10,6 +10,8 @@ repository as it is now, so that no number and no verdict is typed by hand:
     <!-- house: grok_jax.engine -->         the drawing of its imports
     <!-- help: grok_jax.launch -->          what its --help says
     <!-- parts: model -->                   the built-in parts of a kind, their settings
+    <!-- delay: winner -->                  numbers of the tournament (`delay.account`)
+    <!-- delay: figure runs -->             one of its figures
 
 Files from outside docs/ (the gallery, CONTRIBUTING.md) are shown at their own place in
 the repository, and tutorials are run and shown with what they print and draw.
@@ -18,6 +20,7 @@ the repository, and tutorials are run and shown with what they print and draw.
 import ast
 import functools
 import importlib.util
+import json
 import os
 import posixpath
 import re
@@ -29,6 +32,7 @@ from typing import Any
 
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -43,6 +47,9 @@ INCLUDED = (
     "TPU_SETUP.md",
     "experiments/README.md",
     "experiments/benchmark.md",
+    "experiments/delay/CHANGES.md",
+    "experiments/delay/DESIGN.md",
+    "experiments/delay/README.md",
     "experiments/fault_drill.md",
     "experiments/kernels.md",
 )
@@ -62,10 +69,24 @@ def gallery() -> ModuleType:
 
 
 @functools.cache
+def summaries() -> dict[str, str]:
+    """The report that shows an entry, by the entry's key: the gallery, or that of the
+    delay's pages."""
+    return {
+        entry.key: place
+        for place in ("experiments/delay/README.md", "experiments/README.md")
+        for entry in gallery().report.stored(ROOT / place)
+    }
+
+
+@functools.cache
 def entries() -> dict[str, Any]:
-    """The gallery's entries by key."""
-    stored = gallery().report.stored(gallery().summary_file())
-    return {entry.key: entry for entry in stored}
+    """The entries by key."""
+    return {
+        entry.key: entry
+        for place in set(summaries().values())
+        for entry in gallery().report.stored(ROOT / place)
+    }
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -73,8 +94,8 @@ def on_files(files: Files, config: Any) -> Files:
         text = (ROOT / place).read_text(encoding="utf-8")
         text = escaped(text).replace("](docs/", "](")  # docs/ is the site's root
         files.append(File.generated(config, place, content=text))
-    for path in sorted((ROOT / "experiments" / "figures").glob("*.png")):
-        place = f"experiments/figures/{path.name}"
+    for path in sorted((ROOT / "experiments").rglob("figures/*.png")):
+        place = path.relative_to(ROOT).as_posix()
         files.append(File.generated(config, place, abs_src_path=str(path)))
     for path in sorted((DOCS / "tutorials").glob("*.py")):
         for name, content in notebooks.shown(path, runs=runs()).items():
@@ -117,7 +138,8 @@ def figure(words: str, place: str) -> str:
         raise PluginError(f"{place}: {key} has no figure {ending}.")
     out = []
     for name in names if ending else names[-1:]:
-        path = relative(f"experiments/figures/{key}_{name}.png", place)
+        folder = posixpath.dirname(summaries()[key])
+        path = relative(f"{folder}/figures/{key}_{name}.png", place)
         alt = entry.alt(name).replace("[", "(").replace("]", ")")
         out += [f"![{alt}]({path})", ""]
     return "\n".join([*out, verdict(entry, place), ""])
@@ -134,7 +156,7 @@ def verdict(entry: Any, place: str) -> str:
         if (score := report.score(entry.claims, ours)).claims
     ]
     kind = "success" if all(claim["holds"] for claim in entry.claims) else "warning"
-    where = f"{relative('experiments/README.md', place)}#{report.anchor(entry.name)}"
+    where = f"{relative(summaries()[entry.key], place)}#{report.anchor(entry.name)}"
     lines = [
         f"{entry.facts['runs']}; {entry.facts['duration']} on {entry.facts['device']}. "
         f"[All that was measured]({where}).",
@@ -247,6 +269,28 @@ def _default(leaf: Any) -> str:
     return f"{shown}{choices}{'' if leaf.choices or not leaf.static else ', static'}"
 
 
+def tournament(words: str, place: str) -> str:
+    """A number, a table or a figure of the account of the delay, from the totals that
+    are in the repository."""
+    from grok_jax.delay import account
+
+    path = ROOT / "experiments" / "delay" / "totals.json"
+    if not path.exists():
+        return "!!! note\n    The runs are not all made yet.\n"
+    name = words.removeprefix("figure ")
+    if name != words:
+        drawn = path.parent / "figures" / f"account_{name}.png"
+        if not drawn.exists():
+            raise PluginError(f"{place}: there is no figure {name} of the account.")
+        with Image.open(drawn) as picture:
+            alt = picture.info["Description"].replace("[", "(").replace("]", ")")
+        there = relative(drawn.relative_to(ROOT).as_posix(), place)
+        return f"![{alt}]({there})\n"
+    if name not in account.SAID:
+        raise PluginError(f"{place}: there is no {name} in the account.")
+    return account.said(name, json.loads(path.read_text(encoding="utf-8"))) + "\n"
+
+
 def relative(target: str, place: str) -> str:
     return posixpath.relpath(target, posixpath.dirname(place) or ".")
 
@@ -257,4 +301,5 @@ MARKS: dict[str, Callable[[str, str], str]] = {
     "house": drawing,
     "help": help_of,
     "parts": parts,
+    "delay": tournament,
 }
