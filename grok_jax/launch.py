@@ -50,6 +50,7 @@ import xarray as xr
 from absl import flags, logging
 from matplotlib.figure import Figure
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -76,6 +77,9 @@ from grok_jax.tasks.reading import DataError
 
 DONE, PAGE_FAILED, WRONG_USAGE, CRASHED, WRITE_FAILED, STOPPED = 0, 1, 2, 70, 74, 75
 
+WIDE, SHOWN = 120, 4
+"""Columns from which on claims are printed as a table; below, how many of the values
+that a claim measured are shown."""
 console = Console(soft_wrap=True, highlight=False, markup=False)
 
 
@@ -380,20 +384,41 @@ def print_start(
 
 
 def print_claims(tested: Sequence[claims_lib.Claim]) -> None:
-    """Prints the table of tested claims and how many hold."""
-    table = Table("claim", "source", "statement", "expected", "measured", "holds")
-    for claim in tested:
-        table.add_row(
-            claim.id,
-            claim.place,
-            claim.statement,
-            claim.expected,
-            claims_lib.format_value(claim.measured),
-            Text("yes", "green") if claim.holds else Text("NO", "red"),
-        )
-    console.print(table)
+    """Prints the tested claims and how many hold: as a table, or one below the other
+    where a table of so many columns would be thin and long."""
+    holds = {True: Text("yes", "green"), False: Text("NO", "red")}
+    if console.width >= WIDE:
+        table = Table("claim", "source", "statement", "expected", "measured", "holds")
+        for claim in tested:
+            table.add_row(
+                claim.id,
+                claim.place,
+                claim.statement,
+                claim.expected,
+                claims_lib.format_value(claim.measured),
+                holds[bool(claim.holds)],
+            )
+        console.print(table)
+    else:
+        for claim in tested:
+            head = Text(f"{claim.id} ({claim.place}) ", "bold")
+            console.print(head + holds[bool(claim.holds)])
+            for line in (
+                claim.statement,
+                f"expected: {claim.expected}",
+                f"measured: {_in_short(claim.measured)}",
+            ):
+                console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
     holding = sum(bool(claim.holds) for claim in tested)
     console.print(f"{holding} of {len(tested)} claims hold.")
+
+
+def _in_short(measured: Any) -> str:
+    """The first `SHOWN` entries of what was measured."""
+    lines = claims_lib.lines_of(measured)
+    more = len(lines) - SHOWN
+    rest = [f"{more} more in claims.json"] if more > 0 else []
+    return "; ".join([*lines[:SHOWN], *rest])
 
 
 def end(status: int) -> NoReturn:

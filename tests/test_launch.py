@@ -519,6 +519,20 @@ def test_a_page_of_settings_alone_has_neither_title_nor_table(
     assert last == f"Results: {tmp_path / 'run' / 'results.nc'}"
 
 
+def test_in_a_narrow_terminal_claims_stand_one_below_the_other(capsys, monkeypatch):
+    monkeypatch.setattr(launch.console, "_width", 80)
+    measured = {f"seed {seed}": float(seed) for seed in range(9)}
+    claim = claims_lib.Claim("K9", "Fig. 1", "it is late [0]", "> 2", measured, True)
+    launch.print_claims([claim])
+    assert capsys.readouterr().out.splitlines() == [
+        "K9 (Fig. 1) yes",
+        "  it is late [0]",
+        "  expected: > 2",
+        "  measured: seed 0: 0; seed 1: 1; seed 2: 2; seed 3: 3; 5 more in claims.json",
+        "1 of 1 claims hold.",
+    ]
+
+
 def test_square_brackets_are_printed_as_they_are(capsys, monkeypatch):
     monkeypatch.setattr(launch.console, "_width", 200)
     claim = claims_lib.Claim("K9", "ours", "in [0, 1] [/b]", "a [red] one", 1.0, False)

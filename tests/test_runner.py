@@ -1,6 +1,7 @@
 """Sweeps: only the settings decide the numbers. How a sweep is chunked, cut and spread
 over devices leaves no trace in them."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -444,6 +445,7 @@ def test_progress_counts_every_run_to_its_end_and_names_what_was_reached(resolve
     assert seen[-1].diverged == int(results.diverged.sum()) == 2
     assert seen[-1].memorised == int(results.t_train.notnull().sum())
     assert seen[-1].eta == 0 and seen[0].eta > 0
+    assert np.isnan(dataclasses.replace(seen[0], run_steps=1).eta)  # too early to say
 
 
 def test_the_estimate_of_a_group_names_what_it_would_take(resolved):

@@ -43,6 +43,10 @@ class Interrupted(Exception):
     """The sweep was asked to stop; everything is saved."""
 
 
+KNOWN_SHARE = 0.01
+"""From this share of the run-steps on, the time that is left is foretold."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """The progress of a sweep."""
@@ -64,8 +68,11 @@ class Progress:
 
     @property
     def eta(self) -> float:
+        """Seconds left at the present rate; NaN at first, when segments are so short
+        that most of their time is not spent in steps."""
         left = self.run_steps_total - self.run_steps
-        return left / self.rate if self.rate > 0 else float("nan")
+        known = self.rate > 0 and self.share >= KNOWN_SHARE
+        return left / self.rate if known else float("nan")
 
 
 class HostCopy(NamedTuple):
