@@ -110,8 +110,10 @@ def _run(runs: Path, presets: Sequence[str]) -> int:
     if "" in presets:
         every += [(name, "") for name in _pages("cr")]
     for name, preset in every:
-        page = f"{shipped.pages()[name]}:{preset or 'cpu'}"
-        line = [sys.executable, "-m", "grok_jax.launch", f"--config={page}"]
+        page, here = shipped.pages()[name], Path.cwd()
+        page = page.relative_to(here) if page.is_relative_to(here) else page
+        line = [sys.executable, "-m", "grok_jax.launch"]
+        line.append(f"--config={page}:{preset or 'cpu'}")
         line.append(f"--workdir={_folder(runs, name, preset)}")
         status = subprocess.run(line).returncode
         if status:

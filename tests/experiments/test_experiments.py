@@ -18,13 +18,16 @@ EXPERIMENTS = [
     if re.search(r"(?m)^(def )?get_config\b", path.read_text(encoding="utf-8"))
 ]
 LONG = (
+    "delay/c1_modular_embedding",
     "delay/c2_parity_embedding",
     "delay/c4_parity_norm",
     "delay/d2_teacher_student",
+    "delay/d3_pairs",
     "delay/d4_transformer",
     "delay/d5_parity",
     "delay/d6_xor",
     "delay/d7_digits",
+    "delay/r1_polynomial",
     "delay/r2_pairs",
     "delay/r3_parity",
     "delay/r4_xor",
