@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 
 THEORIES = (*theories.NUMBER, "settings", "together")
 DECIDES = dict(model=verdict.MODEL, moment=verdict.MOMENT)
-TASK = "task: "
+TASK, REGION = "task: ", "region: "
 
 
 def rows(totals: Totals, **wanted: str) -> list[Row]:
@@ -46,9 +46,9 @@ def left_out(found: Sequence[Row], begins: str = TASK) -> list[Row]:
     return [row for row in found if row["left_out"].startswith(begins)]
 
 
-def mean(found: Sequence[Row], what: str) -> float:
-    """The mean of a number over the tasks that were left out in turn."""
-    return float(np.mean([row[what] for row in left_out(found)]))
+def mean(found: Sequence[Row], what: str, begins: str = TASK) -> float:
+    """The mean of a number over the tasks (or regions) that were left out in turn."""
+    return float(np.mean([row[what] for row in left_out(found, begins)]))
 
 
 # --- figures --------------------------------------------------------------------------
@@ -62,7 +62,7 @@ def figures(runs: xr.Dataset, totals: Totals) -> dict[str, Figure]:
         "theories": _sheet(
             drawn,
             ("a task left out", partial(_concordances, begins=TASK)),
-            ("a region of settings left out", partial(_concordances, begins="region")),
+            ("a region of settings left out", partial(_concordances, begins=REGION)),
         ),
         "tasks": _sheet(drawn, ("concordance, all numbers at t_train", _heat)),
         "times": _sheet(
@@ -276,7 +276,7 @@ def _said_theories(totals: Totals) -> str:
                 f"{mean(one, 'concordance'):.2f}" if one else "",
                 f"{mean(start, 'concordance'):.2f}" if name != "floor" else "",
                 f"**{mean(found, 'concordance'):.2f}**",
-                f"{mean(left_regions(found), 'concordance'):.2f}",
+                f"{mean(found, 'concordance', REGION):.2f}",
                 f"{wrong:.1f}",
                 ", ".join(f"{share:.2f}" for share in shares),
             ]
@@ -291,11 +291,6 @@ def _said_theories(totals: Totals) -> str:
         "before 10%, 50%, 90%",
     )
     return _table(head, lines)
-
-
-def left_regions(found: Sequence[Row]) -> list[Row]:
-    """The verdicts on regions, renamed so that `mean` takes them."""
-    return [{**row, "left_out": TASK} for row in left_out(found, "region: ")]
 
 
 def _said_differences(totals: Totals) -> str:
@@ -328,6 +323,29 @@ def _said_remedies(totals: Totals) -> str:
     return _table(("remedy", *theories.NUMBER), lines)
 
 
+def _said_unexplained(totals: Totals) -> str:
+    """Where no theory is better than chance, and how often all together are far off."""
+    by_chance = []
+    for row in left_out(of_theory(totals, "floor")):
+        tried = [
+            each
+            for name in theories.NUMBER
+            for each in of_theory(totals, name)
+            if each["left_out"] == row["left_out"]
+        ]
+        if all(each["low"] <= 0.5 for each in tried):
+            by_chance.append(row["left_out"].removeprefix(TASK))
+    found = left_out(of_theory(totals, "together"))
+    worst = max(found, key=lambda row: row["far_off"])
+    none = ", ".join(by_chance) or "none of the tasks"
+    return (
+        f"No theory alone is better than chance on {none}. With everything together, "
+        f"{mean(found, 'far_off'):.0%} of the runs that generalise do so more than ten "
+        f"times sooner or later than predicted ({worst['far_off']:.0%} on "
+        f"{worst['left_out'].removeprefix(TASK)})."
+    )
+
+
 def _said_coverage(totals: Totals) -> str:
     """How far `predict` is right."""
     found = left_out(of_theory(totals, "anywhere"))
@@ -348,5 +366,6 @@ SAID: dict[str, Callable[[Totals], str]] = {
     "theories": _said_theories,
     "differences": _said_differences,
     "remedies": _said_remedies,
+    "unexplained": _said_unexplained,
     "coverage": _said_coverage,
 }

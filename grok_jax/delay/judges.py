@@ -31,6 +31,8 @@ class Judged(NamedTuple):
     replacement, which are the same draws for every theory."""
     error: float
     """Mean |log10(predicted / seen)| over the runs that generalised; NaN: no time."""
+    far: float
+    """The share of them that it is wrong for by more than a factor of ten."""
     below: tuple[float, ...]
     """The share of runs that generalised before each of `QUANTILES` of the times that
     were predicted for them, which should be equal to it."""
@@ -178,11 +180,11 @@ def interval(draws: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def error(predicted: np.ndarray, times: np.ndarray, seen: np.ndarray) -> float:
-    """Mean |log10(predicted / seen)| of the times that were seen; a prediction of
-    "never" counts as the longest time of all."""
+def errors(predicted: np.ndarray, times: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """|log10(predicted / seen)| of each time that was seen; a prediction of "never"
+    counts as the longest time of all."""
     finite = np.minimum(predicted, np.max(times))
-    return float(np.mean(np.abs(np.log10(finite[seen] / times[seen]))))
+    return np.abs(np.log10(finite[seen] / times[seen]))
 
 
 def below(chance: np.ndarray, seen: np.ndarray) -> tuple[float, ...]:
@@ -245,9 +247,9 @@ class Case(NamedTuple):
         times, seen = theories.target(self.test)
         known, limit = theories.target(self.train), limit_of(self.train)
         found = pairs(times, seen, predicted.risk, known, limit)
-        wrong, shares = np.nan, (np.nan,) * len(QUANTILES)
+        wrong, shares = np.full(1, np.nan), (np.nan,) * len(QUANTILES)
         if len(predicted.grid):
-            wrong = error(predicted.quantile(0.5), times, seen)
+            wrong = errors(predicted.quantile(0.5), times, seen)
             shares = below(predicted.chance(times), seen)
         return Judged(
             theory,
@@ -256,7 +258,8 @@ class Case(NamedTuple):
             self.left_out,
             found.concordance(),
             resampled(found),
-            wrong,
+            float(np.mean(wrong)),
+            float(np.mean(np.where(np.isnan(wrong), np.nan, wrong > 1))),
             shares,
             self.test.sizes["run"],
             float(np.mean(~seen)),

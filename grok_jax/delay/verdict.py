@@ -114,6 +114,7 @@ def _row(one: Judged) -> dict[str, Any]:
             "low": low,
             "high": high,
             "error_log10": one.error,
+            "far_off": one.far,
             "below": dict(zip(map(str, QUANTILES), one.below, strict=True)),
             "runs": one.runs,
             "censored": one.censored,

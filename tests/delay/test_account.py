@@ -36,6 +36,11 @@ def test_words_are_those_of_the_totals(totals):
     seen = np.mean([row["concordance"] for row in kernel if "task" in row["left_out"]])
     assert f"**{seen:.2f}**" in table[3]
     assert "GrokFast | +0.00 (-1.00 to +1.00)" in account.said("remedies", totals)
+    chance = account.said("unexplained", totals)
+    far = account.mean(account.of_theory(totals, "together"), "far_off")
+    assert "on none of the tasks." in chance and f"{far:.0%} of the runs" in chance
+    no_better = [{**row, "low": 0.4} for row in totals["judged"]]
+    assert "chance on a, b." in account.said("unexplained", {"judged": no_better})
     assert "generalise within the 80% range" in account.said("coverage", totals)
     gain = totals["differences"]["kernel - norm"]["mean"]
     assert f"{gain:+.3f}" in account.said("differences", totals)

@@ -128,3 +128,11 @@ def test_what_is_left_out_is_a_task_or_a_quarter_of_the_runs():
     for name, inside in parts.items():
         share = 0.5 if name.startswith("task") else 0.25
         assert np.mean(inside) == pytest.approx(share, abs=0.01), name
+
+
+def test_a_time_is_far_off_if_it_is_wrong_by_more_than_tenfold():
+    times = np.array([1.0, 10, 100, 100])
+    predicted = np.array([1.0, 101, 9, np.inf])
+    seen = np.array([True, True, True, False])
+    found = judges.errors(predicted, times, seen)
+    np.testing.assert_allclose(found, [0, 1, np.log10(100 / 9)])  # the longest is 100
