@@ -14,7 +14,8 @@ repository as it is now, so that no number and no verdict is typed by hand:
     <!-- delay: figure runs -->             one of its figures
 
 Files from outside docs/ (the gallery, CONTRIBUTING.md) are shown at their own place in
-the repository, and tutorials are run and shown with what they print and draw.
+the repository, and tutorials are run and shown with what they print and draw. Links are
+right in the repository, and are led to those places.
 """
 
 import ast
@@ -53,6 +54,7 @@ INCLUDED = (
     "experiments/fault_drill.md",
     "experiments/kernels.md",
 )
+LINK = re.compile(r"\]\(([\w./-]+\.(?:md|py))(?=[#)])")
 MARK = re.compile(r"^<!-- (\w+)(?:: ([\w. ]+))? -->$", re.M)
 
 
@@ -117,7 +119,20 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
             return found[0]
         return MARKS[found[1]](found[2] or "", place)
 
+    if (DOCS / place).exists():
+        markdown = LINK.sub(lambda found: f"]({site_place(found[1], place)}", markdown)
     return MARK.sub(put, markdown)
+
+
+def site_place(target: str, place: str) -> str:
+    """Where a link of a page in docs/, as it is right in the repository, leads on the
+    site: files from outside docs/ are at their own place below its root, and tutorials
+    are pages."""
+    folder = posixpath.dirname(f"docs/{place}")
+    full = posixpath.normpath(posixpath.join(folder, target))
+    if not full.startswith("docs/"):
+        return relative(full, place)
+    return re.sub(r"\.py$", ".md", target) if "docs/tutorials/" in full else target
 
 
 def escaped(markdown: str) -> str:

@@ -291,6 +291,51 @@ def coverage() -> str:
     return "\n".join(out)
 
 
+def failures() -> str:
+    """What does not hold, and what tells why, as Markdown; the reasons are those of
+    failed.toml beside the pages."""
+    out = [
+        "## What does not hold, and what tells why",
+        "",
+        "Whether it is the scale, a setting, the seed or the reading of a sentence, by "
+        'the run itself or another that is named; "open": not told apart yet.',
+        "",
+    ]
+    for paper, name in PAPERS.items():
+        reasons = {c: row for row in failed(paper) for c in row["claims"]}
+        rows = []
+        for entry, claim in failing(paper):
+            row = reasons.get(claim["id"], {})
+            link = f"[{claim['id']}](#{report.anchor(entry.name)})"
+            texts = (claim["statement"], row.get("tells", "open"), row.get("why", ""))
+            rows.append([link, *map(report.as_markdown, texts)])
+        if rows:
+            head = ("claim", "what stands there", "it is", "because")
+            out += [f"### {name}: what does not hold", ""]
+            out += report.markdown_table(head, rows)
+    return "\n".join(out) if len(out) > 4 else ""
+
+
+def failing(paper: str) -> list[tuple[report.Report, dict[str, Any]]]:
+    """The claims of a paper that do not hold at `cpu`, on pages that have not changed
+    since."""
+    return [
+        (entry, claim)
+        for entry in report.stored(summary_file())
+        if page_of(entry)[::2] == (paper, "cpu") and not changes(entry)
+        for claim in entry.claims
+        if claim["place"] != OURS and not claim["holds"]
+    ]
+
+
+def failed(paper: str) -> list[dict[str, Any]]:
+    """The reasons of a paper's claims that do not hold; none without failed.toml."""
+    path = ROOT / "experiments" / paper / "failed.toml"
+    if not path.exists():
+        return []
+    return tomllib.loads(path.read_text(encoding="utf-8"))["failed"]
+
+
 def _told(id: str, claim: Mapping[str, Any] | None) -> str:
     """A claim and whether it holds, in the table of coverage."""
     if claim is None:
@@ -329,7 +374,7 @@ def arrange() -> None:
 
     entries = sorted(report.stored(path), key=place)
     workdirs.write_json(path.with_suffix(".json"), [each.as_json() for each in entries])
-    parts = "\n".join([counted(), first_figures(), coverage()])
+    parts = "\n".join([counted(), first_figures(), failures(), coverage()])
     block = f"<!-- kept -->\n{parts}\n<!-- /kept -->\n\n"
     path.write_text(report.summary(entries, block), encoding="utf-8")
 

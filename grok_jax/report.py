@@ -457,6 +457,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for folder in (out or markdown.parent, markdown.parent):
             if (folder / "config.json").exists():
                 raise SettingError(f"{folder} is a run folder; give another folder.")
+        folders = _with_runs(folders)
         named = zip(folders, _keys(folders), strict=True)
         reports = []
         for path, key in named:
@@ -471,6 +472,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return WRONG_USAGE
     print(f"{verdict(reports)}; see {out / 'index.html' if out else markdown}")
     return DONE
+
+
+def _with_runs(folders: Sequence[Path]) -> list[Path]:
+    """The folders but for those that hold folders of runs, such as a gallery, which
+    `runs/*` names as well; they are said."""
+    several = [path for path in folders if next(path.glob("*/config.json"), None)]
+    nested = [path for path in several if not (path / "config.json").exists()]
+    if len(nested) == len(folders):
+        return list(folders)
+    for path in nested:
+        print(f"Left out: {path} holds no run but folders of runs.")
+    return [path for path in folders if path not in nested]
 
 
 def _keys(folders: Sequence[Path]) -> list[str]:

@@ -246,6 +246,7 @@ TWO = dict(observe=dict(norms={}, kernel_alignment={}))
         ("width", "Write --config.width=VALUE; there is no value."),
         ("degree=2", "The setting 'degree' could be "),
         ("sweep.degree=2,3", "The setting to sweep 'degree' could be "),
+        ("grok.kind=accuracy", "grok.kind accuracy needs a level in grok.train and "),
         ("sweep.epsilon=", "The swept axis epsilon is empty; give it a value."),
         ("sweep.epsilon=1,-2", "sweep.epsilon is -2.0; it must be >= 0."),
         ("sweep.epsilon=1,x", "sweep.epsilon must be of type float, not 'x'."),
@@ -258,6 +259,18 @@ TWO = dict(observe=dict(norms={}, kernel_alignment={}))
 )
 def test_each_kind_of_bad_override_has_its_own_sentence(override, sentence):
     assert refusal(override).startswith(sentence)
+
+
+def test_a_swept_setting_cannot_be_set_alone_where_it_would_change_nothing():
+    page = make_config(dict(sweep={"model.epsilon": (1.0, 2.0), "seed": (0, 1)}))
+    for text, axis in (("epsilon=3", "model.epsilon"), ("seed=3", "seed")):
+        with pytest.raises(SettingError) as caught:
+            apply_overrides(page, [text])
+        assert str(caught.value).startswith(
+            f"{axis} is swept here; --config.sweep.{axis}=VALUE"
+        )
+    changed = apply_overrides(page, ["sweep.epsilon=3", "width=7"])
+    assert changed.sweep.epsilon == (3.0,) and changed.model.width == 7
 
 
 def test_a_short_name_of_two_settings_asks_for_the_full_path():

@@ -161,7 +161,14 @@ def test_a_tutorial_runs_draws_and_shows_what_it_says(path, as_a_reader, monkeyp
 def test_there_are_five_tutorials_and_the_index_names_them():
     index = (DOCS / "tutorials" / "index.md").read_text()
     assert len(TUTORIALS) == 5
-    assert all(f"({path.stem}.md)" in index for path in TUTORIALS)
+    assert all(f"({path.name})" in index for path in TUTORIALS)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_links_lead_to_files_of_the_repository_as_well(path):
+    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.DOTALL | re.M)
+    links = re.findall(r"\]\(([^)#:\s]+)[)#]", text)
+    assert not [link for link in links if not (path.parent / link).exists()]
 
 
 def test_every_page_of_the_site_and_every_public_module_has_its_place():

@@ -124,10 +124,10 @@ def test_how_to_run_may_change_between_launches_but_what_to_run_may_not(
     assert launch.main(line(workdir, *LONG, "--config.runs_per_chunk=1")) == launch.DONE
     before = snapshot(workdir)
     capsys.readouterr()
-    status = launch.main(line(workdir, *LONG, "--config.model.epsilon=0.3"))
+    status = launch.main(line(workdir, *LONG, "--config.centered=true"))
     assert status == launch.WRONG_USAGE
     error = capsys.readouterr().err
-    assert "holds another config" in error and "model.epsilon" in error
+    assert "holds another config" in error and "model.centered" in error
     assert snapshot(workdir) == before
 
 

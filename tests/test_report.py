@@ -324,6 +324,19 @@ DAMAGES = {
 }
 
 
+def test_a_folder_of_runs_among_runs_is_left_out_and_said(workdir, tmp_path, capsys):
+    gallery = tmp_path / "gallery"
+    shutil.copytree(workdir.path, gallery / "k9")
+    out = tmp_path / "out"
+    line = ["report", str(workdir.path), str(gallery), f"--out={out}"]
+    assert report.main(line) == report.DONE
+    said = f"Left out: {gallery} holds no run but folders of runs.\n"
+    assert capsys.readouterr().out.startswith(said)
+    assert [each.key for each in report.stored(out / "summary.md")] == ["k9 run"]
+    assert report.main(["report", str(gallery), f"--out={out}"]) == report.WRONG_USAGE
+    assert "holds no config.json" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("case", DAMAGES)
 def test_a_damaged_folder_is_refused_and_nothing_written(
     case, workdir, unfinished, tmp_path, capsys

@@ -33,7 +33,7 @@ f, params = ntk.of(model, model.init(jax.random.key(1), x))
 print(ntk.explain(f, params, x))
 
 # %% [markdown]
-# An ordinary optax loop that keeps the weights from time to time. A large output scale,
+# An ordinary optax loop that keeps the weights of every step. A large output scale,
 # with the learning rate divided by its square, makes the network lazy: its weights stay
 # near their initial values. The network is centred, so that its initial output is zero.
 

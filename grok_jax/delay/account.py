@@ -21,7 +21,7 @@ from grok_jax.pages import sheet
 Totals = Mapping[str, Any]
 Row = Mapping[str, Any]
 
-THEORIES = (*theories.NUMBER, "settings", "together")
+THEORIES = (*theories.NUMBER, "theories", "settings", "together", "train time")
 DECIDES = dict(model=verdict.MODEL, moment=verdict.MOMENT)
 TASK, REGION = "task: ", "region: "
 
@@ -49,6 +49,16 @@ def left_out(found: Sequence[Row], begins: str = TASK) -> list[Row]:
 def mean(found: Sequence[Row], what: str, begins: str = TASK) -> float:
     """The mean of a number over the tasks (or regions) that were left out in turn."""
     return float(np.mean([row[what] for row in left_out(found, begins)]))
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    """The mean of those that are known."""
+    known = [each for each in map(_number, values) if np.isfinite(each)]
+    return float(np.mean(known)) if known else np.nan
 
 
 # --- figures --------------------------------------------------------------------------
@@ -98,12 +108,15 @@ def _ends(axis: Axes, drawn: Any) -> None:
 
 
 def _delays(axis: Axes, drawn: Any) -> None:
-    """The share of the runs that fitted and have generalised by t_test / t_train."""
-    runs = theories.fitted(drawn["runs"])
+    """The share of the runs that fitted and have generalised by t_test / t_train, by
+    Kaplan-Meier."""
+    from sksurv.nonparametric import kaplan_meier_estimator
+
+    runs = theories.that_fitted(drawn["runs"])
     for task in dict.fromkeys(runs.task.values.tolist()):
         times, seen = theories.target(runs.isel(run=runs.task.values == task))
-        order = np.sort(times[seen])
-        axis.step(order, np.arange(1, len(order) + 1) / len(times), label=task)
+        grid, survival = kaplan_meier_estimator(seen, times)[:2]
+        axis.step(grid, 1 - survival, where="post", label=task)
     axis.axvline(contest.DELAYED, color="0.6", lw=0.8)
     axis.set_xscale("log")
     axis.set_ylim(0, 1)
@@ -117,13 +130,14 @@ def _concordances(axis: Axes, drawn: Any, begins: str) -> None:
     both moments."""
     names = [*THEORIES, "floor"]
     for place, name in enumerate(names):
-        moments = ("fitted",) if name == "floor" else ("start", "fitted")
+        once = name in ("floor", "train time")
+        moments = ("fitted",) if once else ("start", "fitted")
         for shift, moment in enumerate(moments):
             wanted = {} if name == "floor" else dict(moment=moment)
             found = left_out(of_theory(drawn["totals"], name, **wanted), begins)
             x = [row["concordance"] for row in found]
             y = np.full(len(x), place + 0.25 * (shift - 0.5))
-            color = "0.5" if name == "floor" else f"C{1 - shift}"
+            color = "0.5" if once else f"C{1 - shift}"
             axis.plot(x, y, ".", ms=3, color=color, alpha=0.6)
             label = {"start": "at step 0", "fitted": "at t_train"}[moment]
             axis.plot(
@@ -155,7 +169,7 @@ def predictions(
 ) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
     """(task, the median that was predicted [n], the time [n], whether it was seen [n])
     of the runs that fitted, each task predicted from the others."""
-    runs, found = theories.fitted(runs), []
+    runs, found = theories.that_fitted(runs), []
     for label, inside in judges.splits(runs):
         if not label.startswith(TASK):
             continue
@@ -193,7 +207,7 @@ def _calibration(axis: Axes, drawn: Any) -> None:
         found = left_out(of_theory(drawn["totals"], name))
         levels = [float(level) for level in found[0]["below"]]
         for level in levels:
-            shares = [row["below"][str(level)] for row in found]
+            shares = [_number(row["below"][str(level)]) for row in found]
             y = np.full(len(shares), place)
             axis.plot(shares, y, ".", ms=3, color=f"C{levels.index(level)}", alpha=0.6)
             axis.plot(
@@ -244,14 +258,15 @@ def _said_winner(totals: Totals) -> str:
     names = ", ".join(beaten) or "none"
     over = [n for n in theories.NUMBER if _beats(totals, n, "floor")]
     best = max(theories.NUMBER, key=lambda n: mean(of_theory(totals, n), "concordance"))
-    gain = totals["differences"][f"together - {best}"]
-    complement = (
-        "are complementary" if gain["low"] > 0 else "add nothing to one another"
-    )
+    gain = totals["differences"][f"theories - {best}"]
+    shown = "the causes complement one another" if gain["low"] > 0 else "not shown"
+    rest = [n for n in theories.NUMBER if _beats(totals, n, "train time")]
+    calibrated = ", ".join(totals["calibrated"]) or "none"
     return (
         f"{first} More than the settings explain: {names}. More than the floor: "
-        f"{', '.join(over) or 'none'}. All together against the best alone ({best}): "
-        f"{_interval(gain)}; the causes {complement}."
+        f"{', '.join(over) or 'none'}; more than t_train alone: "
+        f"{', '.join(rest) or 'none'}. The four theories together against the best of "
+        f"them ({best}): {_interval(gain)}, {shown}. Calibrated: {calibrated}."
     )
 
 
@@ -264,17 +279,17 @@ def _said_theories(totals: Totals) -> str:
     for name in (*THEORIES, "anywhere", "floor"):
         found = of_theory(totals, name)
         one = rows(totals, theory=name, model="monotone", moment=verdict.MOMENT)
-        start = of_theory(totals, name, moment="start")
+        start = [] if name == "floor" else of_theory(totals, name, moment="start")
         wrong = 10 ** mean(found, "error_log10")
         shares = [
-            np.mean([row["below"][level] for row in left_out(found)])
+            _mean([row["below"][level] for row in left_out(found)])
             for level in found[0]["below"]
         ]
         lines.append(
             [
                 name,
                 f"{mean(one, 'concordance'):.2f}" if one else "",
-                f"{mean(start, 'concordance'):.2f}" if name != "floor" else "",
+                f"{mean(start, 'concordance'):.2f}" if start else "",
                 f"**{mean(found, 'concordance'):.2f}**",
                 f"{mean(found, 'concordance', REGION):.2f}",
                 f"{wrong:.1f}",
@@ -294,8 +309,8 @@ def _said_theories(totals: Totals) -> str:
 
 
 def _said_differences(totals: Totals) -> str:
-    names = (*theories.NUMBER, "together")
-    others = (*theories.NUMBER, "settings", "floor")
+    names = (*theories.NUMBER, "theories", "together")
+    others = (*theories.NUMBER, "settings", "train time", "floor")
     lines = [
         [
             f"**{one}**",
@@ -349,7 +364,10 @@ def _said_unexplained(totals: Totals) -> str:
 def _said_coverage(totals: Totals) -> str:
     """How far `predict` is right."""
     found = left_out(of_theory(totals, "anywhere"))
-    inside = [row["below"]["0.9"] - row["below"]["0.1"] for row in found]
+    inside = [
+        _number(row["below"]["0.9"]) - _number(row["below"]["0.1"]) for row in found
+    ]
+    inside = [share for share in inside if np.isfinite(share)]
     wrong = 10 ** mean(found, "error_log10")
     return (
         f"On a task that it was not learned from, {np.mean(inside):.0%} of the runs "

@@ -24,13 +24,13 @@ from ml_collections import ConfigDict
 from grok_jax.claims import OURS, Claim
 from grok_jax.delay import contest, tasks
 from grok_jax.engine.config import choose_preset, make_config
-from grok_jax.pages import Check, every, most, sheet, shown, tested
+from grok_jax.pages import Check, every, most, sheet, shown, slopes, tested
 from grok_jax.settings import words
 
 DEGREE = 3
 SCALES = (0.5, 1.0, 2.0)
 SEEDS = tuple(range(30_000, 30_010))
-DRAWN, WEAK = "as drawn", "weak network's"
+DRAWN, WEAK, UNTRAINED = "as drawn", "weak network's", "untrained network's"
 MOVED, HELD = "rate and decay moved", "rate and decay held"
 LOOKED = ("kernel_alignment", "embedding_alignment", "embedding_overlap")
 """What a transferred embedding moves (`delay.evidence`)."""
@@ -43,17 +43,23 @@ def on_spheres(
     radii: tuple[float, ...],
     smoke: Mapping[str, Any],
 ) -> Callable[..., ConfigDict]:
-    """A page's `get_config`: spheres of several radii, each with the embedding as drawn
-    and with that of a weak network that has generalised, at the same norm.
+    """A page's `get_config`: spheres of several radii, each with the first layer as
+    drawn, with that of a weak network that has generalised, and with that of the same
+    network before it was trained, which is of as low a rank; all at the same norm.
 
     Args:
       task: the page but for its optimiser and arms.
       weak: how the weak network is made (`grok_transfer.Transfer`).
       radii: in units of the initial norm.
     """
+    moved = dict(form="table", **weak)
     base = dict(
         optimizer=dict(name=tasks.on_sphere),
-        arms={DRAWN: {}, WEAK: dict(transfer=dict(form="table", **weak))},
+        arms={
+            DRAWN: {},
+            WEAK: dict(transfer=moved),
+            UNTRAINED: dict(transfer=dict(moved, source="random")),
+        },
         sweep=dict(radius=radii, seed=SEEDS),
     )
     return _presets(task, base, smoke)
@@ -118,43 +124,48 @@ def moved(label: str, change: xr.DataArray, relation: str, bound: float) -> Chec
     >>> check.measured, check.holds
     ({'slope': '1.1 (0.852 to 1.35 of 3)'}, True)
     """
-    values = np.asarray(change, float)
-    mean, error = values.mean(), scipy.stats.sem(values)
-    margin = error * scipy.stats.t.ppf(0.975, len(values) - 1)
-    low, high = mean - margin, mean + margin
-    said = f"{mean:.3g} ({low:.3g} to {high:.3g} of {len(values)})"
-    holds = bool(low > bound if relation == ">" else high < bound)
+    low, _, high = _interval(change)
+    holds = low > bound if relation == ">" else high < bound
     expected = f"95% interval of {label} {relation} {bound:g}"
-    return Check(expected, "", {label: said}, len(values), holds)
+    return Check(expected, "", {label: _said(change)}, change.size, holds)
 
 
-def slope(values: xr.DataArray, dim: str) -> xr.DataArray:
-    """The slope of values that are logarithms to base 10 on log10 `dim`, for each seed,
-    by least squares over those that are known."""
-    x = _log10(values[dim]).broadcast_like(values).where(values.notnull())
-    x, y = x - x.mean(dim), values - values.mean(dim)
-    return (x * y).sum(dim) / (x**2).sum(dim)
+def _interval(change: xr.DataArray) -> tuple[float, float, float]:
+    values = np.asarray(change, float)
+    margin = scipy.stats.sem(values) * scipy.stats.t.ppf(0.975, len(values) - 1)
+    mean = values.mean()
+    return float(mean - margin), float(mean), float(mean + margin)
+
+
+def _said(change: xr.DataArray) -> str:
+    low, mean, high = _interval(change)
+    return f"{mean:.3g} ({low:.3g} to {high:.3g} of {change.size})"
 
 
 def claims_on_spheres(results: xr.Dataset, number: str) -> list[Claim]:
     """That the embedding moves the delay where the norm is held, and the norm where the
-    embedding is."""
-    found, start = decades(results), results.isel(step=0)
-    drawn = found.sel(arm=DRAWN)
-    sooner = (drawn - found.sel(arm=WEAK)).mean("radius")
-    steeper = slope(drawn, "radius")
+    embedding is. Beside each, the same of t_test alone."""
+    start = results.isel(step=0)
+    ratio, t_test = 10 ** decades(results), ended(results)
+    steeper = slopes(ratio.sel(arm=DRAWN), "radius")
     weak = start.weak_test_accuracy.sel(arm=WEAK).isel(radius=0)
     looked = [
         shown(f"{words(name)} at step 0", start[name].mean(["radius", "seed"]))
         for name in LOOKED
     ]
+
+    def gained(times: xr.DataArray, over: str) -> xr.DataArray:
+        both = (_log10(times.sel(arm=arm)) for arm in (over, WEAK))
+        return next(both) - next(both)
+
     return [
         tested(
             f"{number}a",
             OURS,
             "at the same norm, a first layer that has learned the task in another "
             "network makes t_test / t_train smaller",
-            moved("decades gained", sooner, ">", 0),
+            moved("decades gained", gained(ratio, DRAWN).mean("radius"), ">", 0),
+            shown("of t_test", _said(gained(t_test, DRAWN).mean("radius"))),
             shown("test accuracy of the weak network", weak),
             *looked,
         ),
@@ -163,9 +174,17 @@ def claims_on_spheres(results: xr.Dataset, number: str) -> list[Claim]:
             OURS,
             "with the same first layer, t_test / t_train grows with the norm",
             moved("slope on the radius", steeper, ">", 0),
-            shown(
-                "decades gained, over this slope", float((sooner / steeper).median())
-            ),
+            _came(results, DRAWN, 0.5),
+            shown("of t_test", _said(slopes(t_test.sel(arm=DRAWN), "radius"))),
+            shown("share that generalises", results.t_test.notnull().mean("seed")),
+        ),
+        tested(
+            f"{number}c",
+            OURS,
+            "it is what the other network has learned, and not its low rank: also "
+            "against that network's first layer before it was trained",
+            moved("decades gained", gained(ratio, UNTRAINED).mean("radius"), ">", 0),
+            shown("of t_test", _said(gained(t_test, UNTRAINED).mean("radius"))),
         ),
     ]
 
@@ -173,8 +192,8 @@ def claims_on_spheres(results: xr.Dataset, number: str) -> list[Claim]:
 def claims_rescaled(results: xr.Dataset, number: str) -> list[Claim]:
     """That the norm by itself moves nothing, and that decay sets the time."""
     t_test = ended(results)
-    found = _log10(t_test)
-    alone, held = found.sel(arm=MOVED), found.sel(arm=HELD)
+    alone, held = _log10(t_test.sel(arm=MOVED)), t_test.sel(arm=HELD)
+    ratio = 10 ** decades(results).sel(arm=HELD)
     spread = alone.max("init_scale") - alone.min("init_scale")
     return [
         tested(
@@ -191,17 +210,19 @@ def claims_rescaled(results: xr.Dataset, number: str) -> list[Claim]:
             "decay sets the time: with rate and decay as they are, the step at which "
             "it generalises grows less than with the root of the scale of the "
             "parameters, of which a step is a smaller share",
-            moved("slope of t_test", slope(held, "init_scale"), "<", 0.5),
+            moved("slope of t_test", slopes(held, "init_scale"), "<", 0.5),
             _came(results, HELD),
-            shown("t_test", t_test.sel(arm=HELD).median("seed")),
+            shown("slope of t_test / t_train", _said(slopes(ratio, "init_scale"))),
+            shown("t_test", held.median("seed")),
         ),
     ]
 
 
-def _came(results: xr.Dataset, arm: str) -> Check:
-    """That nearly all runs generalise, so that their times can be compared."""
+def _came(results: xr.Dataset, arm: str, share: float = 0.9) -> Check:
+    """That so many of the runs generalise, for their times to be compared: t_train
+    alone would move t_test / t_train of those that never do."""
     label, times = f"t_test, {arm}", results.t_test.sel(arm=arm)
-    return most(label, times, "<=", float(results.step[-1]), share=0.9)
+    return most(label, times, "<=", float(results.step[-1]), share=share)
 
 
 def figure_on_spheres(results: xr.Dataset) -> Figure:
@@ -238,11 +259,11 @@ def _starts(axis: Axes, results: xr.Dataset) -> None:
     start = results.isel(step=0).mean(["radius", "seed"])
     names = [words(name) for name in LOOKED]
     for place, arm in enumerate(results.arm.values):
-        y = np.arange(len(LOOKED)) + 0.3 * place
+        y = np.arange(len(LOOKED)) + 0.25 * place
         axis.barh(
-            y, [start[name].sel(arm=arm).item() for name in LOOKED], 0.3, label=arm
+            y, [start[name].sel(arm=arm).item() for name in LOOKED], 0.25, label=arm
         )
-    axis.set_yticks(np.arange(len(LOOKED)) + 0.15, names, fontsize=7)
+    axis.set_yticks(np.arange(len(LOOKED)) + 0.25, names, fontsize=7)
     axis.set_xlim(0, 1)
     axis.set_xlabel("mean over seeds")
     axis.legend(fontsize=7)

@@ -67,7 +67,9 @@ def presets_of(
         seeds = tuple(range(seed, seed + runs))
         return dict(sweep={"seed": seeds, **values}, zip="+".join(["seed", *values]))
 
+    fraction = axes["task.train_fraction"]
     landscape = dict(
+        task=dict(train_fraction=rounded(fraction.at(0.5))),
         optimizer=dict(norm="fixed", weight_decay=0.0),
         observe=dict(evidence=None, norms={}),
         stop=None,

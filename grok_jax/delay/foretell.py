@@ -67,7 +67,8 @@ def of_curves(runs: Sequence[Any], config: Mapping[str, Any], known: xr.Dataset)
     waiting = np.isfinite(rows.t_train.values) & ~np.isfinite(rows.t_test.values)
     if not waiting.any():
         return ""
-    found = of_rows(rows.isel(run=waiting), known)
+    now = float(max(steps[-1] for steps, _ in runs[0].curves.values()))
+    found = of_rows(rows.isel(run=waiting), known, now)
     low, middle, high = np.median(found.t_test.values, axis=0)
     count, far = int(waiting.sum()), found.outside.values > 0
     said = (
@@ -108,15 +109,19 @@ def _results(runs: Sequence[Any], config: Mapping[str, Any]) -> xr.Dataset:
     return made.assign(times).set_coords(set(runs[0].place) - {"arm"})
 
 
-def of_rows(rows: xr.Dataset, known: xr.Dataset) -> xr.Dataset:
-    """The same for rows of a table."""
-    known = theories.fitted(known)
+def of_rows(
+    rows: xr.Dataset, known: xr.Dataset, now: float | None = None
+) -> xr.Dataset:
+    """The same for rows of a table; `now`: given that none has generalised by this
+    step."""
+    known = theories.that_fitted(known)
     x, new = (theories.matrix(_whole(t), COLUMNS, "fitted") for t in (known, rows))
     model = judges.fit(MODEL, x, *theories.target(known))
     fitted = np.isfinite(rows.t_train.values)
     start = np.where(fitted, np.maximum(rows.t_train.values, 1), np.nan)
     predicted = model(new)
-    times = [predicted.quantile(level) * start for level in judges.QUANTILES]
+    after = None if now is None else np.maximum(now / start, 1)
+    times = [predicted.quantile(level, after) * start for level in judges.QUANTILES]
     low, high = (np.nanquantile(x, q, axis=0) for q in INSIDE)
     beyond = ((new < low) | (new > high)) & fitted[:, None]
     names = np.array([*theories.columns(COLUMNS, "fitted")])

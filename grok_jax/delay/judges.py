@@ -4,6 +4,7 @@ Survival analysis of t_test / t_train: a run that had not generalised at the hor
 censored there. The models are those of scikit-survival (pip install 'grok_jax[delay]').
 """
 
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -28,7 +29,8 @@ class Judged(NamedTuple):
     concordance: float
     draws: np.ndarray
     """Uno's concordance, and the same of `RESAMPLES` draws of the runs with
-    replacement, which are the same draws for every theory."""
+    replacement, which are the same draws for every theory, and vary the runs that are
+    judged, not those that were learned from."""
     error: float
     """Mean |log10(predicted / seen)| over the runs that generalised; NaN: no time."""
     far: float
@@ -70,17 +72,31 @@ class Prediction(NamedTuple):
     survival: np.ndarray = np.zeros((0, 0))
     """[n, m], the chance not to have generalised by each time of the grid"""
 
-    def quantile(self, level: float) -> np.ndarray:
+    def quantile(self, level: float, after: np.ndarray | None = None) -> np.ndarray:
         """The first time of the grid by which each run [n] has generalised with this
-        chance; infinite if there is none."""
-        late = self.survival <= 1 - level
+        chance, given that it had not at the time `after` [n]; infinite if there is
+        none."""
+        left = 1 if after is None else 1 - self.chance(after)[:, None]
+        late = self.survival <= (1 - level) * left
+        if after is not None:
+            late &= self.grid[None, :] > after[:, None]
         return np.where(late.any(1), self.grid[np.argmax(late, axis=1)], np.inf)
 
-    def chance(self, times: np.ndarray) -> np.ndarray:
-        """The chance of each run [n] to have generalised by its own time [n]."""
-        place = np.searchsorted(self.grid, times, side="right") - 1
+    def chance(self, times: np.ndarray, before: bool = False) -> np.ndarray:
+        """The chance of each run [n] to have generalised by its own time [n], or before
+        it."""
+        side = "left" if before else "right"
+        place = np.searchsorted(self.grid, times, side=side) - 1
         after = self.survival[np.arange(len(times)), np.maximum(place, 0)]
         return 1 - np.where(place < 0, 1, after)
+
+    def position(self, times: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        """Where each time [n] lies in what was predicted for it, from 0 to 1; drawn at
+        random between the chances before and at a time that many runs have, such as
+        that of a run which generalises as it fits."""
+        low, high = self.chance(times, before=True), self.chance(times)
+        place = np.random.default_rng(0).uniform(size=len(times))
+        return np.where(seen, low + place * (high - low), high)
 
 
 def fit(
@@ -158,15 +174,17 @@ def pairs(
     # a run that was seen and one that was censored at the same time
     first |= counted[:, None] & (times[:, None] == times[None, :]) & ~seen[None, :]
     weight = np.where(first, 1 / chance[:, None] ** 2, 0)
-    apart = risk[:, None] - risk[None, :]
-    order = np.where(np.abs(apart) < 1e-8, 0.5, apart > 0)
+    with np.errstate(invalid="ignore"):
+        apart = risk[:, None] - risk[None, :]
+    unknown = np.isnan(apart) | (np.abs(apart) < 1e-8)
+    order = np.where(unknown, 0.5, apart > 0)
     return Pairs(weight, order)
 
 
-def resampled(found: Pairs, resamples: int = RESAMPLES) -> np.ndarray:
+def resampled(found: Pairs, seed: int = 0, resamples: int = RESAMPLES) -> np.ndarray:
     """The concordance of draws of the runs with replacement [resamples]; those in which
     no pair can be compared are NaN."""
-    n, rng = len(found.weight), np.random.default_rng(0)
+    n, rng = len(found.weight), np.random.default_rng(seed)
     counts = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
     weighted = found.weight * found.order
     top = np.einsum("bi,bi->b", counts @ weighted, counts)
@@ -190,12 +208,13 @@ def errors(predicted: np.ndarray, times: np.ndarray, seen: np.ndarray) -> np.nda
 def below(chance: np.ndarray, seen: np.ndarray) -> tuple[float, ...]:
     """The share of runs that generalised while their predicted `chance` to have done so
     [n] was still below each of `QUANTILES`, by Kaplan-Meier: a run that was censored
-    counts as one that might have gone on."""
+    counts as one that might have gone on. NaN where no chance gets as far."""
     from sksurv.nonparametric import kaplan_meier_estimator
 
     grid, survival = kaplan_meier_estimator(seen, chance)[:2]
     place = np.searchsorted(grid, QUANTILES, side="right") - 1
-    return tuple(1 - np.where(place < 0, 1, survival[place]))
+    shares = 1 - np.where(place < 0, 1, survival[place])
+    return tuple(np.where(np.max(chance) < QUANTILES, np.nan, shares).tolist())
 
 
 # --- what is left out -----------------------------------------------------------------
@@ -245,19 +264,19 @@ class Case(NamedTuple):
         self, theory: str, moment: str, model: str, predicted: Prediction
     ) -> Judged:
         times, seen = theories.target(self.test)
-        known, limit = theories.target(self.train), limit_of(self.train)
-        found = pairs(times, seen, predicted.risk, known, limit)
+        limit = limit_of(self.test)
+        found = pairs(times, seen, predicted.risk, (times, seen), limit)
         wrong, shares = np.full(1, np.nan), (np.nan,) * len(QUANTILES)
         if len(predicted.grid):
             wrong = errors(predicted.quantile(0.5), times, seen)
-            shares = below(predicted.chance(times), seen)
+            shares = below(predicted.position(times, seen), seen)
         return Judged(
             theory,
             moment,
             model,
             self.left_out,
             found.concordance(),
-            resampled(found),
+            resampled(found, seed=zlib.crc32(self.left_out.encode())),
             float(np.mean(wrong)),
             float(np.mean(np.where(np.isnan(wrong), np.nan, wrong > 1))),
             shares,
@@ -292,7 +311,7 @@ def judge(
     Models: "number", the theory's one number as it is, which only ranks; "monotone",
     Cox's model of it; and `models` of all its numbers.
     """
-    table = theories.fitted(table)
+    table = theories.that_fitted(table)
     found = []
     for left_out, inside in splits(table):
         case = Case(left_out, table.isel(run=~inside), table.isel(run=inside))
@@ -305,10 +324,11 @@ def judge(
                     case.judged(theory, moment, "number", ranked),
                     case.fitted(theory, moment, "monotone", _one),
                 ]
-            for theory in (*theories.THEORIES, "together", "anywhere"):
+            for theory in (*theories.THEORIES, "theories", "together", "anywhere"):
                 found += [
                     case.fitted(theory, moment, model, theories.matrix)
                     for model in models
+                    if theories.columns(theory, moment)
                 ]
     return found
 

@@ -48,14 +48,14 @@ def arms_of(weak: Mapping[str, Any], logits: bool) -> dict[str, Any]:
       weak: how the weak network is made and moved (`grok_transfer.Transfer`).
       logits: whether the task has a softmax, for StableMax.
     """
-    adam = dict(optimizer=dict(weight_decay=0.0))
+    no_decay = dict(optimizer=dict(weight_decay=0.0))
     return {
         PLAIN: {},
         "larger decay": dict(optimizer=dict(name=tasks.more_decay)),
         "fixed norm": dict(optimizer=dict(name=tasks.on_sphere, weight_decay=None)),
         "small output scale": dict(wrap=dict(scaled=dict(name=tasks.scaled))),
         "GrokFast": dict(gradient=dict(grokfast_ema={})),
-        "orthogonal gradient": dict(gradient=dict(orthogonal={}), **adam),
+        "orthogonal gradient": dict(gradient=dict(orthogonal={}), **no_decay),
         **({"StableMax": dict(loss=dict(error="stablemax"))} if logits else {}),
         "GrokTransfer": dict(transfer=weak),
     }
@@ -165,32 +165,39 @@ def trials(results: xr.Dataset, task: str, landscape: xr.Dataset | None) -> xr.D
 
 def foretold(made: xr.Dataset) -> dict[str, dict[str, tuple[float, float, float]]]:
     """arm -> theory -> the rank correlation of its number at step 0 with the gain, and
-    its 95% interval by draws of the trials with replacement.
+    its 95% interval by draws with replacement.
 
-    Both are ranked within each task. Trials without a number, or that never fitted
-    without the remedy, are left out.
+    Both are ranked within each task. What is drawn are seeds, since the trials of one
+    have the same settings on all tasks. Trials without a number, or that never fitted
+    without the remedy, are left out. What foretells a long delay correlates with the
+    gain of whatever ends it.
     """
-    made = theories.fitted(made)
-    task = made.task.values
+    made = theories.that_fitted(made)
+    trial = made.task.values, made.seed.values
     found: dict[str, dict[str, tuple[float, float, float]]] = {}
     for arm in made.arm.values:
         gain = made.gain.sel(arm=arm).values
         found[str(arm)] = {
-            name: _correlation(task, theories.number(made, name, "start"), gain)
+            name: _correlation(*trial, theories.number(made, name, "start"), gain)
             for name in theories.NUMBER
         }
     return found
 
 
 def _correlation(
-    task: np.ndarray, number: np.ndarray, gain: np.ndarray
+    task: np.ndarray, seed: np.ndarray, number: np.ndarray, gain: np.ndarray
 ) -> tuple[float, float, float]:
     known = np.isfinite(number) & np.isfinite(gain)
     x, y = (_ranks(task[known], values[known]) for values in (number, gain))
     if not len(x) or np.ptp(x) == 0 or np.ptp(y) == 0:
         return np.nan, np.nan, np.nan
-    drawn = np.random.default_rng(0).integers(len(x), size=(RESAMPLES, len(x)))
-    resampled = [np.corrcoef(x[rows], y[rows])[0, 1] for rows in drawn]
+    rows = [np.flatnonzero(seed[known] == each) for each in np.unique(seed[known])]
+    rng, resampled = np.random.default_rng(0), []
+    for _ in range(RESAMPLES):
+        drawn = np.concatenate(
+            [rows[i] for i in rng.integers(len(rows), size=len(rows))]
+        )
+        resampled.append(np.corrcoef(x[drawn], y[drawn])[0, 1])
     low, high = np.quantile(resampled, [0.025, 0.975])
     return float(np.corrcoef(x, y)[0, 1]), float(low), float(high)
 

@@ -130,17 +130,15 @@ def critical_scale(landscape: xr.Dataset, output_scale: xr.DataArray) -> xr.Data
     Raises:
       SettingError: that is so at all of them.
     """
-    last, best = landscape.test_loss.isel(step=-1), []
-    for scale in landscape.output_scale.values:
-        found = [
+    ends = landscape.test_loss.isel(step=-1).median("seed")
+    best = np.array(
+        [
             measures.goldilocks(
-                landscape.init_scale.values,
-                last.sel(output_scale=scale, seed=seed).values,
+                landscape.init_scale.values, ends.sel(output_scale=scale).values
             ).norm
-            for seed in landscape.seed.values
+            for scale in landscape.output_scale.values
         ]
-        inside = [float(norm) for norm in found if np.isfinite(norm)]
-        best.append(np.median(inside) if inside else np.nan)
+    )
     known = np.isfinite(best)
     if not known.any():
         raise SettingError(

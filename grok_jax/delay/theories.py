@@ -1,7 +1,7 @@
 """What each theory predicts from: columns of numbers made from the table of runs.
 
 A theory has one number that it stands for (`NUMBER`, with the sign that it gives it)
-and all its numbers together (`COLUMNS`); both at step 0 ("start") and at t_train
+and all its numbers together (`columns`); both at step 0 ("start") and at t_train
 ("fitted"). Numbers over several decades enter as logarithms.
 """
 
@@ -29,7 +29,7 @@ def target(table: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(end / start, 1), seen
 
 
-def fitted(table: xr.Dataset) -> xr.Dataset:
+def that_fitted(table: xr.Dataset) -> xr.Dataset:
     """The runs that fitted their train set, the only ones that are predicted."""
     return table.isel(run=np.isfinite(table.t_train.values))
 
@@ -40,20 +40,21 @@ def norm_ratio(table: xr.Dataset, moment: str) -> np.ndarray:
 
 
 def decay(table: xr.Dataset) -> np.ndarray:
-    """The share of the weights that decays in a step, learning rate x weight decay."""
-    return table.learning_rate.values * table.weight_decay.values
+    """The share of the weights that decays in a step, learning rate x weight decay; a
+    run without such a setting has no decay."""
+    return table.learning_rate.values * np.nan_to_num(table.weight_decay.values)
 
 
 def norm_time(table: xr.Dataset, moment: str) -> np.ndarray:
-    """log(1 + T / t_train), T = ln(w / w_c) / (learning rate x weight decay), the time
-    for the norm to shrink to w_c (Liu et al. 2023, Sec. 3); without decay it never
-    does, and below w_c it has."""
+    """log(1 + T), T = ln(w / w_c) / (learning rate x weight decay), the steps in which
+    the norm shrinks to w_c (Liu et al. 2023, Sec. 3), from t_train on over t_train;
+    without decay it never does, and below w_c it has."""
     above = np.maximum(norm_ratio(table, moment), 0)
     rate = decay(table)
     with np.errstate(divide="ignore", invalid="ignore"):
-        steps = np.where(rate > 0, above / rate, np.where(above > 0, np.inf, 0))
-    relative = steps / np.maximum(table.t_train.values, 1)
-    return np.log1p(np.minimum(relative, LONGEST))
+        steps = np.where(above > 0, np.where(rate > 0, above / rate, np.inf), above)
+    unit = np.maximum(table.t_train.values, 1) if moment == "fitted" else 1
+    return np.log1p(np.minimum(steps / unit, LONGEST))
 
 
 def _log_decay(table: xr.Dataset, moment: str) -> np.ndarray:
@@ -62,7 +63,7 @@ def _log_decay(table: xr.Dataset, moment: str) -> np.ndarray:
 
 
 def _no_decay(table: xr.Dataset, moment: str) -> np.ndarray:
-    return (table.weight_decay.values == 0).astype(float)
+    return (decay(table) == 0).astype(float)
 
 
 def _plain(name: str) -> Column:
@@ -106,7 +107,10 @@ SETTINGS: dict[str, Column] = {
     "train fraction": _setting("train_fraction"),
     "log width": _setting("width", log=True),
     "layers": _setting("layers"),
+    "log embedding": _setting("embedding", log=True),
+    "log MLP width": _setting("mlp_width", log=True),
     "momentum": _is("method", "momentum"),
+    "multiplication": _is("operation", "multiplication"),
 }
 NORM: dict[str, Column] = {
     "time to shrink": norm_time,
@@ -136,12 +140,15 @@ LOSS: dict[str, Column] = {
 }
 LOSS_FITTED: dict[str, Column] = {"oscillation": _plain("oscillation")}
 
+TRAIN_TIME: dict[str, Column] = {"train time": _train_time}
+
 THEORIES: dict[str, dict[str, dict[str, Column]]] = {
     "norm": {"start": NORM, "fitted": NORM},
     "kernel": {"start": KERNEL, "fitted": KERNEL | KERNEL_FITTED},
     "embedding": {"start": EMBEDDING, "fitted": EMBEDDING},
     "loss": {"start": LOSS, "fitted": LOSS | LOSS_FITTED},
-    "settings": {"start": SETTINGS, "fitted": SETTINGS | {"train time": _train_time}},
+    "settings": {"start": SETTINGS, "fitted": SETTINGS | TRAIN_TIME},
+    "train time": {"start": {}, "fitted": TRAIN_TIME},
 }
 NUMBER: dict[str, tuple[str, int]] = {
     "norm": ("time to shrink", +1),
@@ -162,16 +169,18 @@ ELSEWHERE = (
 
 
 def columns(theory: str, moment: str) -> dict[str, Column]:
-    """The columns of a theory; "together" has those of all, and "anywhere" those of
-    them that any run has, on any task: not w_c nor a weak network."""
+    """The columns of a theory. "theories" has those of all four; "together" the
+    settings as well; "anywhere" those that any run has, on any task: not w_c nor a weak
+    network."""
     if theory in THEORIES:
         return THEORIES[theory][moment]
+    names = [*NUMBER, *([] if theory == "theories" else ["settings"])]
     every = {
         f"{name}: {column}": make
-        for name, sets in THEORIES.items()
-        for column, make in sets[moment].items()
+        for name in names
+        for column, make in THEORIES[name][moment].items()
     }
-    if theory == "together":
+    if theory != "anywhere":
         return every
     return {name: make for name, make in every.items() if name not in ELSEWHERE}
 

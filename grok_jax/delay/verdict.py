@@ -70,7 +70,7 @@ def winner(judged: Sequence[Judged], **options: Any) -> str:
 def ends(table: xr.Dataset) -> dict[str, float]:
     """The share of runs that never fitted and, of the others, how they ended: at least
     a fifth each is wanted of the three."""
-    known = theories.fitted(table)
+    known = theories.that_fitted(table)
     times, seen = theories.target(known)
     ways = {
         "no delay": seen & (times <= DELAYED),
@@ -81,13 +81,28 @@ def ends(table: xr.Dataset) -> dict[str, float]:
     return {**shares, "never fitted": 1 - known.sizes["run"] / table.sizes["run"]}
 
 
+def calibrated(judged: Sequence[Judged], within: float = 0.1) -> list[str]:
+    """The theories whose shares of runs before the predicted quantiles are within so
+    much of them, in the mean over the tasks that were left out."""
+    found: dict[str, list[tuple[float, ...]]] = {}
+    for each in judged:
+        by_task = each.left_out.startswith("task: ")
+        if by_task and each[1:3] == (MOMENT, MODEL):
+            found.setdefault(each.theory, []).append(each.below)
+    return [
+        theory
+        for theory, shares in found.items()
+        if np.all(np.abs(np.mean(shares, axis=0) - QUANTILES) <= within)
+    ]
+
+
 def totals(table: xr.Dataset, judged: Sequence[Judged]) -> dict[str, Any]:
     """All verdicts as plain JSON."""
     names = tuple(theories.NUMBER)
     pairs = {
         f"{one} - {other}": difference(judged, one, other)._asdict()
-        for one in (*names, "together")
-        for other in (*names, "settings", "floor")
+        for one in (*names, "theories", "together")
+        for other in (*names, "settings", "train time", "floor")
         if one != other
     }
     return {
@@ -97,6 +112,7 @@ def totals(table: xr.Dataset, judged: Sequence[Judged]) -> dict[str, Any]:
         "beats_settings": [
             name for name in names if difference(judged, name, "settings").wins
         ],
+        "calibrated": calibrated(judged),
         "differences": plain(pairs),
         "judged": [_row(one) for one in judged],
     }

@@ -12,7 +12,7 @@ import xarray as xr
 from grok_jax import measures
 from grok_jax.engine.grid import Grid
 from grok_jax.engine.programs import Group
-from grok_jax.settings import Positive
+from grok_jax.settings import Positive, SettingError
 
 _grokking_times = jax.jit(measures.grokking_times)
 _first_step_reaching = jax.jit(measures.first_step_reaching)
@@ -26,6 +26,18 @@ class Grok:
     """loss: fractions of the first and the peak loss; accuracy: levels"""
     train: Positive = 0.05
     test: Positive = 0.1
+
+    def __post_init__(self) -> None:
+        left = [
+            f"grok.{name}"
+            for name, default in (("train", 0.05), ("test", 0.1))
+            if self.kind == "accuracy" and getattr(self, name) == default
+        ]
+        if left:
+            raise SettingError(
+                f"grok.kind accuracy needs a level in {' and '.join(left)}, such as "
+                "0.95; the default is a share of a loss."
+            )
 
     def times(self, steps: np.ndarray, results: Any):
         """(t_train, t_test) [...]; NaN if never reached."""

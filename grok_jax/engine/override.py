@@ -30,11 +30,15 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     what was set and both parts have; `observe.NAME.every=n` adds an observable. A
     setting applies to every arm; `arms.NAME.path=value` sets it in one arm, and
     `arms=NAME,...` keeps only these arms.
+
+    Raises: SettingError for a setting that is unknown, or swept, since it would change
+    nothing.
     """
     nested = config.to_dict()
     sweep, zips, arms = split_off(nested)
     given, axes = flatten(nested), flatten(sweep)
     pairs = [_split(text) for text in overrides]
+    alone: list[str] = []
     for path, text in sorted(pairs, key=lambda pair: _rank(pair[0])):
         if path.startswith("sweep."):
             axes = _with_axis(axes, path.removeprefix("sweep."), _parse_tuple(text))
@@ -49,8 +53,21 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
             setting, value = _read(arm_settings(given, layer), rest, text)
             arms[name] = merge(layer, nest({setting: value}), keep_none=True)
         else:
-            given, arms = _with_setting(given, arms, path, text)
+            given, arms, setting = _with_setting(given, arms, path, text)
+            alone.append(setting)
+    _check_not_swept(alone, axes, given)
     return make_config(nest(given), {"sweep": nest(axes), "zip": zips, "arms": arms})
+
+
+def _check_not_swept(settings: Sequence[str], axes: Flat, given: Flat) -> None:
+    leaves = leaves_by_path(given)
+    for axis in "+".join(axes).split("+"):
+        known = axis in leaves or sum(leaf.endswith(f".{axis}") for leaf in leaves) == 1
+        if known and full_path(axis, leaves) in settings:
+            raise SettingError(
+                f"{axis} is swept here; --config.sweep.{axis}=VALUE (or "
+                "VALUE,VALUE,...) gives it other values."
+            )
 
 
 def _rank(path: str) -> tuple[bool, bool]:
@@ -79,9 +96,9 @@ def _same_axis(one: str, other: str) -> bool:
 
 def _with_setting(
     given: Flat, arms: dict[str, Any], path: str, text: str
-) -> tuple[Flat, dict[str, Any]]:
-    """(shared settings, arms) with one more setting for all runs or, if only some arms
-    have such a setting, for those."""
+) -> tuple[Flat, dict[str, Any], str]:
+    """(shared settings, arms, full path) with one more setting for all runs or, if only
+    some arms have such a setting, for those."""
     try:
         setting, value = _read(given, path, text)
     except SettingError:
@@ -92,11 +109,11 @@ def _with_setting(
                 new[name] = merge(layer, found, keep_none=True)
         if not new:
             raise
-        return given, {**arms, **new}
+        return given, {**arms, **new}, path
     if setting.endswith(".name") and setting.count(".") == 1:
         given = with_part(given, setting, value)
     cleared = {name: _without(layer, setting) for name, layer in arms.items()}
-    return {**given, setting: value}, cleared
+    return {**given, setting: value}, cleared, setting
 
 
 def _read(given: Flat, path: str, text: str) -> tuple[str, Any]:

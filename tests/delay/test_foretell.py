@@ -62,7 +62,7 @@ def test_it_says_what_lies_outside_of_the_runs_that_it_knows(results):
 
 def test_runs_of_the_same_kind_generalise_within_the_quantiles_as_often_as_said():
     """A quarter of them generalise with their training, at a ratio of exactly 1."""
-    new = theories.fitted(made_up(seed=1))
+    new = theories.that_fitted(made_up(seed=1))
     found = foretell.of_rows(new, made_up(seed=0))
     late = np.where(np.isfinite(new.t_test), new.t_test, new.horizon)
     limits = found.t_test.values.T
@@ -78,9 +78,18 @@ def test_curves_of_runs_that_go_on_get_a_sentence(results):
     waiting = np.isfinite(results.t_train) & np.isnan(results.t_test)
     assert said.startswith(f"{int(waiting.sum())} of 6 runs have fitted and not gener")
     assert "expected step" in said and "80%: step" in said
-    one = grok_jax.delay.predict(results, made_up())
-    middle = one.t_test.values[waiting.values.ravel(), 1]
+    rows = table.rows(results, "", None).isel(run=waiting.values.ravel())
+    now = float(results.step[-1])
+    middle = foretell.of_rows(rows, made_up(), now).t_test.values[:, 1]
     assert f"expected step {np.median(middle):,.0f} " in said
+
+
+def test_what_is_foretold_of_a_run_that_goes_on_is_still_to_come():
+    rows, known = made_up(20, seed=3), made_up()
+    plain, later = (foretell.of_rows(rows, known, now) for now in (None, 300.0))
+    assert (plain.t_test.values < 300).any()
+    assert (later.t_test.values > 300).all()
+    assert (later.t_test.values >= plain.t_test.values * (1 - 1e-6)).all()
 
 
 def test_curves_without_the_statistics_or_a_waiting_run_get_none(results):

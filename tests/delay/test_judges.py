@@ -7,6 +7,9 @@ from sksurv.metrics import concordance_index_ipcw
 
 from grok_jax.delay import judges, theories
 
+KNOWING = ("kernel", "theories", "together", "anywhere")
+"""What has the number that made the made-up times."""
+
 
 def survival(n=500, seed=0, slope=1.0):
     """(risk, times, seen) of n runs: Weibull times of log hazard slope x risk, and
@@ -83,11 +86,45 @@ def test_predicted_quantiles_are_calibrated_on_runs_of_the_same_kind():
     assert shares == pytest.approx(judges.QUANTILES, abs=0.03)
 
 
+def test_predicted_quantiles_are_calibrated_where_many_runs_have_the_same_time():
+    """A share of the runs, another for each, generalise as they fit."""
+    rng, n = np.random.default_rng(1), 6000
+    at_once = rng.uniform(0, 0.7, n)
+    grid = np.exp(np.linspace(0, 5, 400))
+    later = 1 - np.exp(-np.linspace(0, 5, 400))
+    survival = 1 - (at_once[:, None] + (1 - at_once[:, None]) * later[None])
+    found = judges.Prediction(np.zeros(n), grid, survival)
+    place = np.argmax(survival <= rng.uniform(size=n)[:, None], axis=1)
+    times = grid[place]
+    shares = judges.below(found.position(times, np.ones(n, bool)), np.ones(n, bool))
+    assert shares == pytest.approx(judges.QUANTILES, abs=0.02)
+    naive = judges.below(found.chance(times), np.ones(n, bool))
+    assert naive[0] < 0.05
+
+
+def test_a_quantile_that_no_chance_reaches_is_unknown():
+    chance = np.array([0.2, 0.4, 0.7, 0.7])
+    seen = np.array([True, True, False, False])
+    low, middle, high = judges.below(chance, seen)
+    assert (low, middle) == (0, 0.5) and np.isnan(high)
+
+
+def test_a_run_without_a_number_is_neither_sooner_nor_later():
+    times, seen = np.array([1.0, 2.0, 3.0]), np.ones(3, bool)
+    found = judges.pairs(times, seen, np.array([3.0, np.nan, 1.0]), (times, seen), 9)
+    assert found.order[0].tolist() == [0.5, 0.5, 1.0]
+    assert found.order[1].tolist() == [0.5, 0.5, 0.5]
+
+
 def test_a_prediction_tells_its_quantiles_and_the_chance_at_a_time():
     survival = np.array([[0.9, 0.5, 0.2], [1.0, 0.9, 0.8]])
     one = judges.Prediction(np.zeros(2), np.array([1.0, 10.0, 100.0]), survival)
     assert one.quantile(0.5).tolist() == [10.0, np.inf]
     assert one.chance(np.array([0.5, 50.0])).tolist() == pytest.approx([0, 0.1])
+    at = np.array([10.0, 10.0])
+    assert one.chance(at, before=True).tolist() == pytest.approx([0.1, 0])
+    given = one.quantile(0.5, after=np.array([1.0, 10.0]))  # 0.45 and 0.45 are left
+    assert given.tolist() == [100.0, np.inf]
 
 
 def test_a_missing_number_counts_as_the_middle():
@@ -109,8 +146,7 @@ def test_the_theory_that_made_the_times_wins_and_the_floor_is_one_half():
         others = [
             value
             for (theory, moment, place), value in best.items()
-            if place == left_out
-            and (moment != "fitted" or theory not in ("kernel", "together", "anywhere"))
+            if place == left_out and (moment != "fitted" or theory not in KNOWING)
         ]
         assert kernel > 0.9
         assert max(others) < 0.75

@@ -122,6 +122,7 @@ def trials(of, runs=200):
     table = xr.Dataset(
         {
             "task": ("run", task),
+            "seed": ("run", np.arange(runs) % (runs // 2)),
             "t_train": ("run", np.full(runs, 10.0)),
             "start_weight_norm": ("run", np.exp(above)),
             "critical_norm": ("run", np.ones(runs)),

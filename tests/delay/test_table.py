@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from grok_jax.delay import table, theories
+from grok_jax.delay import foretell, table, theories
 from grok_jax.delay.evidence import EVIDENCE
 from grok_jax.engine import workdirs
 from grok_jax.settings import SettingError
@@ -149,7 +149,7 @@ def test_a_landscape_whose_lowest_loss_is_at_an_end_is_left_out_or_refused():
 
 
 def test_the_time_to_shrink_is_that_of_the_paper():
-    made = theories.fitted(table.rows(results(), "a", landscape()))
+    made = theories.that_fitted(table.rows(results(), "a", landscape()))
     usual = made.start_weight_norm / made.init_scale
     np.testing.assert_allclose(made.critical_norm, usual * [8, 4, 2], rtol=0.02)
     made["fitted_weight_norm"] = made.critical_norm * np.array([2.0, 2.0, 0.5])
@@ -158,9 +158,34 @@ def test_the_time_to_shrink_is_that_of_the_paper():
     assert found == pytest.approx([never, np.log(2) / 0.1 / 8, 0], rel=1e-6)
 
 
+def test_at_step_0_no_theory_knows_when_a_run_fits_or_generalises():
+    made = theories.that_fitted(table.rows(results(), "a", landscape()))
+    blank = ("run", np.full(made.sizes["run"], np.nan))
+    made = foretell._whole(made).assign(start_embedding_fourier=blank)
+    later = made.assign(t_train=made.t_train * 3, t_test=made.t_test * 2)
+    both = (made, later)
+    for theory in (*theories.THEORIES, "theories", "together", "anywhere"):
+        if theories.columns(theory, "start"):
+            one, two = (
+                theories.matrix(each, theory, "start") for each in (made, later)
+            )
+            np.testing.assert_array_equal(one, two)
+    one, two = (theories.matrix(each, "train time", "fitted") for each in both)
+    assert not np.array_equal(one, two)
+
+
+def test_a_run_without_the_setting_has_no_decay_and_without_w_c_no_time():
+    made = theories.that_fitted(table.rows(results(), "a", landscape()))
+    made["fitted_weight_norm"] = made.critical_norm * 2
+    blank = made.assign(weight_decay=made.weight_decay * np.nan)
+    assert (theories.norm_time(blank, "fitted") == np.log1p(theories.LONGEST)).all()
+    lost = made.assign(critical_norm=made.critical_norm * np.nan)
+    assert np.isnan(theories.norm_time(lost, "fitted")).all()
+
+
 def test_the_target_is_the_ratio_of_times_and_censored_at_the_horizon():
     times, seen = theories.target(
-        theories.fitted(table.rows(results(), "a", landscape()))
+        theories.that_fitted(table.rows(results(), "a", landscape()))
     )
     assert times.tolist() == [4.0, 4.0, 8.0]  # step 0 counts as 1
     assert seen.tolist() == [True, False, True]

@@ -387,6 +387,41 @@ def test_the_table_of_what_the_papers_show_stays_in_the_gallery(checkout, publis
     assert "K2a: not run yet, K2b: not run yet" in path.read_text()
 
 
+def test_what_does_not_hold_stands_with_its_reason(checkout, published):
+    publish, commit = published
+    now = entry(commit())
+    lost = [{**now.claims[0], "holds": False}, *now.claims[1:]]
+    path = checkout / "experiments" / "README.md"
+    publish(now)
+    assert gallery.main(["gallery", "--arrange"]) == gallery.DONE
+    assert "What does not hold" not in path.read_text()  # of ours nothing is said
+    publish(now._replace(claims=lost))
+    assert gallery.main(["gallery", "--arrange"]) == gallery.DONE
+    says = f"| [K2a](#k2-early) | {now.claims[0]['statement']} |"
+    assert f"{says} open |  |" in path.read_text()
+    (checkout / "experiments" / "lazy_to_rich" / "failed.toml").write_text(
+        '[[failed]]\nclaims = ["K2a"]\ntells = "seed"\nwhy = "one | of three"\n'
+    )
+    assert gallery.main(["gallery", "--arrange"]) == gallery.DONE
+    assert f"{says} seed | one \\| of three |" in path.read_text()
+
+
+def test_each_claim_of_a_paper_that_does_not_hold_has_a_reason_and_no_other():
+    real = load()
+    for paper in real.PAPERS:
+        there = {claim["id"] for _, claim in real.failing(paper)}
+        every = {
+            claim["id"]
+            for entry in real.report.stored(real.summary_file())
+            for claim in entry.claims
+            if not claim["holds"]
+        }
+        told = [claim for row in real.failed(paper) for claim in row["claims"]]
+        assert len(told) == len(set(told)) and there <= set(told) <= every
+        kinds = {row["tells"] for row in real.failed(paper)}
+        assert kinds <= {"scale", "setting", "precision", "seed", "reading", "open"}
+
+
 def test_the_gallery_has_the_order_of_the_pages_and_begins_with_some_figures(
     checkout, published, monkeypatch
 ):
