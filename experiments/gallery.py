@@ -248,7 +248,7 @@ def counted() -> str:
     out = [
         f"At the preset `cpu`, each claim counted once, {paper['hold']} of "
         f"{paper['claims']} claims of the papers hold, and {ours['hold']} of "
-        f"{ours['claims']} of our own.",
+        f"{ours['claims']} of our own. The title counts what was run at `paper` as well.",
         "",
     ]
     if old:

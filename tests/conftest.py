@@ -106,6 +106,7 @@ batching benchmark committee committee_flow conformance docs experiments extend 
 gallery hosts interoperability launch live look_up losses lstm measures modular ntk
 ntk_networks ntk_rules ntk_statistics ntk_store observables_xor optim outside planning
 readme resume session targets train transfer transformer variants watch
+evidence cause foretell
 """
 """Fixtures and modules that mostly wait for XLA: no part of the fast tier."""
 

@@ -316,7 +316,7 @@ def is_in_memory(opened):
                 *COMMAND_LINE,
             },
         ),
-        (("sksurv",), {"delay.judges"}),
+        (("sksurv",), {"delay.account", "delay.judges"}),
         (("pickle", "cloudpickle", "dill", "joblib", "shelve"), set()),
         (("tensorboardX", "wandb"), {"engine.watch"}),
         (("torch", "tensorflow"), set()),

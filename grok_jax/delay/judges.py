@@ -185,7 +185,7 @@ def resampled(found: Pairs, seed: int = 0, resamples: int = RESAMPLES) -> np.nda
     """The concordance of draws of the runs with replacement [resamples]; those in which
     no pair can be compared are NaN."""
     n, rng = len(found.weight), np.random.default_rng(seed)
-    counts = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+    counts = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
     weighted = found.weight * found.order
     top = np.einsum("bi,bi->b", counts @ weighted, counts)
     total = np.einsum("bi,bi->b", counts @ found.weight, counts)

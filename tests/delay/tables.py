@@ -52,4 +52,4 @@ def made_up(runs=400, tasks=("a", "b"), seed=0, noise=0.3):
 @functools.cache
 def judged():
     """The verdicts on made-up runs, by Cox's model alone."""
-    return judges.judge(made_up(runs=120), models=("Cox",))
+    return judges.judge(made_up(runs=80), models=("Cox",))

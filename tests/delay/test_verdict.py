@@ -18,8 +18,8 @@ from grok_jax.engine import workdirs
 def test_the_theory_whose_number_made_the_times_wins():
     assert verdict.winner(judged()) == "kernel"
     assert verdict.winner(judged(), moment="start") == "none"
-    found = verdict.totals(made_up(runs=120), judged())
-    assert found["winner"] == "kernel" and found["runs"] == 240
+    found = verdict.totals(made_up(runs=80), judged())
+    assert found["winner"] == "kernel" and found["runs"] == 160
     assert found["beats_settings"] == ["kernel"]
     assert found["differences"]["kernel - floor"]["low"] > 0.3
     over = verdict.difference(judged(), "norm", "loss")
@@ -41,7 +41,7 @@ def test_the_ends_of_runs_are_shares_of_those_that_fit():
 
 
 def test_none_wins_where_the_times_are_shuffled():
-    shuffled = made_up(runs=120)
+    shuffled = made_up(runs=80)
     order = np.random.default_rng(0).permutation(shuffled.sizes["run"])
     for name in ("t_test", "t_train"):
         shuffled[name] = ("run", shuffled[name].values[order])
