@@ -291,7 +291,7 @@ def tournament(words: str, place: str) -> str:
 
     path = ROOT / "experiments" / "delay" / "totals.json"
     if not path.exists():
-        return "!!! note\n    The runs are not all made yet.\n"
+        return "*(Not run yet.)*\n"
     name = words.removeprefix("figure ")
     if name != words:
         drawn = path.parent / "figures" / f"account_{name}.png"

@@ -210,8 +210,9 @@ def totals() -> dict[str, Any]:
     """How many claims hold in the gallery, each counted once, at the preset `cpu`; the
     places in the papers that no page shows, and why; and the entries of which a page
     has changed since."""
-    entries = [e for e in report.stored(summary_file()) if page_of(e)[2] == "cpu"]
-    claims = [(page_of(entry)[0], c) for entry in entries for c in entry.claims]
+    entries = report.stored(summary_file())
+    usual = (entry for entry in entries if page_of(entry)[2] == "cpu")
+    claims = [(page_of(entry)[0], c) for entry in usual for c in entry.claims]
 
     def count(some: list[Any]) -> dict[str, int]:
         return {"claims": len(some), "hold": sum(bool(c["holds"]) for _, c in some)}
@@ -248,14 +249,15 @@ def counted() -> str:
     out = [
         f"At the preset `cpu`, each claim counted once, {paper['hold']} of "
         f"{paper['claims']} claims of the papers hold, and {ours['hold']} of "
-        f"{ours['claims']} of our own. The title counts what was run at `paper` as well.",
+        f"{ours['claims']} of our own. The title counts what was run at `paper` as "
+        "well.",
         "",
     ]
     if old:
         links = ", ".join(f"[{name}](#{report.anchor(name)})" for name in old)
         out += [
-            f"{len(old)} pages have changed since the run that is shown, as "
-            f"`CHANGES.md` beside them says, and wait for another: {links}.",
+            "Pages that have changed since the run that is shown, as `CHANGES.md` "
+            f"beside them says, and wait for another: {links}.",
             "",
         ]
     return "\n".join(out)
@@ -293,7 +295,7 @@ def coverage() -> str:
 
 def failures() -> str:
     """What does not hold, and what tells why, as Markdown; the reasons are those of
-    failed.toml beside the pages."""
+    failed.toml beside the pages, for every preset or for the one that is named."""
     out = [
         "## What does not hold, and what tells why",
         "",
@@ -302,11 +304,17 @@ def failures() -> str:
         "",
     ]
     for paper, name in PAPERS.items():
-        reasons = {c: row for row in failed(paper) for c in row["claims"]}
+        reasons = {
+            (c, row.get("preset")): row for row in failed(paper) for c in row["claims"]
+        }
         rows = []
         for entry, claim in failing(paper):
-            row = reasons.get(claim["id"], {})
-            link = f"[{claim['id']}](#{report.anchor(entry.name)})"
+            preset = page_of(entry)[2]
+            row = reasons.get(
+                (claim["id"], preset), reasons.get((claim["id"], None), {})
+            )
+            size = "" if preset == "cpu" else f" ({preset})"
+            link = f"[{claim['id']}{size}](#{report.anchor(entry.name)})"
             texts = (claim["statement"], row.get("tells", "open"), row.get("why", ""))
             rows.append([link, *map(report.as_markdown, texts)])
         if rows:
@@ -317,12 +325,11 @@ def failures() -> str:
 
 
 def failing(paper: str) -> list[tuple[report.Report, dict[str, Any]]]:
-    """The claims of a paper that do not hold at `cpu`, on pages that have not changed
-    since."""
+    """The claims of a paper that do not hold, on pages that have not changed since."""
     return [
         (entry, claim)
         for entry in report.stored(summary_file())
-        if page_of(entry)[::2] == (paper, "cpu") and not changes(entry)
+        if page_of(entry)[0] == paper and not changes(entry)
         for claim in entry.claims
         if claim["place"] != OURS and not claim["holds"]
     ]
@@ -379,9 +386,10 @@ def arrange() -> None:
     path.write_text(report.summary(entries, block), encoding="utf-8")
 
 
-def what_decides(source: str) -> list[str]:
-    """The settings and claims of a page, and all that they use of it, as syntax trees
-    without docstrings: two versions of a page that agree here decide alike."""
+def what_decides(source: str, preset: str) -> list[str]:
+    """The settings of a page at a preset and its claims, and all that they use of it,
+    as syntax trees without docstrings: two versions of a page that agree here decide
+    alike."""
     defined: dict[str, ast.AST] = {}
     for node in ast.parse(source).body:
         targets = node.targets if isinstance(node, ast.Assign) else [node]
@@ -389,6 +397,9 @@ def what_decides(source: str) -> list[str]:
             name = getattr(target, "name", getattr(target, "id", None))
             if name:
                 defined[name] = node
+    for node in ast.walk(defined.get("get_config", ast.Pass())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "presets":
+            node.keywords = [each for each in node.keywords if each.arg == preset]
     found: dict[str, str] = {}
     wanted = ["get_config", "claims"]
     while wanted:
@@ -406,16 +417,16 @@ def what_decides(source: str) -> list[str]:
 def changes(entry: report.Report) -> str:
     """A sentence if the page of an entry no longer says what its run decided, or is not
     what tested its claims; else nothing."""
-    paper, page, _ = page_of(entry)
+    paper, page, preset = page_of(entry)
     place, commit = f"experiments/{paper}/{page}.py", entry.facts["git commit"]
     path = ROOT / place
     if not path.exists():
         return f"{entry.name}: {place} is gone."
-    now = what_decides(path.read_text())
-    if what_decides(at_commit(commit, place)) != now:
+    now = what_decides(path.read_text(), preset)
+    if what_decides(at_commit(commit, place), preset) != now:
         return f"{entry.name}: {place} has changed since its run at {commit[:10]}."
     judges = {claim["git_commit"] for claim in entry.claims} - {commit}
-    if any(what_decides(at_commit(each, place)) != now for each in judges):
+    if any(what_decides(at_commit(each, place), preset) != now for each in judges):
         return f"{entry.name}: its claims were tested by another {place}."
     return ""
 

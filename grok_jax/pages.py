@@ -171,6 +171,24 @@ def median(values: xr.DataArray) -> xr.DataArray:
     return values.median("seed", skipna=False)
 
 
+def places(times: xr.DataArray) -> xr.DataArray:
+    """The place of each setting of a search, 1 for the best: by the share of its seeds
+    that got there, then by the median of the times of those; settings that are alike
+    share a place, and NaN and infinity are never.
+
+    >>> times = [[30.0, 30.0], [5.0, np.inf], [20.0, 10.0], [np.inf, np.inf]]
+    >>> places(xr.DataArray(times, dims=("rate", "seed"))).values.tolist()
+    [2, 3, 1, 4]
+    """
+    came = times.where(np.isfinite(times))
+    missed = came.isnull().mean("seed")
+    middle = late(came.median("seed"))
+    pairs = np.stack([missed.values.ravel(), middle.values.ravel()], axis=-1)
+    _, of = np.unique(pairs, axis=0, return_inverse=True)  # in lexicographic order
+    above = np.cumsum([0, *np.bincount(of.ravel())])
+    return missed.copy(data=(1 + above[of]).reshape(missed.shape))
+
+
 class Check(NamedTuple):
     """A condition on some values, and whether it holds."""
 
@@ -336,6 +354,27 @@ def power_law(
     return Check(f"{law}, none missing", "", measured, y.size, holds)
 
 
+def among_the_best(
+    id: str, what: str, times: xr.DataArray, used: Mapping[str, float]
+) -> claims.Claim:
+    """The claim, ours, that the setting that other pages use is among the best quarter
+    of those searched (`places`), and that most of its seeds get there; with the best
+    setting. `times` has a dimension for each setting, and seeds."""
+    place, came = places(times), late(times) < np.inf
+    best = place[place.argmin(...)]
+    at = {name: best[name].item() for name in used}
+    values = ", ".join(f"{words(name)} {value:g}" for name, value in at.items())
+    middle = late(times.sel(at)).median("seed").item()
+    return tested(
+        *(id, OURS, f"{what}: the setting used is among the best quarter searched"),
+        every("place of the one used", place.sel(used), "<=", place.size / 4),
+        every("share of its seeds that get there", came.sel(used).mean(), ">", 0.5),
+        shown("searched", place.size),
+        shown("best", f"{middle:,.4g} with {values}"),
+        shown("the one used", late(times.sel(used)).median("seed")),
+    )
+
+
 def shown(label: str, values: Any) -> Check:
     """Values listed beside those that are tested; nothing is expected of them."""
     return Check("", "", _shown(label, _array(values)), 0, True)
@@ -411,8 +450,10 @@ def sheet(*parts: Panel, columns: int | None = None) -> Figure:
 
 def grid(results: xr.Dataset, dim: str, title: str, *drawers: Drawer) -> Figure:
     """A figure with a column for each value of the axis `dim` and a row for each
-    drawer, titled as in `panels`; the panels of a single drawer wrap after four."""
+    drawer, titled as in `panels`; the panels of a single drawer, and those of more than
+    four values, wrap after four and are all titled."""
     first, *others = drawers
     top = panels(results, dim, title, first, MOST // len(drawers))
-    below = [("", draw, runs) for draw in others for _, _, runs in top]
-    return sheet(*top, *below, columns=len(top) if others else None)
+    rows = others and len(top) <= 4
+    below = [("" if rows else t, draw, runs) for draw in others for t, _, runs in top]
+    return sheet(*top, *below, columns=len(top) if rows else None)

@@ -26,6 +26,8 @@ STYLE: Any = {
 }
 TRAIN, TEST = "tab:blue", "tab:red"
 SPLITS = (("train", TRAIN), ("test", TEST))
+NAMED = 7
+"""The most lines of a family that a legend names."""
 
 
 def house_style() -> AbstractContextManager[None]:
@@ -104,14 +106,17 @@ def family(
     """Draws the variable `kind` for each value on the axis `over`, against log steps,
     and the variable `dashed` as dashed lines. The kinds `accuracy` and `loss` stand for
     the test value and, dashed, the train value. `share` and `each` are as in `curves`,
-    `log` as in `losses`. The legend shows "symbol = value", or only the value."""
+    `log` as in `losses`. The legend shows "symbol = value", or only the value, of at
+    most `NAMED` lines, the first and the last among them."""
     solid = kind
     if kind in ("accuracy", "loss"):
         solid, dashed = f"test_{kind}", f"train_{kind}"
     values = results[over].values
+    last = len(values) - 1
+    named = np.linspace(0, last, min(len(values), NAMED)).round().astype(int)
     for i, color in enumerate(family_colors(len(values))):
         run, value = results.isel({over: i}), _format(values[i])
-        name = f"{symbol} = {value}" if symbol else value
+        name = (f"{symbol} = {value}" if symbol else value) if i in named else None
         options: dict[str, Any] = dict(color=color, share=share, each=each)
         if dashed:
             curves(axis, run, dashed, style="--", **options)
@@ -184,13 +189,13 @@ def landscape(
         axis.set_yscale("log")
     else:
         axis.set_ylim(bottom=0)
-    _own_ticks(axis.xaxis, norms)
+    own_ticks(axis.xaxis, norms)
     axis.set_xlabel("norm w / w₀")
     axis.set_ylabel(kind)
     axis.legend(fontsize=7)
 
 
-def _own_ticks(axis: Axis, values: np.ndarray) -> None:
+def own_ticks(axis: Axis, values: np.ndarray) -> None:
     """Ticks of a log axis at the values themselves where they span little: there labels
     of minor ticks would overlap."""
     if values.max() / values.min() < 30:
@@ -225,14 +230,15 @@ def times(
 
 
 def slope(axis: Axes, values: xr.DataArray, over: str, exponent: float) -> None:
-    """Draws a dotted line proportional to `over` to the `exponent`, through the last
-    median of the values [over, ...] that is known."""
+    """Draws a dotted line proportional to `over` to the `exponent`, with as many of
+    the medians of the values [over, ...] that are known above it as below."""
     x = values[over].values
     lines = values.transpose(over, ...).values.reshape(len(x), -1)
-    known = np.flatnonzero(np.isfinite(lines).all(axis=1))
-    if known.size:
-        law = np.median(lines[known[-1]]) * (x / x[known[-1]]) ** exponent
-        axis.plot(x, law, ":", color="0.4", label=f"slope {exponent:g}")
+    known = np.isfinite(lines).all(axis=1)
+    if known.any():
+        factor = np.median(np.median(lines[known], axis=1) / x[known] ** exponent)
+        line = factor * x**exponent
+        axis.plot(x, line, ":", color="0.4", label=f"slope {exponent:g}")
 
 
 def censored(
@@ -302,6 +308,15 @@ def family_colors(count: int) -> list[Any]:
     return [matplotlib.colormaps["viridis"](v) for v in np.linspace(0.05, 0.9, count)]
 
 
+def _in_cell(value: float, narrow: bool) -> str:
+    """A number for a cell: of narrow ones thousands are shortened.
+
+    >>> _in_cell(22401.0, False), _in_cell(22401.0, True), _in_cell(558.2, True)
+    ('22,401', '22k', '558')
+    """
+    return f"{value / 1000:.2g}k" if narrow and value >= 999.5 else f"{value:,.0f}"
+
+
 def cells(
     axis: Axes,
     values: xr.DataArray,
@@ -326,7 +341,8 @@ def cells(
         if known[row, column]:
             color = "white" if np.asarray(norm(value)) < 0.6 else "black"
             look: dict[str, Any] = dict(ha="center", va="center", fontsize=6.5)
-            axis.text(column + 0.5, row + 0.5, f"{value:,.0f}", color=color, **look)
+            text = _in_cell(value, table.shape[1] > 7)
+            axis.text(column + 0.5, row + 0.5, text, color=color, **look)
         else:
             axis.add_patch(
                 Rectangle((column, row), 1, 1, fill=False, hatch="////", ec="0.6", lw=0)
@@ -361,18 +377,20 @@ def heat_map(
     image = axis.pcolormesh(*at, table, norm=norm, cmap="Reds", shading="gouraud")
     if "x" in log:
         axis.set_xscale("log")
-        _own_ticks(axis.xaxis, at[0])
+        own_ticks(axis.xaxis, at[0])
     if "y" in log:
         axis.set_yscale("log")
-        _own_ticks(axis.yaxis, at[1])
+        own_ticks(axis.yaxis, at[1])
     crossed = [level for level in levels if table.min() < level < table.max()]
     if crossed:
         lines = axis.contour(*at, table, crossed, colors="0.3", linestyles="dashed")
         axis.clabel(lines, fontsize=6, fmt="%g")
     for letter, place in (points or {}).items():
         axis.plot(*place, "o", color="black", ms=4, clip_on=False)
-        look: dict[str, Any] = dict(xytext=(4, 3), textcoords="offset points")
-        axis.annotate(letter, place, **look)
+        beside, ha = (-5, "right") if place[0] > 0.9 * at[0].max() else (5, "left")
+        edge = place[1] in (at[1].min(), at[1].max())  # not into a title or the ticks
+        look: dict[str, Any] = dict(textcoords="offset points", ha=ha, va="center")
+        axis.annotate(letter, place, xytext=(beside, 0 if edge else 6), **look)
     axis.set_xlabel(words(x))
     axis.set_ylabel(words(y))
     axis.figure.colorbar(image, ax=axis).set_label(label, fontsize=8)

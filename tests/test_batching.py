@@ -274,7 +274,7 @@ class Device:
 
 
 @pytest.mark.optimised
-@pytest.mark.parametrize("most", [1, 2, 5])
+@pytest.mark.parametrize("most", [pytest.param(1, marks=pytest.mark.slow), 2, 5])
 def test_where_memory_runs_out_the_chunk_is_halved_and_the_log_says_so(
     run_sweep, assert_identical, most, monkeypatch
 ):

@@ -145,7 +145,18 @@ def grokked_sooner(results):
     return last.sel(arm="GrokTransfer") < last.sel(arm="scratch")
 
 
-@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+FIRST = "first_sweep"
+"""The tutorial that every run of the tests runs; `.ci/run` runs them all."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=() if path.stem == FIRST else pytest.mark.slow)
+        for path in TUTORIALS
+    ],
+    ids=lambda path: path.stem,
+)
 def test_a_tutorial_runs_draws_and_shows_what_it_says(path, as_a_reader, monkeypatch):
     pytest.importorskip("jupytext")
     monkeypatch.setenv("MPLBACKEND", "agg")

@@ -403,7 +403,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(
     arguments = line("run", *SHORT, "--config.sweep.seed=0,1,2", "--dry_run")
     assert launch.main(arguments) == launch.DONE
     said = capsys.readouterr().out
-    for words in ("12 runs", "seed (3)", "1 compile group", "MiB", "At most"):
+    for words in ("18 runs", "seed (3)", "1 compile group", "MiB", "At most"):
         assert words in said, words
     assert not list(tmp_path.iterdir())
 

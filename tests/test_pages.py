@@ -418,9 +418,12 @@ def test_one_drawers_panels_go_on_in_the_next_row_and_are_twelve_at_most(count, 
     assert max(places) + 1 == rows
 
 
-def test_two_drawers_have_twelve_panels_at_most():
+def test_two_drawers_have_twelve_panels_at_most_and_wrap_titled_after_four_values():
     figure = pages.grid(results(width=range(20)), "width", "{}", nothing, nothing)
     assert len(figure.axes) == 12
+    assert titles(figure)[:6] == titles(figure)[6:]
+    places = [axis.get_subplotspec() for axis in figure.axes]
+    assert {place.colspan.start for place in places} == {0, 1, 2, 3}
 
 
 def test_a_sheet_has_the_panels_it_is_given_and_keeps_a_drawers_own_title():

@@ -244,9 +244,9 @@ def test_times_are_dots_a_median_and_triangles_where_never(axis):
 
 
 @pytest.mark.parametrize(
-    ("last", "expected"), [(20.0, [80, 40, 20]), (NAN, [60, 30, 15])]
+    ("last", "expected"), [(20.0, [80, 40, 20]), (NAN, [75, 37.5, 18.75])]
 )
-def test_the_law_of_times_goes_through_the_last_median(axis, last, expected):
+def test_the_law_of_times_has_as_many_medians_above_as_below(axis, last, expected):
     plot.times(axis, swept([[90, 90], [20, 40], [20, last]]), "decay", law=-1)
     assert heights(axis)["slope -1"] == pytest.approx(expected)
     assert "slope -1" in legend(axis)
@@ -256,7 +256,7 @@ def test_the_law_of_times_goes_through_the_last_median(axis, last, expected):
 def test_a_slope_is_any_power_and_none_where_nothing_is_known(axis):
     values = swept([[1], [5], [32]]).t_test
     plot.slope(axis, values.transpose("seed", "decay"), "decay", 0.5)
-    assert drawn(axis)[1].tolist() == pytest.approx([16, 32 / np.sqrt(2), 32])
+    assert drawn(axis)[1].tolist() == pytest.approx([5 / np.sqrt(2), 5, 5 * np.sqrt(2)])
     plot.slope(axis, values * NAN, "decay", 0.5)
     assert len(axis.lines) == 1
 
@@ -394,3 +394,18 @@ def test_a_family_has_as_many_colours_as_members():
 def test_steps_are_on_a_log_axis(axis):
     plot.log_steps(axis, "steps")
     assert (axis.get_xscale(), axis.get_xlabel()) == ("log", "steps")
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"), [(3, [0, 1, 2]), (13, [0, 2, 4, 6, 8, 10, 12])]
+)
+def test_the_legend_of_a_family_names_its_ends_and_not_too_many(lines, named):
+    scales = np.arange(lines, dtype=float)
+    runs = xr.Dataset(
+        {"test_loss": (("scale", "seed", "step"), np.ones((lines, 1, 2)))},
+        {"scale": scales, "seed": [0], "step": [1, 2]},
+    )
+    axis = plt.figure().add_subplot()
+    plot.family(axis, runs, "scale", "s", kind="test_loss")
+    texts = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert texts == [f"s = {place}" for place in named]

@@ -4,9 +4,10 @@
         --workdir=runs/c1_modular_embedding
 
 The embedding is moved and the norm held: on spheres of five radii, the first layer as
-drawn, or that of a smaller network that has generalised, at the same norm. And the norm
-is moved and the first layer held. Settings in the middle of those of D3; the radii, and
-the weak network, are such that runs of other seeds fitted and generalised.
+drawn, that of a smaller network that has generalised, or that of the same network
+before it was trained, all at the same norm. And the norm is moved and the first layer
+held. Settings in the middle of those of D3; the radii, and the weak network, are such
+that runs of other seeds fitted and generalised.
 """
 
 from functools import partial

@@ -77,7 +77,13 @@ get_config = presets(
             "GrokTransfer": arm(0.3, 1e-3, 1.0, transfer=WEAK),
             "stopped at 50%": arm(
                 *(0.3, 1e-3, 1.0),
-                transfer={**WEAK, "candidates": 4, "steps": 4000, "accuracy": 0.5},
+                transfer={
+                    **WEAK,
+                    "candidates": 1,
+                    "every": 1,
+                    "steps": 4000,
+                    "accuracy": 0.5,
+                },
             ),
         },
         sweep={
@@ -85,7 +91,7 @@ get_config = presets(
             "transfer.model.init_scale": (0.15, 0.4),
             "transfer.optimizer.learning_rate": (0.01, 0.05),
             "transfer.optimizer.weight_decay": (0.3, 0.2),
-            "seed": (100, 101, 102),
+            "seed": (200, 201, 202),
         },
         zip=(
             "operation+transfer.model.init_scale+transfer.optimizer.learning_rate"

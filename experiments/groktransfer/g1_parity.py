@@ -10,8 +10,8 @@ task"; one of width 512 behind a linear map to 128 features, from scratch; and t
 with that map begun as A B, A the first layer of a small three-layer network when it had
 70% test accuracy. The small network that is drawn is another draw than the one whose
 layer is moved. The paper gives neither its learning rate nor its decay: these are the
-ones of two dozen tried on seeds 10 to 17 with which most generalised first; `search`
-has the grid.
+ones of two dozen tried on seeds 10 to 17 with which most generalised first;
+`search_parity.py` has the grid.
 
 `cpu` has the paper's sizes (its Sec. A.3.3 says 6b for 6c where it gives n = 1,000); a
 run ends when its test accuracy has been 0.99 for half as long again. The seeds are new:
@@ -87,21 +87,10 @@ get_config = presets(
         train=dict(steps=20_000),
         sweep=dict(seed=tuple(range(100, 110))),
     ),
-    search=dict(
-        model=dict(embedding=0, width=16),
-        arms=dict.fromkeys(("weak", "two layers", "scratch", "GrokTransfer")),
-        sweep=dict(
-            learning_rate=(0.003, 0.01, 0.03, 0.1),
-            weight_decay=(0.1, 0.3, 0.5, 1.0, 2.0, 3.0),
-            seed=tuple(range(10, 18)),
-        ),
-    ),
 )
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
-    if "arm" not in results.coords:  # a search
-        return [late_weak(results)]
     weak, flat, moved = (
         results.sel(arm=arm) for arm in ("weak", "two layers", "GrokTransfer")
     )
@@ -154,10 +143,6 @@ def shorter(results: xr.Dataset, id: str, arm: str, whose: str) -> Claim:
 
 
 def figure(results: xr.Dataset) -> Figure:
-    if "arm" not in results.coords:
-        return sheet(
-            ("", plot.accuracies, results.isel(learning_rate=0, weight_decay=0))
-        )
     small = results.sel(arm=["weak", "two layers"])
     large = results.sel(arm=["scratch", "GrokTransfer"])
     family = partial(plot.family, over="arm", each=True)

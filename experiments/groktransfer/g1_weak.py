@@ -10,9 +10,7 @@ and Sec. 4.2 takes it to be that of Fig. 6.) The embedding of the first seed is 
 two of its principal axes.
 
 The paper gives neither initialisation nor rate nor decay of a weak network. They are
-ours, from trials on other seeds. The preset `search` has them on a grid, on seeds 10 to
-12, and `search_wide` for the embedding of 128 in Fig. 15c (`g7_ablations.py`); what
-decides is the share of runs that reach 90% test accuracy, then their median step.
+ours, from trials on other seeds; `search_weak.py` has them on a grid.
 
 `cpu` has the paper's sizes.
 """
@@ -30,14 +28,6 @@ from grok_jax.pages import along, every, late, presets, sheet, shown, tested, ty
 
 LEVEL = {"addition": (0.15, 0.01, 0.3), "multiplication": (0.4, 0.05, 0.2)}
 """operation -> initialisation, learning rate and weight decay of its weak networks"""
-SEARCH = {
-    "operation": ("addition",),
-    "width": (16,),
-    "init_scale": (0.15, 0.3, 0.4, 0.6, 1.0),
-    "learning_rate": (0.005, 0.01, 0.02, 0.05),
-    "weight_decay": (0.1, 0.2, 0.3, 0.5, 1.0),
-    "seed": (10, 11, 12),
-}
 SCALES, RATES, DECAYS = zip(*LEVEL.values(), strict=True)
 
 get_config = presets(
@@ -70,12 +60,6 @@ get_config = presets(
         sweep=dict(width=(4,), seed=(0, 1)),
     ),
     paper=dict(sweep=dict(seed=tuple(range(100, 120)))),
-    search=dict(sweep=SEARCH, zip=()),
-    search_wide=dict(
-        model=dict(embedding=128),
-        sweep={**SEARCH, "weight_decay": (0.3, 1.0, 3.0)},
-        zip=(),
-    ),
 )
 
 

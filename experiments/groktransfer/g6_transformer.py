@@ -57,7 +57,7 @@ def weak(**more: Any) -> dict[str, Any]:
     )
 
 
-STOPPED = weak(accuracy=0.3, candidates=4, steps=4000)
+STOPPED = weak(accuracy=0.3, candidates=4, steps=4000, every=1)
 PRODUCTS = dict(
     model=dict(init_scale=0.4), optimizer=dict(learning_rate=0.05, weight_decay=0.2)
 )
@@ -93,7 +93,7 @@ get_config = presets(
         model=dict(name="transformer", layers=2, mlp_width=128, layer_norm=True),
         loss=dict(name="classification"),
         optimizer=dict(name="adamw"),
-        train=dict(steps=2500, records=150, count_flops=True),
+        train=dict(steps=6000, records=200, count_flops=True),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.97, above=True, patience=0.2),
         arms={
@@ -106,11 +106,11 @@ get_config = presets(
                 "train": dict(steps=1300),
             },
         },
-        sweep=dict(seed=(100, 101, 102)),
+        sweep=dict(seed=(200, 201, 202)),
     ),
     smoke=dict(
         task=dict(modulus=7),
-        model=dict(width=8, heads=2, head_width=4, mlp_width=8),
+        model=dict(layers=1, width=8, heads=2, head_width=4, mlp_width=8),
         arms={
             "GrokTransfer": dict(transfer=dict(candidates=2, steps=20)),
             SOLVED: None,
@@ -121,7 +121,11 @@ get_config = presets(
     ),
     paper=dict(
         train=dict(steps=10_000, records=400),
-        arms={"random A B": dict(train=dict(steps=10_000))},
+        arms={
+            "GrokTransfer": dict(transfer=dict(candidates=1)),
+            SOLVED: dict(transfer=dict(candidates=1)),
+            "random A B": dict(train=dict(steps=10_000)),
+        },
         sweep=dict(seed=tuple(range(100, 105))),
     ),
     multiplication=dict(

@@ -9,12 +9,12 @@ scratch, as at GrokTransfer's own no run from scratch generalises either; with A
 merged into one table, at step 100 (15b) and at step 20, when the network has not yet
 generalised; and with a weak network of width 16 whose embedding is as wide as that of
 the target network (15c). Weak networks are the best on the train set of eight; the wide
-one has an initialisation and a decay of its own (`search_wide` of `g1_weak.py`). Time
+one has an initialisation and a decay of its own (`search_weak.py`). Time
 gap: steps between 95% train and 95% test accuracy.
 
 The captions say what was run and not what follows, so that the claims are ours. `cpu`
 has the paper's sizes; a run ends when its test accuracy has been 0.99 for four times
-as long again. The seeds are new.
+as long again. The seeds are new (100 to 102 were seen when both merges were judged).
 """
 
 from functools import partial
@@ -38,8 +38,10 @@ from grok_jax.pages import (
     typical,
 )
 
-MERGED = {"merged at step 100": 100, "merged at step 20": 20}
-"""arm -> the step at which its A and B become one table"""
+EARLY = "merged at step 20"
+MERGED = {"merged at step 100": 100, EARLY: 20}
+"""arm -> the step at which its A and B become one table; at 100 the network has
+generalised, so that its gap is that of GrokTransfer"""
 WIDE = "d_W = d_T"
 SCRATCH = dict(learning_rate=5e-3, weight_decay=3.0)
 
@@ -74,7 +76,7 @@ get_config = presets(
                 )
             ),
         },
-        sweep=dict(seed=(100, 101, 102)),
+        sweep=dict(seed=(200, 201, 202)),
     ),
     smoke=dict(
         task=dict(modulus=7),
@@ -120,10 +122,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             some,
             shown("train accuracy", last(results.train_accuracy.sel(arm="random A B"))),
         ),
-        *(
-            kept(id, f"A B {name} keep the gain (Fig. 15b)", name)
-            for id, name in zip(("G7b", "G7b3"), MERGED, strict=True)
-        ),
+        kept("G7b3", f"A B {EARLY} keep the gain (Fig. 15b)", EARLY),
         tested(
             "G7b2",
             OURS,

@@ -8,7 +8,8 @@ The student of `k9_teacher_student.py` by AdamW, its linearisation at step 0 tra
 the same AdamW beside it. Fig. 13b has the loss curves of the accuracies that grok in
 Fig. 8, so alpha = 1 is judged. In two runs of other seeds at alpha = 1 network and
 linearisation agreed to 0.4% of the start for as long as they ran; the smaller output
-scales, at which the network should leave it earlier, are ours.
+scales, at which the network should leave it earlier, are ours. The rate is the same at
+all of them: App. 8.1's 1 / alpha^2 is judged in `k7_transformer.py`.
 """
 
 from functools import partial

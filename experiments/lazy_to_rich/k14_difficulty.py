@@ -7,7 +7,10 @@ Near the kernel limit the squared distance that the parameters move is the diffi
 y^T K0^-1 y of the train labels for the initial NTK. The labels are eigenvectors of that
 kernel, from easy to hard, and the committee machine is centred, so that it starts from
 f = 0. Gradient flow of the exact dynamics until train loss is 1e-7, at output scales
-from rich to lazy. The sizes are ours, and so are the scales.
+from rich to lazy. The sizes are ours, and so are the scales. The read-outs are fixed,
+so that rich networks cannot fit the harder half of the eigenvectors: those runs end at
+the last step with what they cannot fit, and their distances are drawn, not judged.
+Seeds from 200 on: others were seen when such runs were judged as well.
 """
 
 import xarray as xr
@@ -42,7 +45,7 @@ get_config = presets(
         sweep=dict(
             eigenvector=(1, 30, 100, 300),
             output_scale=(1.0, 10.0, 100.0, 1000.0),
-            seed=tuple(range(100, 110)),
+            seed=tuple(range(200, 210)),
         ),
     ),
     smoke=dict(
@@ -68,7 +71,8 @@ def moved(results: xr.Dataset) -> xr.DataArray:
 def claims(results: xr.Dataset) -> list[Claim]:
     ratio = moved(results)
     lazy = ratio.isel(output_scale=-1)
-    rich = last(results.relative_displacement).isel(output_scale=0)
+    fitted = results.t_train.notnull().all(("eigenvector", "seed"))
+    rich = last(results.relative_displacement).where(fitted).sel(output_scale=100.0)
     return [
         tested(
             "K14a",
@@ -84,9 +88,10 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "more feature learning is expected on tasks that are harder for the "
             "initial kernel",
             ordered(
-                "median movement at alpha = 1", median(rich), "eigenvector", "rises"
+                "median movement at alpha = 100", median(rich), "eigenvector", "rises"
             ),
-            less="feature learning is read from the distance moved",
+            less="feature learning is read from the distance moved, at the smallest "
+            "alpha where all labels are fitted",
         ),
     ]
 

@@ -10,8 +10,9 @@ the initialisation open: the square (after Gromov 2023), 1 / N and weights from 
 unlearn it takes norm away that grokking does not bring back.
 
 t_train and t_test are the steps of 95% accuracy; the norm is that of all parameters.
-The NTK on some test pairs is stored along training. Seeds from 100 on, because seeds
-0-2 were seen when the initialisation was chosen.
+The NTK on some test pairs is stored along training. Seeds from 200 on: 0-2 were seen
+when the initialisation was chosen, 100-104 before "late" and "later" were both what
+Sec. 16.1 says, 1.5 to 2 times.
 """
 
 from functools import partial
@@ -51,7 +52,7 @@ get_config = presets(
         train=dict(steps=40_000, records=120),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         sweep=dict(
-            output_scale=(0.25, 0.5, 1.0, 2.0, 4.0), seed=tuple(range(100, 105))
+            output_scale=(0.25, 0.5, 1.0, 2.0, 4.0), seed=tuple(range(200, 205))
         ),
     ),
     smoke=dict(
@@ -65,7 +66,7 @@ get_config = presets(
         train=dict(steps=100_000),
         sweep=dict(
             output_scale=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0),
-            seed=tuple(range(100, 110)),
+            seed=tuple(range(200, 210)),
         ),
     ),
 )
@@ -96,7 +97,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "Figs. 2a, 16a",
             "alpha = 1: without weight decay, test accuracy comes long after train "
             "accuracy",
-            typical("t_test / t_train", late(one.t_test) / one.t_train, ">=", 2),
+            typical("t_test / t_train", late(one.t_test) / one.t_train, ">=", 1.5),
             typical("t_test", late(one.t_test), "<", float("inf")),
         ),
         tested(
@@ -105,6 +106,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "alpha = 1: the test loss comes down to the train loss of perfect train "
             "accuracy 1.5 to 2 times later, just when test accuracy is perfect",
             typical("that step / t_train", low / one.t_train, ">=", 1.5),
+            typical("that step / t_train", low / one.t_train, "<=", 2),
             typical("that step / t_test", against, ">=", 2 / 3),
             typical("that step / t_test", against, "<=", 1.5),
             less="95% accuracy stands for perfect; the loss of 0.06 is of a "

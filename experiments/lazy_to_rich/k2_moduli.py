@@ -5,6 +5,8 @@
 
 `k2_modular.py` at alpha = 1 for the primes that the paper names, all at its learning
 rate of 100. Of the smallest, 10% of the pairs are 17, so that 95% means all of them.
+"In the same way": at least 1.5 times later, the lower end of what Sec. 16.1 says of
+modulus 23. Seeds from 200 on: others were seen when that was 2.
 """
 
 import xarray as xr
@@ -33,14 +35,14 @@ get_config = presets(
         observe=dict(norms={}),
         train=dict(steps=20_000, records=120),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
-        sweep=dict(modulus=(13, 17, 19, 23, 29, 31), seed=tuple(range(100, 105))),
+        sweep=dict(modulus=(13, 17, 19, 23, 29, 31), seed=tuple(range(200, 205))),
     ),
     smoke=dict(
         model=dict(width=30),
         train=dict(steps=200, records=20),
         sweep=dict(modulus=(5, 7), seed=(0, 1)),
     ),
-    paper=dict(train=dict(steps=40_000), sweep=dict(seed=tuple(range(100, 110)))),
+    paper=dict(train=dict(steps=40_000), sweep=dict(seed=tuple(range(200, 210)))),
 )
 
 
@@ -53,7 +55,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "Sec. 8.3",
             "any of the primes 13, 17, 19, 23, 29 and 31 groks in the same way, "
             "without weight decay",
-            every("median t_test / t_train", ratio, ">=", 2),
+            every("median t_test / t_train", ratio, ">=", 1.5),
             every("median t_test / t_train", ratio, "<", float("inf")),
         ),
         tested(

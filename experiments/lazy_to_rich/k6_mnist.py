@@ -12,8 +12,9 @@ The scales are those over which this network crosses the transition. The caption
 0.0001 is of another parametrisation: the authors' script has no biases, weights 150
 times those of He, factors of the NTK and a mean over the last layer, where the same
 alpha makes an output 50 times as large, and AdamW is not invariant under the change.
-`paper` has the paper's scales and steps in ours. Seeds from 100 on, because seeds 0-2
-were seen when the scales were chosen.
+`paper` has the paper's scales and steps in ours. The rate is the same at all scales:
+App. 8.1's 1 / alpha^2 is judged in `k7_transformer.py`. Seeds from 100 on, because
+seeds 0-2 were seen when the scales were chosen.
 """
 
 from functools import partial

@@ -10,11 +10,12 @@ modulus than the paper, and more of the pairs.
 
 The paper leaves open what alpha does to the learning rate of AdamW. Its App. 8.1 has
 1 / alpha^2 in general, which is the `lazy` rule and multiplies the decay of a step as
-well; its claims are tested with it. With the rate as it is (`plain`) the delay shrinks
-with alpha: that arm is ours. Both directions are those of raw curves at the paper's
-size (Singh, Misra and Orvieto 2026, arXiv 2602.06702). The caption's alpha = 0.15 makes
-the lazy rate 0.044, where nothing is fitted; 0.25 is the smallest here. Seeds from 100
-on, because seeds 0-2 were seen when the rule was chosen.
+well; its claims are tested with it. With the rate as it is (`plain`), an arm of ours,
+the delay shrinks with alpha in raw curves at the paper's size (Singh, Misra and Orvieto
+2026, arXiv 2602.06702), which grow at the other rate; here it hardly depends on alpha.
+The caption's alpha = 0.15 makes the lazy rate 0.044, where nothing is fitted; 0.25 is
+the smallest here. Seeds from 100 on, because seeds 0-2 were seen when the rule was
+chosen.
 """
 
 from functools import partial

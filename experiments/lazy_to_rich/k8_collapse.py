@@ -11,8 +11,8 @@ activation has a linear part, so that the collapse is not exact.
 
 By gradient flow of the exact dynamics, since descent at small sigma is not stable; the
 parameters of the statistics move as far as the weights, over sqrt(N). `paper` has the
-paper's sizes. Seeds from 100 on, because seeds 0-2 were seen when the claims were
-chosen.
+paper's sizes; the authors' target has no 1/2, so that their alpha is twice ours. Seeds
+from 100 on, because seeds 0-2 were seen when the claims were chosen.
 """
 
 from collections.abc import Callable

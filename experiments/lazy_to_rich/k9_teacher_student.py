@@ -7,8 +7,9 @@ Omnigrok makes the student grok by doubling its initial weights
 (`omnigrok/o1_weight_decay.py`). Here the initial norm stays doubled and the output
 scale alpha alone moves the delay, both ways; alpha = 1 is Omnigrok's run. An example is
 right where its mean squared error is below 0.001, as in Omnigrok's code (the paper's
-text: within 0.001 of the label). The scales are ours. Seeds from 100 on, because seeds
-0-2 were seen when the smallest was chosen.
+text: within 0.001 of the label). The scales are ours, and AdamW's rate is the same at
+all of them: App. 8.1's 1 / alpha^2 is judged in `k7_transformer.py`. Seeds from 100 on,
+because seeds 0-2 were seen when the smallest was chosen.
 """
 
 from functools import partial

@@ -11,6 +11,8 @@ reviews the paper sees no mismatch. Towards the largest norms Adam does not fit 
 there (footnote 5) as here.
 
 `cpu`: a smaller network, 100 words of each review, and 4,000 reviews for the 50,000.
+`paper` has 6 of the script's 15 numbers. Seeds from 200 on: 100-102 were seen when
+"alike" was only less unlike than of 1,000.
 """
 
 from functools import partial
@@ -42,7 +44,7 @@ get_config = presets(
             train_size=(75, 750, 3000),
             test_size=(25, 250, 1000),
             init_scale=logspace(0.1, 10, 7),
-            seed=(100, 101, 102),
+            seed=(200, 201, 202),
         ),
         zip=("train_size+test_size",),
     ),
@@ -101,9 +103,9 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "Sec. 4, Fig. 4c",
             "with many reviews the errors of training and test are alike, with 1,000 "
             "they are not",
-            typical("gap near alpha = 3, 1,000 - most", fewer - most, ">", 0),
-            shown("gap at most", most),
-            less="how alike, and that both are U's: so they are of 50,000",
+            typical("gap near alpha = 3, 1,000", fewer, ">", 0.1),
+            typical("gap near alpha = 3, most", most, "<=", 0.1),
+            less="that both are U's: so they are of 50,000",
         ),
     ]
 

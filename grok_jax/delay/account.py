@@ -16,14 +16,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from grok_jax.delay import contest, judges, theories, verdict
+from grok_jax.delay.judges import REGION, TASK
 from grok_jax.pages import sheet
+from grok_jax.report import markdown_table
 
 Totals = Mapping[str, Any]
 Row = Mapping[str, Any]
 
 THEORIES = (*theories.NUMBER, "theories", "settings", "together", "train time")
 DECIDES = dict(model=verdict.MODEL, moment=verdict.MOMENT)
-TASK, REGION = "task: ", "region: "
 
 
 def rows(totals: Totals, **wanted: str) -> list[Row]:
@@ -43,6 +44,7 @@ def of_theory(totals: Totals, theory: str, **wanted: str) -> list[Row]:
 
 
 def left_out(found: Sequence[Row], begins: str = TASK) -> list[Row]:
+    """The verdicts on tasks (or regions) that were left out."""
     return [row for row in found if row["left_out"].startswith(begins)]
 
 
@@ -92,13 +94,9 @@ def _ends(axis: Axes, drawn: Any) -> None:
     runs = drawn["runs"]
     tasks = list(dict.fromkeys(runs.task.values.tolist()))
     before = np.zeros(len(tasks))
+    ends = [contest.ends(runs.isel(run=runs.task.values == task)) for task in tasks]
     for way, (_, color) in contest.MARKS.items():
-        shares = [verdict.ends(runs.isel(run=runs.task.values == t)) for t in tasks]
-        fitted = [1 - each["never fitted"] for each in shares]
-        part = [
-            each[way] * (1 if way == "never fitted" else of)
-            for each, of in zip(shares, fitted, strict=True)
-        ]
+        part = [float(each[way].mean()) for each in ends]
         axis.barh(tasks, part, left=before, color=color, label=way)
         before += part
     axis.invert_yaxis()
@@ -206,13 +204,11 @@ def _calibration(axis: Axes, drawn: Any) -> None:
     for place, name in enumerate(names):
         found = left_out(of_theory(drawn["totals"], name))
         levels = [float(level) for level in found[0]["below"]]
-        for level in levels:
+        for number, level in enumerate(levels):
             shares = [_number(row["below"][str(level)]) for row in found]
-            y = np.full(len(shares), place)
-            axis.plot(shares, y, ".", ms=3, color=f"C{levels.index(level)}", alpha=0.6)
-            axis.plot(
-                np.mean(shares), place, "d", ms=6, color=f"C{levels.index(level)}"
-            )
+            y, color = np.full(len(shares), place), f"C{number}"
+            axis.plot(shares, y, ".", ms=3, color=color, alpha=0.6)
+            axis.plot(_mean(shares), place, "d", ms=6, color=color)
     for place, level in enumerate(levels):
         axis.axvline(level, color=f"C{place}", lw=0.8, label=f"{level:.0%}")
     axis.set_yticks(range(len(names)), names)
@@ -234,8 +230,7 @@ def said(name: str, totals: Totals) -> str:
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    made = [head, ["---"] * len(head), *lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in made)
+    return "\n".join(markdown_table(head, lines))
 
 
 def _interval(found: Mapping[str, float]) -> str:

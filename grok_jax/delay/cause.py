@@ -10,7 +10,6 @@ output scale s^-DEGREE, are the same function.
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,12 @@ import scipy.stats
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 from ml_collections import ConfigDict
 
+from grok_jax import plot
 from grok_jax.claims import OURS, Claim
 from grok_jax.delay import contest, tasks
+from grok_jax.delay.contest import ended, log10
 from grok_jax.engine.config import choose_preset, make_config
 from grok_jax.pages import Check, every, most, sheet, shown, slopes, tested
 from grok_jax.settings import words
@@ -101,19 +101,10 @@ def _presets(
     return get_config
 
 
-def decades(results: xr.Dataset) -> xr.DataArray:
-    """log10(t_test / t_train) of each run; one that never generalises counts as if it
-    did at the last step, and one that never fits is NaN."""
-    return _log10(contest.ratio(results.assign(t_test=ended(results))))
-
-
-def ended(results: xr.Dataset) -> xr.DataArray:
-    """t_test, or the last step of a run that never generalised; at least 1."""
-    return results.t_test.fillna(float(results.step[-1])).clip(min=1)
-
-
-def _log10(values: xr.DataArray) -> xr.DataArray:
-    return values.copy(data=np.log10(values.values))
+def ratio(results: xr.Dataset) -> xr.DataArray:
+    """t_test / t_train of each run; one that never generalises counts as if it did at
+    the last step, and one that never fits is NaN."""
+    return contest.ratio(results.assign(t_test=ended(results)))
 
 
 def moved(label: str, change: xr.DataArray, relation: str, bound: float) -> Check:
@@ -146,8 +137,8 @@ def claims_on_spheres(results: xr.Dataset, number: str) -> list[Claim]:
     """That the embedding moves the delay where the norm is held, and the norm where the
     embedding is. Beside each, the same of t_test alone."""
     start = results.isel(step=0)
-    ratio, t_test = 10 ** decades(results), ended(results)
-    steeper = slopes(ratio.sel(arm=DRAWN), "radius")
+    relative, t_test = ratio(results), ended(results)
+    steeper = slopes(relative.sel(arm=DRAWN), "radius")
     weak = start.weak_test_accuracy.sel(arm=WEAK).isel(radius=0)
     looked = [
         shown(f"{words(name)} at step 0", start[name].mean(["radius", "seed"]))
@@ -155,8 +146,7 @@ def claims_on_spheres(results: xr.Dataset, number: str) -> list[Claim]:
     ]
 
     def gained(times: xr.DataArray, over: str) -> xr.DataArray:
-        both = (_log10(times.sel(arm=arm)) for arm in (over, WEAK))
-        return next(both) - next(both)
+        return log10(times.sel(arm=over) / times.sel(arm=WEAK)).mean("radius")
 
     return [
         tested(
@@ -164,8 +154,8 @@ def claims_on_spheres(results: xr.Dataset, number: str) -> list[Claim]:
             OURS,
             "at the same norm, a first layer that has learned the task in another "
             "network makes t_test / t_train smaller",
-            moved("decades gained", gained(ratio, DRAWN).mean("radius"), ">", 0),
-            shown("of t_test", _said(gained(t_test, DRAWN).mean("radius"))),
+            moved("decades gained", gained(relative, DRAWN), ">", 0),
+            shown("of t_test", _said(gained(t_test, DRAWN))),
             shown("test accuracy of the weak network", weak),
             *looked,
         ),
@@ -183,8 +173,8 @@ def claims_on_spheres(results: xr.Dataset, number: str) -> list[Claim]:
             OURS,
             "it is what the other network has learned, and not its low rank: also "
             "against that network's first layer before it was trained",
-            moved("decades gained", gained(ratio, UNTRAINED).mean("radius"), ">", 0),
-            shown("of t_test", _said(gained(t_test, UNTRAINED).mean("radius"))),
+            moved("decades gained", gained(relative, UNTRAINED), ">", 0),
+            shown("of t_test", _said(gained(t_test, UNTRAINED))),
         ),
     ]
 
@@ -192,8 +182,8 @@ def claims_on_spheres(results: xr.Dataset, number: str) -> list[Claim]:
 def claims_rescaled(results: xr.Dataset, number: str) -> list[Claim]:
     """That the norm by itself moves nothing, and that decay sets the time."""
     t_test = ended(results)
-    alone, held = _log10(t_test.sel(arm=MOVED)), t_test.sel(arm=HELD)
-    ratio = 10 ** decades(results).sel(arm=HELD)
+    alone, held = log10(t_test.sel(arm=MOVED)), t_test.sel(arm=HELD)
+    relative = ratio(results).sel(arm=HELD)
     spread = alone.max("init_scale") - alone.min("init_scale")
     return [
         tested(
@@ -212,7 +202,7 @@ def claims_rescaled(results: xr.Dataset, number: str) -> list[Claim]:
             "parameters, of which a step is a smaller share",
             moved("slope of t_test", slopes(held, "init_scale"), "<", 0.5),
             _came(results, HELD),
-            shown("slope of t_test / t_train", _said(slopes(ratio, "init_scale"))),
+            shown("slope of t_test / t_train", _said(slopes(relative, "init_scale"))),
             shown("t_test", held.median("seed")),
         ),
     ]
@@ -226,31 +216,40 @@ def _came(results: xr.Dataset, arm: str, share: float = 0.9) -> Check:
 
 
 def figure_on_spheres(results: xr.Dataset) -> Figure:
+    """The delay over the radius for each first layer, and what it is at step 0."""
     return sheet(
-        ("first layer against norm", partial(_delays, "radius"), results),
+        ("first layer against norm", _delays, results),
         ("the weights at step 0", _starts, results),
     )
 
 
 def figure_rescaled(results: xr.Dataset) -> Figure:
+    """t_test over the scale of the parameters."""
     return sheet(("norm at the same function", _rescaled, results))
 
 
-def _delays(over: str, axis: Axes, results: xr.Dataset) -> None:
-    """t_test / t_train of each seed, thin, and in the mean of the decades."""
+def _delays(axis: Axes, results: xr.Dataset) -> None:
+    """t_test / t_train of each seed, thin, and in the mean of its logarithms."""
     for place, arm in enumerate(results.arm.values):
-        found = decades(results).sel(arm=arm)
-        for seed in found.seed.values:
-            y = 10 ** found.sel(seed=seed)
-            axis.plot(found[over], y, lw=0.5, alpha=0.4, color=f"C{place}")
-        mean = 10 ** found.mean("seed")
-        axis.plot(found[over], mean, "o-", color=f"C{place}", label=arm)
+        times = ratio(results).sel(arm=arm)
+        _lines(axis, times, 10 ** log10(times).mean("seed"), str(arm), f"C{place}")
+    axis.set_ylabel("t_test / t_train")
+
+
+def _lines(
+    axis: Axes, times: xr.DataArray, middle: xr.DataArray, label: str, color: str
+) -> None:
+    """The times of each seed, thin, and their middle, over the axis beside the seeds,
+    both logarithmic."""
+    (over,) = middle.dims
+    x = times[over].values
+    thin = times.transpose(over, "seed").values
+    axis.plot(x, thin, lw=0.5, alpha=0.4, color=color)
+    axis.plot(x, middle, "o-", color=color, label=label)
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.set_xticks(found[over].values, [f"{x:g}" for x in found[over].values])
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.set_xlabel(words(over))
-    axis.set_ylabel("t_test / t_train")
+    plot.own_ticks(axis.xaxis, x)
+    axis.set_xlabel(words(str(over)))
     axis.legend(fontsize=7)
 
 
@@ -270,28 +269,12 @@ def _starts(axis: Axes, results: xr.Dataset) -> None:
 
 
 def _rescaled(axis: Axes, results: xr.Dataset) -> None:
-    """t_test over the scale of the parameters, beside what either cause says."""
+    """t_test over the scale of the parameters, beside one that grows with it."""
     for place, arm in enumerate(results.arm.values):
-        found = ended(results).sel(arm=arm)
-        axis.plot(
-            found.init_scale,
-            found.transpose("init_scale", "seed"),
-            lw=0.5,
-            alpha=0.4,
-            color=f"C{place}",
-        )
-        middle = found.median("seed")
-        axis.plot(found.init_scale, middle, "o-", color=f"C{place}", label=arm)
-    ratio = found.init_scale / found.init_scale[1]
-    axis.plot(
-        found.init_scale, middle[1] * ratio, ":", color="0.4", label="proportional"
-    )
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    axis.set_xticks(
-        found.init_scale.values, [f"{x:g}" for x in found.init_scale.values]
-    )
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.set_xlabel("init scale")
+        times = ended(results).sel(arm=arm)
+        _lines(axis, times, times.median("seed"), str(arm), f"C{place}")
+    x, middle = times.init_scale.values, times.median("seed").values
+    grown = middle[1] * x / x[1]
+    axis.plot(x, grown, ":", color="0.4", label="proportional")
     axis.set_ylabel("t_test")
     axis.legend(fontsize=7)

@@ -117,6 +117,16 @@ def ratio(results: xr.Dataset) -> xr.DataArray:
     return late(results.t_test).clip(min=1) / start
 
 
+def ended(results: xr.Dataset) -> xr.DataArray:
+    """t_test, or the last step of a run that never generalised; at least 1."""
+    return results.t_test.fillna(float(results.step[-1])).clip(min=1)
+
+
+def log10(values: xr.DataArray) -> xr.DataArray:
+    """np.log10, which type checkers take for an array without axes."""
+    return values.copy(data=np.log10(values.values))
+
+
 def ends(results: xr.Dataset) -> dict[str, xr.DataArray]:
     """How each run ended -> whether it did so."""
     times = ratio(results)

@@ -16,6 +16,8 @@ from grok_jax.delay import theories
 from grok_jax.delay.table import MOMENTS
 
 QUANTILES = (0.1, 0.5, 0.9)
+TASK, REGION = "task: ", "region: "
+"""How what is left out begins."""
 RESAMPLES = 400
 
 
@@ -237,9 +239,9 @@ def splits(table: xr.Dataset) -> Iterator[tuple[str, np.ndarray]]:
     """(what is left out, whether a run is in it [n]): each task, and a quarter of all
     runs at an end of each of four settings."""
     for task in dict.fromkeys(table.task.values.tolist()):
-        yield f"task: {task}", table.task.values == task
+        yield f"{TASK}{task}", table.task.values == task
     for name, inside in REGIONS.items():
-        yield f"region: {name}", inside(table)
+        yield f"{REGION}{name}", inside(table)
 
 
 def limit_of(table: xr.Dataset) -> float:
@@ -266,9 +268,11 @@ class Case(NamedTuple):
         times, seen = theories.target(self.test)
         limit = limit_of(self.test)
         found = pairs(times, seen, predicted.risk, (times, seen), limit)
-        wrong, shares = np.full(1, np.nan), (np.nan,) * len(QUANTILES)
+        error = far = np.nan
+        shares = (np.nan,) * len(QUANTILES)
         if len(predicted.grid):
             wrong = errors(predicted.quantile(0.5), times, seen)
+            error, far = float(np.mean(wrong)), float(np.mean(wrong > 1))
             shares = below(predicted.position(times, seen), seen)
         return Judged(
             theory,
@@ -277,8 +281,8 @@ class Case(NamedTuple):
             self.left_out,
             found.concordance(),
             resampled(found, seed=zlib.crc32(self.left_out.encode())),
-            float(np.mean(wrong)),
-            float(np.mean(np.where(np.isnan(wrong), np.nan, wrong > 1))),
+            error,
+            far,
             shares,
             self.test.sizes["run"],
             float(np.mean(~seen)),

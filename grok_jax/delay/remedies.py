@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from grok_jax.claims import OURS, Claim
-from grok_jax.delay import table, tasks, theories
+from grok_jax.delay import contest, table, tasks, theories
 from grok_jax.delay.design import Axis, Choice, Log, draw
 from grok_jax.delay.evidence import evidence
 from grok_jax.engine.config import choose_preset, make_config
@@ -155,8 +155,8 @@ def trials(results: xr.Dataset, task: str, landscape: xr.Dataset | None) -> xr.D
     without over t_test with it; a run that never generalises counts as if it did at
     the last step."""
     made = table.rows(results.sel(arm=PLAIN, drop=True), task, landscape)
-    ended = np.log10(results.t_test.fillna(float(results.step[-1])).clip(min=1))
-    gain = ended.sel(arm=PLAIN) - ended.drop_sel(arm=PLAIN)
+    times = contest.log10(contest.ended(results))
+    gain = times.sel(arm=PLAIN) - times.drop_sel(arm=PLAIN)
     found = gain.transpose("seed", "arm").values
     return made.assign(gain=(("run", "arm"), found)).assign_coords(
         arm=gain.arm.values.astype(str)
@@ -215,6 +215,7 @@ def _ranks(task: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def figure(results: xr.Dataset) -> Figure:
+    """What each trial of a remedy took, and what one that generalises costs."""
     return sheet(
         ("work of each trial", _trials, results), ("their price", _prices, results)
     )

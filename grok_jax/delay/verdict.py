@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from grok_jax.delay import theories
-from grok_jax.delay.contest import DELAYED
-from grok_jax.delay.judges import QUANTILES, Judged, interval
+from grok_jax.delay import contest, theories
+from grok_jax.delay.judges import QUANTILES, TASK, Judged, interval
 
 MODEL, MOMENT = "Cox", "fitted"
 """The model and the moment that decide."""
@@ -37,7 +36,7 @@ def difference(
     *,
     model: str = MODEL,
     moment: str = MOMENT,
-    left_out: str = "task: ",
+    left_out: str = TASK,
 ) -> Difference:
     """Theory `one` minus theory `other` where `left_out` begins so, in the mean."""
 
@@ -70,15 +69,10 @@ def winner(judged: Sequence[Judged], **options: Any) -> str:
 def ends(table: xr.Dataset) -> dict[str, float]:
     """The share of runs that never fitted and, of the others, how they ended: at least
     a fifth each is wanted of the three."""
-    known = theories.that_fitted(table)
-    times, seen = theories.target(known)
-    ways = {
-        "no delay": seen & (times <= DELAYED),
-        "delay": seen & (times > DELAYED),
-        "never generalised": ~seen,
-    }
-    shares = {name: float(np.mean(of)) for name, of in ways.items()}
-    return {**shares, "never fitted": 1 - known.sizes["run"] / table.sizes["run"]}
+    found = contest.ends(table)
+    fitted = float((~found["never fitted"]).sum())
+    shares = {way: float(found[way].sum()) / fitted for way in contest.WAYS}
+    return {**shares, "never fitted": float(found["never fitted"].mean())}
 
 
 def calibrated(judged: Sequence[Judged], within: float = 0.1) -> list[str]:
@@ -86,7 +80,7 @@ def calibrated(judged: Sequence[Judged], within: float = 0.1) -> list[str]:
     much of them, in the mean over the tasks that were left out."""
     found: dict[str, list[tuple[float, ...]]] = {}
     for each in judged:
-        by_task = each.left_out.startswith("task: ")
+        by_task = each.left_out.startswith(TASK)
         if by_task and each[1:3] == (MOMENT, MODEL):
             found.setdefault(each.theory, []).append(each.below)
     return [

@@ -132,8 +132,8 @@ def named_settings(
 def check_data(plan: Plan) -> None:
     """Reads the files that a plan's tasks need and checks shapes, before anything runs.
 
-    Makes the data (as shapes) and parts of every group; traces its functions once for
-    each set of parts, with the settings of the first and the last run.
+    Makes the data (as shapes) of every group and the parts of its first and last run;
+    traces the functions of the first once for each set of parts.
 
     Raises: SettingError or DataError if data are missing, damaged or too few, or if
     parts do not fit together.
@@ -145,12 +145,11 @@ def check_data(plan: Plan) -> None:
         data = jax.eval_shape(make, **experiment.load_files(first))
         if first.reference["lazy"]:
             reference.check(first, data)
-        experiment.make(first)
+        run, _ = map(experiment.make, (first, group.runs[-1]))
         parts = tuple(part.make for _, part in experiment.parts_of(first))
-        for i in () if parts in seen else {0, len(group.runs) - 1}:
-            run = experiment.make(group.runs[i])
+        if parts not in seen:
             state = jax.eval_shape(run.init, data)
-            _check_loss(group.runs[i], state, data)
+            _check_loss(first, state, data)
             jax.eval_shape(run.measure, state, data, 0, 0)
         seen.add(parts)
 

@@ -56,6 +56,10 @@ def priced(runs, arms, *, per_step=100.0, weak=1.0, steps=1000.0, accuracy=0.5):
 
 
 NEVER = np.nan
+NARROW = dict(embedding=4, init_scale=0.15, learning_rate=0.01, weight_decay=0.3)
+WIDE = dict(embedding=128, init_scale=0.3, learning_rate=0.01, weight_decay=3.0)
+PARITY = dict(learning_rate=0.1, weight_decay=0.5)
+DIGITS = dict(init_scale=9.0, weight_decay=0.3)
 
 
 def weak_networks(at, small):
@@ -267,6 +271,21 @@ def searched(scratch, moved):
     return story
 
 
+def tried(time, others, *used):
+    """t_test at the settings used, and at all others; all fit at step 20."""
+
+    def story(axes):
+        dims = [dim for dim in axes.dims if dim != "step"]
+        shape = [axes.sizes[dim] for dim in dims]
+        coords = {dim: axes[dim] for dim in dims}
+        steps = xr.DataArray(np.full(shape, float(others)), coords, dims)
+        for each in used:
+            steps.loc[each] = time
+        return axes.assign(t_test=steps, t_train=xr.full_like(steps, 20))
+
+    return story
+
+
 def remedies(times, early, seconds):
     def story(axes):
         lines = [[(0, 0), (60, early), (150, early), (200, 1)]] * axes.sizes["arm"]
@@ -358,6 +377,18 @@ STORIES = {  # page -> (a story on which all hold, stories on which each fails)
     "grid_search": (
         searched((230, NEVER), (50, 100)),
         [searched((230, NEVER), (200, NEVER)), searched((60, 60), (50, NEVER))],
+    ),
+    "search_weak": (
+        tried(900, NEVER, NARROW, WIDE),
+        [tried(NEVER, NEVER), tried(900, 500, NARROW, WIDE)],
+    ),
+    "search_parity": (
+        tried(300, 500, PARITY),
+        [tried(NEVER, NEVER), tried(NEVER, 500, PARITY)],
+    ),
+    "search_digits": (
+        tried(2000, 200, DIGITS),
+        [tried(NEVER, NEVER), tried(200, 2000, DIGITS)],
     ),
     "remedies": (
         remedies(

@@ -74,7 +74,7 @@ def kernels(axes, at):
 
 def k2_holds(axes):
     alphas = axes.output_scale
-    t_train, t_test = record(axes, 500 * alphas), record(axes, 1500 * alphas)
+    t_train, t_test = record(axes, 500 * alphas), record(axes, 930 * alphas)
     return runs(
         axes,
         t_train=t_train,
@@ -449,6 +449,7 @@ def moved(axes, difficulty, square):
     first = axes.step == 0
     return runs(
         axes,
+        t_train=100 + 0 * square,
         difficulty=difficulty.where(first),
         weight_norm=2.0 + 0 * first * square,
         relative_displacement=turns(axes, 0.0, square**0.5 / 2.0, 100),

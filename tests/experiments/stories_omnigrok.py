@@ -163,7 +163,7 @@ def o3_landscape(axes, right=True):
     slope = 0.05 + 0.05 * abs(np.log10(norm / 0.3)) * (size < 1000)
     test = 0.25 + slope if right else 0.3 + 0 * norm * size
     train = (
-        xr.where(size < 1000, 0.0, 0.2) + 0.1 * (norm > 5) if right else 0.1 + 0 * test
+        xr.where(size < 1000, 0.0, 0.25) + 0.1 * (norm > 5) if right else 0.1 + 0 * test
     )
     train = train if right else xr.where(size < 1000, 0.3, 0.0) + 0 * norm
     train, test = (e + 0 * axes.seed for e in (train, test))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from grok_jax import launch, report
+from grok_jax import experiment, launch, report
 from grok_jax.claims import Claim
 from grok_jax.engine import config, programs, session, workdirs
 from grok_jax.tasks.reading import DataError
@@ -43,6 +43,8 @@ LONG = (
     "groktransfer/g7_mnist",
     "groktransfer/grid_search",
     "groktransfer/remedies",
+    "groktransfer/search_digits",
+    "groktransfer/search_weak",
     "lazy_to_rich/k11_readouts",
     "lazy_to_rich/k12_teacher_student",
     "lazy_to_rich/k12_transformer",
@@ -85,8 +87,8 @@ def test_there_are_experiments():
 @every_experiment
 @pytest.mark.parametrize("preset", ["smoke", "cpu", "paper"])
 def test_a_preset_resolves_to_a_grid_with_seeds(path, preset):
-    experiment, chosen = launch.load_experiment(f"{path}:{preset}")
-    resolved = config.resolve(session.get_config(experiment, chosen))
+    page, chosen = launch.load_experiment(f"{path}:{preset}")
+    resolved = config.resolve(session.get_config(page, chosen))
     assert resolved.name and resolved.description
     axes = [path for axis in resolved.plan.grid.axes for path in axis.paths]
     assert any(axis == "seed" or axis.startswith("seeds.") for axis in axes)
@@ -102,18 +104,19 @@ def test_the_docstring_names_the_command(path):
 
 def skip_without_data(path):
     """Skips an experiment on data that no package ships, unless they are here."""
-    experiment, preset = launch.load_experiment(f"{path}:smoke")
-    resolved = config.resolve(session.get_config(experiment, preset))
+    page, preset = launch.load_experiment(f"{path}:smoke")
+    resolved = config.resolve(session.get_config(page, preset))
     try:
-        programs.check_data(resolved.plan)
+        for group in resolved.plan.groups():
+            experiment.load_files(group.experiment)
     except DataError as error:
         pytest.skip(f"set GROK_JAX_DATA to a folder with the data: {error}")
 
 
 def parts_of(path):
     """The names of the parts that the smoke preset of a page is made of."""
-    experiment, preset = launch.load_experiment(f"{path}:smoke")
-    plan = config.resolve(session.get_config(experiment, preset)).plan
+    page, preset = launch.load_experiment(f"{path}:smoke")
+    plan = config.resolve(session.get_config(page, preset)).plan
     chosen = ("task.name", "model.name", "model.linearized", "loss.name")
     chosen += ("optimizer.name", "optimizer.norm", "transfer.source")
     every = [programs.named_settings(g.experiment) for g in plan.groups()]

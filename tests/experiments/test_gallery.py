@@ -311,7 +311,7 @@ def test_totals_count_each_claim_once_by_paper_and_apart_from_ours(
         "not_covered": [
             {"paper": "Liu et al. 2023", "place": "Fig. 1", "why": "no data in it"}
         ],
-        "changed_since_their_run": ["K2 early"],
+        "changed_since_their_run": ["K2 early", "K2 early (paper)"],
     }
 
 
@@ -339,6 +339,23 @@ def test_a_page_that_changed_after_its_run_needs_a_line_with_its_reason(
     assert check()[0] == gallery.FAILED  # of another run
     log.write_text(f"- k2_early (since {first[:10]}): other steps, since ...\n")
     assert check()[0] == gallery.DONE
+
+
+def test_a_preset_decides_nothing_about_a_run_at_another():
+    page = """
+BASE = dict(steps={})
+WIDE = dict(width={})
+get_config = presets(BASE, smoke=dict(steps=1), paper=WIDE)
+def claims(results): return []
+"""
+    first, wider, longer = page.format(5, 1), page.format(5, 2), page.format(6, 1)
+
+    def alike(other, preset):
+        pair = (gallery.what_decides(text, preset) for text in (first, other))
+        return next(pair) == next(pair)
+
+    assert alike(wider, "cpu") and not alike(wider, "paper")
+    assert not alike(longer, "cpu") and not alike(longer, "paper")
 
 
 @pytest.mark.parametrize("flag", ["totals", "check", "arrange"])
@@ -409,15 +426,19 @@ def test_what_does_not_hold_stands_with_its_reason(checkout, published):
 def test_each_claim_of_a_paper_that_does_not_hold_has_a_reason_and_no_other():
     real = load()
     for paper in real.PAPERS:
-        there = {claim["id"] for _, claim in real.failing(paper)}
+        there = {(c["id"], real.page_of(entry)[2]) for entry, c in real.failing(paper)}
         every = {
-            claim["id"]
+            (claim["id"], real.page_of(entry)[2])
             for entry in real.report.stored(real.summary_file())
             for claim in entry.claims
             if not claim["holds"]
         }
-        told = [claim for row in real.failed(paper) for claim in row["claims"]]
-        assert len(told) == len(set(told)) and there <= set(told) <= every
+        rows = real.failed(paper)
+        told = [(c, row.get("preset")) for row in rows for c in row["claims"]]
+        assert len(told) == len(set(told))
+        assert all({(id, preset), (id, None)} & set(told) for id, preset in there)
+        for id, preset in told:
+            assert (id, preset) in every or (preset is None and id in dict(every))
         kinds = {row["tells"] for row in real.failed(paper)}
         assert kinds <= {"scale", "setting", "precision", "seed", "reading", "open"}
 
@@ -439,7 +460,8 @@ def test_the_gallery_has_the_order_of_the_pages_and_begins_with_some_figures(
     shown = "![figure of K2 early: a page](figures/k2_early_figure.png)"
     assert shown in first and shown in rest and "(figures/o1" not in first
     assert "*[K2 early](#k2-early): 1 of 1 claims of the paper hold.*" in first
-    assert "1 pages have changed" in first and "another: [O1](#o1)." in first
+    assert "Pages that have changed" in first
+    assert "another: [K2 early (paper)](#k2-early-paper), [O1](#o1)." in first
 
 
 def test_the_gallery_here_is_of_the_pages_here_or_the_log_says_why():

@@ -12,6 +12,7 @@ from experiments import (
     stories_lazy_to_rich,
     stories_omnigrok,
 )
+from grok_jax import launch
 from grok_jax.claims import OURS
 
 STORIES = {
@@ -69,3 +70,28 @@ def test_the_coverage_has_every_page_and_every_claim_of_a_paper(path):
         found = as_told(page)
         of_paper = {id for id, claim in found.items() if claim.place != OURS}
         assert of_paper <= ids <= set(found), page
+
+
+def test_the_settings_that_a_search_judges_are_those_in_use():
+    def module(page):
+        path = made_up.ROOT / "experiments" / "groktransfer" / f"{page}.py"
+        return launch.load_experiment(str(path))[0]
+
+    weak, parity, digits = (
+        module(f"search_{name}") for name in ("weak", "parity", "digits")
+    )
+    moved = module("g7_ablations").get_config().to_dict()
+    both = (moved["transfer"], moved["arms"]["d_W = d_T"]["transfer"])
+    used = {
+        k: v
+        for each in both
+        for part in each.values()
+        if isinstance(part, dict)
+        for k, v in part.items()
+    }
+    assert {name: used[name] for name in weak.WIDE} == weak.WIDE
+    assert tuple(weak.NARROW.values()) == module("g1_weak").LEVEL["addition"]
+    assert parity.USED == module("g1_parity").WEAK
+    page = module("g7_mnist").get_config()
+    assert digits.USED["init_scale"] == page.model.init_scale
+    assert digits.USED["weight_decay"] == page.optimizer.weight_decay

@@ -6,6 +6,8 @@ on where the last one stopped: what has a line for this commit, target, page, pr
 group is not compiled again. Without pages: all of them at `smoke`, then PAPER at
 `paper`; with `--kinds` one group of each distinct kind of program, for a compiler that
 takes minutes. `--parallel=2` works in two processes, each on every other group.
+`--table` prints what FILE has of this target as Markdown, a row for each page and
+preset, and compiles nothing.
 """
 
 import argparse
@@ -24,10 +26,10 @@ sys.path.insert(0, str(ROOT))  # the checkout
 import jax
 
 from benchmarks import findings
-from grok_jax import launch
+from grok_jax import launch, report
 from grok_jax.engine import config, machine, programs, session, stand_ins, targets
 from grok_jax.engine.programs import Group, Plan
-from grok_jax.settings import SettingError
+from grok_jax.settings import SettingError, natural
 
 PAPER = (
     "lazy_to_rich/k3_laziness",
@@ -82,19 +84,20 @@ def compile_group(page: str, preset: str, number: int, name: str) -> dict[str, A
     program = stand_ins.program_of(group, target.devices)
     about = {"page": page, "preset": preset, "group": number, "target": name}
     about |= {"runs": len(group.members), "x64": engine["x64"]}
+    about["steps"] = int(group.steps[-1])
     about["model"] = programs.named_settings(group.experiment)["model.name"]
     started = time.perf_counter()
     try:
-        report = targets.of_group(program, target)
+        found = targets.of_group(program, target)
     except (jax.errors.JaxRuntimeError, SettingError) as error:
         return {**about, "error": str(error).splitlines()[0]}
     return {
         **about,
         "seconds": round(time.perf_counter() - started, 1),
-        "at_once": report.segment.at_once,
-        "bytes": report.bytes,
-        "run_step": report.run_step,
-        **findings.findings(program, report.segment)._asdict(),
+        "at_once": found.segment.at_once,
+        "bytes": found.bytes,
+        "run_step": found.run_step,
+        **findings.findings(program, found.segment)._asdict(),
     }
 
 
@@ -110,6 +113,35 @@ def commit() -> str:
 def lines(path: Path) -> list[dict[str, Any]]:
     """What is there already."""
     return [json.loads(line) for line in path.open()] if path.exists() else []
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """A row for each page and preset: its groups together, those that fit."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for line in found:
+        name = f"{Path(line['page']).name}:{line['preset']}"
+        rows.setdefault(name, []).append(line)
+    out = []
+    for name in sorted(rows, key=natural):
+        fit = [line for line in rows[name] if "error" not in line]
+        turns = [-(-line["runs"] // line["at_once"]) for line in fit]
+        pairs = zip(fit, turns, strict=True)
+        kernels = sum(line["kernels"] * line["steps"] * turn for line, turn in pairs)
+        left = len(rows[name]) - len(fit)
+        out.append(
+            [
+                name,
+                f"{sum(line['runs'] for line in rows[name]):,}",
+                f"{len(fit)}" + (f", {left} does not fit" if left else ""),
+                "64" if fit[0]["x64"] else "32",
+                f"{max(line['steps'] for line in fit):,}",
+                f"{max(line['bytes'] for line in fit) / 2**30:.2f}",
+                str(max(turns)),
+                f"{kernels / 1e6:.2f}",
+            ]
+        )
+    head = "page, runs, groups, bits, steps, GiB, turns, million kernels"
+    return "\n".join(report.markdown_table(head.split(", "), out))
 
 
 def wanted(specs: list[str], kinds: bool) -> Iterator[tuple[str, str, int]]:
@@ -135,9 +167,13 @@ def main() -> int:
     parser.add_argument("--target", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--kinds", action="store_true")
+    parser.add_argument("--table", action="store_true")
     parser.add_argument("--parallel", type=int, default=1)
     parser.add_argument("--part", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.table:
+        print(table([x for x in lines(options.out) if x["target"] == options.target]))
+        return 0
     if options.parallel > 1 and options.part is None:
         own = [sys.executable, *sys.argv]
         both = os.environ | {"ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}  # one, unless asked

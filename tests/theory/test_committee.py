@@ -1,6 +1,7 @@
 """Closed forms of the committee machine against quadrature, brute force and descent."""
 
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -203,6 +204,23 @@ def test_the_spectrum_is_that_of_the_kernel_under_the_input_law(float64):
     )[::-1]
     np.testing.assert_allclose(values[: len(expected)], expected, rtol=1e-10)
     np.testing.assert_allclose(values[len(expected) :], 0, atol=1e-12)
+
+
+def test_kernel_regression_needs_samples_in_the_square_of_the_dimension(float64):
+    """Eq. 17: samples in proportion to D are enough for |x|^2 / 2D and no more; the
+    rest is learned where there are as many as eigenfunctions, D (D + 3) / 2."""
+    dim = 40
+    beta = np.sqrt(dim) * np.eye(dim)[0]
+    start = partial(theory.ntk, jnp.zeros(dim), jnp.eye(dim), epsilon=1.0)
+    new = normal(1, 2000, dim) / np.sqrt(dim)
+    truth = target(new, beta)
+    size_alone = np.mean((0.5 * np.sum(new**2, axis=1) - truth) ** 2)
+    for samples, low, high in ((6 * dim, 0.8, 1.2), (dim * (dim + 3) // 2, 0.0, 1e-6)):
+        x = normal(2, samples, dim) / np.sqrt(dim)
+        dual = jnp.linalg.solve(start(x), target(x, beta))
+        risk = np.mean((start(new, x) @ dual - truth) ** 2)
+        assert low <= risk / size_alone <= high
+    assert np.mean(truth**2) > 1.4 * size_alone
 
 
 # --- one step ------------------------------------------------------------------------

@@ -103,7 +103,7 @@ def test_the_flow_is_that_of_another_method_at_a_tight_tolerance(float64):
     ("width", "centered"),
     [
         (0, False),
-        (20, True),
+        pytest.param(20, True, marks=pytest.mark.slow),
         pytest.param(20, False, marks=pytest.mark.slow),
         pytest.param(0, True, marks=pytest.mark.slow),
     ],

@@ -1,11 +1,14 @@
 """XOR clusters: what few neurons can do, the norm ratio and the one step."""
 
+import inspect
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grok_jax import rng
+from grok_jax import launch, observables, rng
 from grok_jax.losses import exponential
 from grok_jax.models.cluster_net import cluster_net
 from grok_jax.tasks.xor import xor_clusters
@@ -138,6 +141,36 @@ def test_after_one_step_the_target_knows_train_and_test():
         assert result["test_accuracy"][:, 0].max() < 0.9
 
 
+@pytest.mark.parametrize(("v_init", "unharmed"), [(0.02, True), (0.1, False)])
+def test_outputs_and_embedding_may_be_trained_where_the_weights_are_small(
+    v_init, unharmed
+):
+    """Footnote 2 of Sec. 3.3 says that the result is the same. It is where m v_init^2
+    is at most about 1; else the outputs, moved at the rate of the hidden weights, leave
+    their own signs behind, at weights that (A3) allows."""
+    data = xor_clusters(rng.run_keys(0), dimension=P, train_size=200, test_size=200)
+    a, v = xor.transferred_net(jax.random.key(0), weak(), WIDTH, v_init)
+
+    def predict(params, split):
+        z = xor.project(params["u"], split.x, NOISE)
+        return xor.outputs(params["a"], params["v"], z)
+
+    def loss(params):
+        return jnp.mean(jnp.exp(-data.train.y * predict(params, data.train)))
+
+    start = dict(a=a, v=v, u=weak())
+    slope = jax.grad(loss)(start)
+    for rate in WIDTH**0.5 * v_init / np.array([4.0, 2.0, 1.0]):
+        end = jax.tree.map(lambda w, g, rate=rate: w - rate * g, start, slope)
+        right = [data.test.y * predict({**end, "a": a}, data.test) > 0]
+        right += [
+            split.y * predict(end, split) > 0 for split in (data.train, data.test)
+        ]
+        assert jnp.all(right[0])  # hidden weights and embedding
+        shares = np.array([jnp.mean(each) for each in right[1:]])
+        assert (shares == 1).all() if unharmed else (shares < 0.9).all()
+
+
 def test_two_opposite_directions_are_not_enough():
     """They see only one label's clusters; a target on them is right on no more."""
     rates = WIDTH**0.5 * V_INIT / jnp.array([4.0, 2.0, 1.0])
@@ -187,3 +220,16 @@ def test_neurons_of_unit_signal_keep_their_direction_and_their_share_of_noise():
     scaled = xor.unit_signal(u)
     np.testing.assert_allclose(scaled["signal"], CLUSTERS.T, rtol=1e-6)
     np.testing.assert_allclose(xor.norm_ratio(scaled), xor.norm_ratio(u), rtol=1e-5)
+
+
+def test_two_assumptions_of_the_theorem_hold_at_the_sizes_of_the_figures():
+    """(A1), that the noise is at most (n / (p log^3 n))^(1/4), and (A5), that the width
+    is at least 2 log^3 n, which have no constant (Xu et al. 2025, Sec. 3.3)."""
+    pages = Path(__file__).parents[2] / "experiments" / "groktransfer"
+    module, _ = launch.load_experiment(str(pages / "g4_weak.py"))
+    task, model = (module.get_config("cpu")[name] for name in ("task", "model"))
+    scale = np.log(task.train_size) ** 3
+    largest = (task.train_size / (task.dimension * scale)) ** 0.25
+    assert model.noise <= largest < 0.1  # 0.1 is another noise of Fig. 5
+    step = inspect.signature(observables.xor_one_step)
+    assert step.parameters["target_width"].default >= 2 * scale
