@@ -102,7 +102,7 @@ def _ends(axis: Axes, drawn: Any) -> None:
     axis.invert_yaxis()
     axis.set_xlim(0, 1)
     axis.set_xlabel("share of the runs")
-    axis.legend(fontsize=6, loc="lower left")
+    axis.legend(fontsize=6, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
 
 def _delays(axis: Axes, drawn: Any) -> None:
@@ -157,7 +157,8 @@ def _heat(axis: Axes, drawn: Any) -> None:
     axis.imshow(values.T, vmin=0.2, vmax=1, cmap="RdYlBu", aspect="auto")
     for (y, x), value in np.ndenumerate(values.T):
         axis.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=6)
-    axis.set_xticks(range(len(names)), names, rotation=30, fontsize=7)
+    slanted: dict[str, Any] = dict(rotation=35, ha="right", rotation_mode="anchor")
+    axis.set_xticks(range(len(names)), names, fontsize=7, **slanted)
     axis.set_yticks(range(len(labels)), labels, fontsize=7)
     axis.grid(False)
 
@@ -195,7 +196,8 @@ def _times(axis: Axes, drawn: Any, theory: str) -> None:
     axis.set_yscale("log")
     axis.set_xlabel("predicted t_test / t_train (median)")
     axis.set_ylabel("seen")
-    axis.legend(fontsize=6, markerscale=3)
+    axis.legend(fontsize=6, markerscale=3, ncols=2, loc="upper right", framealpha=1)
+    axis.set_ylim(top=30 * top)
 
 
 def _calibration(axis: Axes, drawn: Any) -> None:
@@ -215,7 +217,7 @@ def _calibration(axis: Axes, drawn: Any) -> None:
     axis.invert_yaxis()
     axis.set_xlim(0, 1)
     axis.set_xlabel("share of runs before the quantile")
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=6, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
 
 # --- words ----------------------------------------------------------------------------
@@ -275,6 +277,7 @@ def _said_theories(totals: Totals) -> str:
         found = of_theory(totals, name)
         one = rows(totals, theory=name, model="monotone", moment=verdict.MOMENT)
         start = [] if name == "floor" else of_theory(totals, name, moment="start")
+        trees = rows(totals, theory=name, model="boosted", moment=verdict.MOMENT)
         wrong = 10 ** mean(found, "error_log10")
         shares = [
             _mean([row["below"][level] for row in left_out(found)])
@@ -286,9 +289,11 @@ def _said_theories(totals: Totals) -> str:
                 f"{mean(one, 'concordance'):.2f}" if one else "",
                 f"{mean(start, 'concordance'):.2f}" if start else "",
                 f"**{mean(found, 'concordance'):.2f}**",
+                f"{mean(trees, 'concordance'):.2f}" if trees else "",
                 f"{mean(found, 'concordance', REGION):.2f}",
+                f"{mean(trees, 'concordance', REGION):.2f}" if trees else "",
                 f"{wrong:.1f}",
-                ", ".join(f"{share:.2f}" for share in shares),
+                ", ".join(f"{s:.2f}" if np.isfinite(s) else "-" for s in shares),
             ]
         )
     head = (
@@ -296,7 +301,9 @@ def _said_theories(totals: Totals) -> str:
         "its one number",
         "all, at step 0",
         "all, at t_train",
+        "by trees",
         "regions",
+        "by trees",
         "times wrong by",
         "before 10%, 50%, 90%",
     )
