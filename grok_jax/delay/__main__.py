@@ -11,7 +11,8 @@ verdicts of its judges.
                TABLE_remedies.nc beside it
   --totals     prints the verdicts as JSON, computed anew from the tables: every theory,
                for every task and region of settings left out, and where it foretells
-               that a remedy helps; half an hour on one core (pip install 'grok_jax[delay]')
+               that a remedy helps; half an hour on one core
+               (pip install 'grok_jax[delay]')
   --draw=FILE  draws the figures of the account from the table and the JSON of --totals
                in FILE, into figures/ beside it
   --table      the table; experiments/delay/runs.nc by default
