@@ -245,6 +245,14 @@ def _said_runs(totals: Totals) -> str:
     return f"{totals['runs']:,} runs. Of those that fit: {shares} (of all)."
 
 
+def _said_cost(totals: Totals) -> str:
+    shares = totals["cost"].values()
+    return (
+        "Both looks together take as long as "
+        f"{min(shares):.0%} to {max(shares):.0%} of a run's steps, task by task."
+    )
+
+
 def _said_winner(totals: Totals) -> str:
     winner, beaten = totals["winner"], totals["beats_settings"]
     first = (
@@ -387,6 +395,7 @@ def _said_coverage(totals: Totals) -> str:
 
 SAID: dict[str, Callable[[Totals], str]] = {
     "runs": _said_runs,
+    "cost": _said_cost,
     "winner": _said_winner,
     "theories": _said_theories,
     "differences": _said_differences,

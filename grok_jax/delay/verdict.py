@@ -3,6 +3,7 @@
 The rule was written before the runs were made (experiments/delay/DESIGN.md).
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -75,6 +76,17 @@ def ends(table: xr.Dataset) -> dict[str, float]:
     return {**shares, "never fitted": float(found["never fitted"].mean())}
 
 
+def cost(table: xr.Dataset) -> dict[str, float]:
+    """For each task, what the looks at step 0 and at t_train take of the steps of a run
+    (until it generalises, or all), in the median over the runs."""
+    found = {}
+    for task, look in json.loads(table.attrs.get("look_in_steps", "{}")).items():
+        runs = table.isel(run=table.task.values == task)
+        steps = np.where(np.isnan(runs.t_test), runs.horizon, runs.t_test)
+        found[task] = float(np.median(2 * look / np.maximum(steps, 1)))
+    return found
+
+
 def calibrated(judged: Sequence[Judged], within: float = 0.1) -> list[str]:
     """The theories whose shares of runs before the predicted quantiles are within so
     much of them, in the mean over the tasks that were left out."""
@@ -102,6 +114,7 @@ def totals(table: xr.Dataset, judged: Sequence[Judged]) -> dict[str, Any]:
     return {
         "runs": table.sizes["run"],
         "ends": plain(ends(table)),
+        "cost": plain(cost(table)),
         "winner": winner(judged),
         "beats_settings": [
             name for name in names if difference(judged, name, "settings").wins

@@ -18,6 +18,7 @@ def runs():
 
 @pytest.fixture(scope="module")
 def totals(runs):
+    runs = runs.assign_attrs(look_in_steps=json.dumps({"a": 10.0, "b": 20.0}))
     found = verdict.totals(runs, judges.judge(runs, models=("Cox",)))
     told = {name: [0, -1, 1] for name in account.theories.NUMBER}
     found["remedies"] = {"GrokFast": told}
@@ -26,6 +27,8 @@ def totals(runs):
 
 def test_words_are_those_of_the_totals(totals):
     assert account.said("runs", totals).startswith("120 runs.")
+    low, high = sorted(totals["cost"].values())
+    assert f"{low:.0%} to {high:.0%} of a run's steps" in account.said("cost", totals)
     assert "**Kernel wins**" in account.said("winner", totals)
     assert "**No theory wins**" in account.said("winner", {**totals, "winner": "none"})
     table = account.said("theories", totals).splitlines()

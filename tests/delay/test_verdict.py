@@ -12,7 +12,7 @@ from delay.test_table import landscape, results
 
 from grok_jax.delay import __main__ as command
 from grok_jax.delay import judges, remedies, table, verdict
-from grok_jax.engine import workdirs
+from grok_jax.engine import shipped, workdirs
 
 
 def test_the_theory_whose_number_made_the_times_wins():
@@ -113,6 +113,19 @@ def test_pages_are_run_and_their_table_is_made(tmp_path, monkeypatch):
     assert [line[3].rpartition(":")[2] for line in lines] == ["pilot"] * 7
 
 
+def test_what_two_looks_cost_is_a_share_of_the_steps():
+    """A run that never generalised takes all its steps."""
+    runs = xr.Dataset(
+        {
+            "task": ("run", ["a", "a", "a"]),
+            "t_test": ("run", [100.0, np.nan, 50.0]),
+            "horizon": ("run", [400.0] * 3),
+        },
+        attrs={"look_in_steps": json.dumps({"a": 10.0})},
+    )
+    assert verdict.cost(runs) == {"a": pytest.approx(0.2)}
+
+
 def test_the_table_is_made_of_finished_folders(tmp_path, monkeypatch):
     monkeypatch.setattr(command.cost, "in_steps", lambda experiment: 12.0)
     for name in command._pages():
@@ -144,3 +157,22 @@ def test_the_table_is_made_of_finished_folders(tmp_path, monkeypatch):
     others = tried.gain.sel(arm="StableMax")[tried.task.values != "pairs"]
     assert np.isnan(others.values).all()
     assert (tried.gain.sel(arm="GrokFast") == 0).all()
+
+
+def test_the_published_totals_are_those_of_the_published_table():
+    """Its counts, and the verdict on the norm with one task left out."""
+    folder = shipped.folder() / "delay"
+    runs, found = (
+        workdirs.read_results(folder / "runs.nc"),
+        workdirs.read_json(folder / "totals.json"),
+    )
+    assert found["runs"] == runs.sizes["run"] >= 5000
+    assert found["ends"] == verdict.plain(verdict.ends(runs))
+    assert found["cost"] == verdict.plain(verdict.cost(runs))
+    fitted = judges.theories.that_fitted(runs)
+    inside = fitted.task.values == "transformer"
+    case = judges.Case(
+        "task: transformer", fitted.isel(run=~inside), fitted.isel(run=inside)
+    )
+    norm = case.fitted("norm", "fitted", "Cox", judges.theories.matrix)
+    assert verdict.plain(verdict._row(norm)) in found["judged"]
