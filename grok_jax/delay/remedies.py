@@ -235,7 +235,7 @@ def _trials(axis: Axes, results: xr.Dataset) -> None:
 
 def _prices(axis: Axes, results: xr.Dataset) -> None:
     found = _interval(ratios(results)).transpose("arm", "quantile").values
-    edge = 2 * max(np.max(found[np.isfinite(found)]), 1)
+    edge = 2 * np.max(found[np.isfinite(found)], initial=1)
     for place, (low, middle, high) in enumerate(found):
         ends = np.minimum([low, high], edge)
         axis.plot(ends, [place, place], "-", color=f"C{place}")

@@ -52,6 +52,17 @@ def test_the_interval_decides():
     assert float(remedies.ratios(better).sel(arm="remedy").max()) == 0.1
 
 
+@pytest.mark.parametrize("remedy", [[5.0] * 4, [np.nan] * 3 + [50.0], [np.nan] * 4])
+@pytest.mark.parametrize("plain", [[50.0] * 4, [np.nan] * 4])
+def test_an_interval_without_end_is_drawn_to_the_edge(plain, remedy):
+    axis = remedies.figure(results([plain, remedy])).axes[1]
+    endless = np.isnan(plain).any() or np.isnan(remedy).any()
+    marks = [line.get_marker() for line in axis.lines]
+    assert (">" in marks) == endless
+    drawn = [line.get_xdata() for line in axis.lines if line.get_marker() == ">"]
+    assert np.isfinite(drawn).all()
+
+
 def test_arms_differ_by_their_remedy_alone():
     weak = dict(model=dict(name="mlp", width=4, layers=1), into="layer_0.w")
     base = dict(
