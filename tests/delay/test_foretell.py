@@ -101,6 +101,14 @@ def test_curves_without_the_statistics_or_a_waiting_run_get_none(results):
     assert foretell.of_curves(live.of_results(ended), config, made_up()) == ""
 
 
+def test_a_run_that_goes_on_has_the_settings_of_its_arm():
+    arms = {"a": dict(optimizer=dict(weight_decay=0.5)), "b": {}}
+    made = grok_jax.run({**PAGE, "arms": arms, "sweep": dict(seed=(0,))})
+    config, runs = json.loads(made.attrs["config"]), live.of_results(made)
+    rows = foretell.table.rows(foretell._results(runs, config), "", None)
+    assert rows.weight_decay.values.tolist() == [0.5, 0.1]
+
+
 def test_watch_says_it_where_there_is_a_table(tmp_path, monkeypatch, capsys):
     grok_jax.run(PAGE, workdir=tmp_path / "run", say=lambda line: None)
     monkeypatch.setattr(foretell.shipped, "folder", lambda: tmp_path)
