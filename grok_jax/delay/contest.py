@@ -118,8 +118,10 @@ def ratio(results: xr.Dataset) -> xr.DataArray:
 
 
 def ended(results: xr.Dataset) -> xr.DataArray:
-    """t_test, or the last step of a run that never generalised; at least 1."""
-    return results.t_test.fillna(float(results.step[-1])).clip(min=1)
+    """t_test, or the last step of a run that never generalised; at least 1. Of results,
+    or of a table of runs, which has that step as `horizon`."""
+    last = results.horizon if "horizon" in results else float(results.step[-1])
+    return results.t_test.fillna(last).clip(min=1)
 
 
 def log10(values: xr.DataArray) -> xr.DataArray:

@@ -83,14 +83,13 @@ def _flat(results: xr.Dataset) -> xr.Dataset:
 def _fixed(config: dict[str, Any], flat: xr.Dataset) -> list[dict[str, Any]]:
     """The settings of each run that were not swept: those of its arm before those of
     all runs."""
-    arms = np.broadcast_to(flat.coords.get("arm", ""), flat.sizes["run"])
-    found = []
-    for arm in arms.tolist():
+    arms = np.broadcast_to(flat.coords.get("arm", ""), flat.sizes["run"]).tolist()
+    found = {}
+    for arm in set(arms):
         own = {**config, **config.get("arms", {}).get(arm, {})}
         fixed = {short_name(path): own[path] for path in own if _is_own(path)}
-        fixed.setdefault("method", own.get("optimizer.name", ""))
-        found.append(fixed)
-    return found
+        found[arm] = {"method": own.get("optimizer.name", ""), **fixed}
+    return [found[arm] for arm in arms]
 
 
 def _is_own(path: str) -> bool:

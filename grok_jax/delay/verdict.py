@@ -82,8 +82,7 @@ def cost(table: xr.Dataset) -> dict[str, float]:
     found = {}
     for task, look in json.loads(table.attrs.get("look_in_steps", "{}")).items():
         runs = table.isel(run=table.task.values == task)
-        steps = np.where(np.isnan(runs.t_test), runs.horizon, runs.t_test)
-        found[task] = float(np.median(2 * look / np.maximum(steps, 1)))
+        found[task] = float((2 * look / contest.ended(runs)).median())
     return found
 
 
