@@ -30,6 +30,7 @@ from grok_jax.pages import (
     delay,
     last,
     late,
+    operations,
     presets,
     relative,
     sheet,
@@ -61,7 +62,7 @@ get_config = presets(
             candidates=8,
             steps=2000,
         ),
-        train=dict(steps=1500, records=200),
+        train=dict(steps=1500, records=200, count_flops=True),
         grok=dict(kind="accuracy", train=0.95, test=0.95),
         stop=dict(metric="test_accuracy", threshold=0.99, above=True, patience=4.0),
         arms={
@@ -101,6 +102,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     gap = late(delay(results))
     scratch, random = gap.sel(arm="scratch"), gap.sel(arm="random A B")
     some = typical("gap from scratch", scratch, ">", 0)
+    cost = operations(results, results.t_test) / 1e12
 
     def kept(id: str, statement: str, arm: str) -> Claim:
         own = gap.sel(arm=arm).clip(min=0)
@@ -111,6 +113,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             some,
             shown("with GrokTransfer", gap.sel(arm="GrokTransfer")),
             shown("weak network's test accuracy", weak),
+            shown("TFLOP until t_test, weak networks included", cost.sel(arm=arm)),
         )
 
     return [
