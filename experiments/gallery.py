@@ -1,4 +1,5 @@
 """grok-jax gallery [--only=G1,...] [--preset=cpu] [--workdirs=DIR] [--out=DIR]
+                 [--summary=FILE.md] [--mixed]
 
 `python experiments/gallery.py` is the same in a checkout.
 
@@ -8,13 +9,14 @@ Examples:
 
 Runs every page of the three papers one after the other, each with a line of
 grok_jax.launch in a process of its own, and writes one report (grok_jax.report) of all
-that is finished: OUT/index.html, and the Markdown at --summary=FILE.md if that is
-given. --only names pages (`k1_grokking`) or all that begin so (`G1`).
+that is finished: OUT/index.html (gallery/index.html), and the Markdown at
+--summary=FILE.md if that is given; their runs are in WORKDIRS (runs/gallery). --only
+names pages (`k1_grokking`) or all that begin so (`G1`).
 
 The same line again goes on: what is complete is only drawn again, what was stopped
 resumes. A page whose data are not here is named as left out. A page that fails does
-not stop the others. Workdirs of another commit are refused, unless --mixed says that
-the report may list several.
+not stop the others. Workdirs of another commit are refused, as their claims may be
+others; --mixed reports them too, with a line that counts the commits.
 
 In a checkout, three questions about experiments/README.md are answered instead:
   --totals    prints as JSON how many claims hold, and what of the papers has no page
@@ -474,6 +476,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         named, folder = chosen(options.only), Path(options.workdirs).absolute()
         every = [workdirs.Workdir(folder / page.stem) for page in pages()]
         others = of_other_commits(every)
+        if others and not options.mixed and workdirs.git_commit() == "unknown":
+            raise SettingError(
+                "The grok_jax that is installed is not this checkout; `pip install -e "
+                ".` there."
+            )
         if others and not options.mixed:
             raise SettingError(
                 f"The checkout is at {workdirs.git_commit()}, but these are of another "

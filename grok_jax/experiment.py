@@ -21,6 +21,7 @@ import optax
 from jax import Array
 
 from grok_jax import grok_transfer, observables, optim, rng, transfer
+from grok_jax.losses import Loss
 from grok_jax.network import Network
 from grok_jax.parts import Part, plain
 from grok_jax.settings import (
@@ -320,8 +321,18 @@ def _load(load: Callable, arguments: tuple) -> dict[str, np.ndarray]:
 
 
 def make_dataset(experiment: Experiment, **files: Any) -> Dataset:
-    """The dataset of a run; `files`, for real data, come from `load_files`."""
-    return experiment.task(make_keys(experiment), **files)
+    """The dataset of a run; `files`, for real data, come from `load_files`.
+
+    Raises: SettingError if the task returns something else.
+    """
+    what = "a grok_jax.types.Dataset(train, test, extras)"
+    keys = make_keys(experiment)
+    return experiment.task.made(Dataset, "task.name", what, keys, **files)
+
+
+def make_loss(experiment: Experiment) -> Loss:
+    """The loss of a run."""
+    return experiment.loss.made(Loss, "loss.name", "a grok_jax.losses.Loss")
 
 
 # --- the run --------------------------------------------------------------------------
@@ -379,12 +390,13 @@ def make(experiment: Experiment, keys: rng.Keys | None = None) -> Run:
     return make_run(
         init=init,
         network=network.apply,
-        loss=experiment.loss(),
+        loss=make_loss(experiment),
         tx=_optimizer(experiment, network.learning_rate),
         dynamics=network.model.dynamics,
         batches=Batches(size, keys.batches) if size else None,
         observables=[
-            _observable(experiment, network, one) for one in experiment.observe.values()
+            _observable(experiment, network, name, one)
+            for name, one in experiment.observe.items()
         ],
         stop=_stop(experiment),
     )
@@ -424,7 +436,7 @@ def _optimizer(experiment: Experiment, rate: Any) -> optax.GradientTransformatio
 
 
 def _observable(
-    experiment: Experiment, network: Network, observed: Observed
+    experiment: Experiment, network: Network, name: str, observed: Observed
 ) -> Observable:
     def measure(params: Params, anchor: Params, data: Dataset) -> dict[str, Array]:
         view = observables.View(
@@ -434,10 +446,11 @@ def _observable(
             data=data,
             kernel=lambda p, *rest: network.kernel(anchor, p, *rest),
             lift=lambda function: network.lift(function, anchor),
-            loss=experiment.loss(),
+            loss=make_loss(experiment),
             model={**network.settings, **experiment.wrapping.settings},
         )
-        return observed.part(view)
+        what = "a dict of names and numbers"
+        return observed.part.made(Mapping, f"observe.{name}", what, view)
 
     return Observable(measure, observed.rhythm["every"])
 

@@ -178,7 +178,9 @@ def launch(
         results = session.complete(workdir, console.print)
     if hosts.agree(results is not None)[0]:
         console.print(f"{workdir.path} is complete; drawing it again.")
-        return DONE if results is None else finish(experiment, results, workdir)
+        if results is None:
+            return DONE
+        return finish(experiment, results, workdir, about["preset"])
     print_start(resolved, engine, workdir)
     if more:
         groups = more.plan.groups()
@@ -200,11 +202,16 @@ def launch(
             f"Stopped and saved in {workdir.path}; run the same line to go on."
         )
         return STOPPED
-    return finish(experiment, results, workdir) if hosts.is_writer() else DONE
+    if not hosts.is_writer():
+        return DONE
+    return finish(experiment, results, workdir, about["preset"])
 
 
 def finish(
-    experiment: ModuleType, results: xr.Dataset, workdir: workdirs.Workdir
+    experiment: ModuleType,
+    results: xr.Dataset,
+    workdir: workdirs.Workdir,
+    preset: str = "",
 ) -> int:
     """Tests the claims and draws the figures of complete results.
 
@@ -218,7 +225,8 @@ def finish(
         console.print(
             f"The results are in {workdir.results}. The claims and figures of this "
             f"experiment cannot be made from them ({said})"
-            f"{_line_of(experiment, error)}"
+            f"{_line_of(experiment, error)}\n"
+            "Correct the page and run the same line: nothing is trained again."
         )
         return PAGE_FAILED
     commit = {"git_commit": workdirs.git_commit()}  # whose page tested them
@@ -228,7 +236,7 @@ def finish(
         plot.save(figure, content)
         workdirs.write_bytes(workdir.figures / f"{name}.png", content.getvalue())
     if tested:
-        print_claims(tested)
+        print_claims(tested, preset)
     console.print(
         f"Figures: {workdir.figures}" if figures else f"Results: {workdir.results}"
     )
@@ -242,7 +250,10 @@ def _made(
 
     Raises: TypeError if it returns something else.
     """
-    tested = list(getattr(experiment, "claims", lambda _: [])(results))
+    tested = getattr(experiment, "claims", lambda _: [])(results)
+    if tested is None:
+        raise TypeError("claims(results) of the page returns nothing")
+    tested = list(tested)
     drawn = getattr(experiment, "figure", lambda _: {})(results)
     figures = drawn if isinstance(drawn, dict) else {"figure": drawn}
     for found, kind in ((tested, claims_lib.Claim), (figures.values(), Figure)):
@@ -383,9 +394,9 @@ def print_start(
     )
 
 
-def print_claims(tested: Sequence[claims_lib.Claim]) -> None:
-    """Prints the tested claims and how many hold: as a table, or one below the other
-    where a table of so many columns would be thin and long."""
+def print_claims(tested: Sequence[claims_lib.Claim], preset: str = "") -> None:
+    """Prints the tested claims and how many hold at a preset: as a table, or one below
+    the other where a table of so many columns would be thin and long."""
     holds = {True: Text("yes", "green"), False: Text("NO", "red")}
     if console.width >= WIDE:
         table = Table("claim", "source", "statement", "expected", "measured", "holds")
@@ -408,9 +419,11 @@ def print_claims(tested: Sequence[claims_lib.Claim]) -> None:
                 f"expected: {claim.expected}",
                 f"measured: {_in_short(claim.measured)}",
             ):
-                console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
+                padded = Padding(Text(line), (0, 0, 0, 2), expand=False)
+                console.print(padded, soft_wrap=False)
     holding = sum(bool(claim.holds) for claim in tested)
-    console.print(f"{holding} of {len(tested)} claims hold.")
+    small = " (smoke is too small to decide them)" if preset == "smoke" else ""
+    console.print(f"{holding} of {len(tested)} claims hold{small}.")
 
 
 def _in_short(measured: Any) -> str:

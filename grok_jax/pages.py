@@ -31,7 +31,7 @@ from ml_collections import ConfigDict
 from grok_jax import claims, measures, plot
 from grok_jax.claims import OURS as OURS
 from grok_jax.engine.config import choose_preset, make_config
-from grok_jax.settings import words
+from grok_jax.settings import lookup, words
 
 Drawer = Callable[[Axes, xr.Dataset], None]
 """(axes, runs) -> None: draws the runs, as the functions of `plot` do."""
@@ -335,7 +335,7 @@ def ordered(label: str, values: xr.DataArray, dim: str, order: str) -> Check:
     ('gap rises with output scale', 2.0, False)
     """
     lines = values.transpose(dim, ...)
-    met = _ORDERS[order](lines.values[1:], lines.values[:-1])
+    met = lookup(_ORDERS, order, "order")(lines.values[1:], lines.values[:-1])
     expected, of = f"{label} {order} with {words(dim)}", _of(lines.dims[1:])
     return Check(expected, of, _shown(label, values), met.size, bool(met.all()))
 

@@ -9,6 +9,7 @@ An experiment, which is a tree of parts, therefore passes through `jit` and `vma
 runs share a compiled program exactly if their structures are equal.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,6 +37,28 @@ class Part:
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
         return f"part({getattr(self.make, '__qualname__', self.make)}, {given})"
+
+    def made(self, kind: type, path: str, what: str, *args: Any, **more: Any) -> Any:
+        """What the callable returns for these arguments.
+
+        Raises: SettingError, naming `path` and `what` it must return, if it takes other
+        arguments or returns no `kind`.
+        """
+        given = {**self.settings, **more}
+        name = getattr(self.make, "__qualname__", repr(self.make))
+        try:
+            inspect.signature(self.make).bind(*args, **given)
+        except TypeError as error:
+            raise SettingError(
+                f"{path} {name} cannot be called ({error}); it must be a function that "
+                f"returns {what}."
+            ) from error
+        found = self.make(*args, **given)
+        if not isinstance(found, kind):
+            raise SettingError(
+                f"{path} {name} must return {what}, not a {type(found).__name__}."
+            )
+        return found
 
     def replace(self, **changes: Any) -> "Part":
         return Part(self.make, {**self.settings, **changes})

@@ -88,6 +88,11 @@ class Report(NamedTuple):
         return cls(**{**plain, "settings": {}, "figures": figures})
 
     @property
+    def is_smoke(self) -> bool:
+        """Whether it is a preset that is too small to decide its claims."""
+        return self.name.endswith(" (smoke)")
+
+    @property
     def explored(self) -> bool:
         """Whether it has results to explore."""
         return self.facts["state"].startswith("finished")
@@ -252,12 +257,12 @@ def _top(reports: Sequence[Report]) -> str:
 
 
 def verdict(reports: Sequence[Report]) -> str:
-    """How many claims hold, in words.
+    """How many claims hold, in words, without those of presets that decide nothing.
 
     >>> verdict([])
     'no claims'
     """
-    claims = [claim for each in reports for claim in each.claims]
+    claims = [c for each in reports if not each.is_smoke for c in each.claims]
     words = (
         f"{each} {of}"
         for each, of in (
@@ -266,7 +271,8 @@ def verdict(reports: Sequence[Report]) -> str:
         )
         if each.claims
     )
-    return ", ".join(words) or "no claims"
+    small = "; smoke decides none" if any(each.is_smoke for each in reports) else ""
+    return (", ".join(words) or "no claims") + small
 
 
 def _link(report: Report) -> str:

@@ -102,12 +102,15 @@ class Leaf:
         if not isinstance(value, self.kind) or (
             self.kind is not bool and isinstance(value, bool)
         ):
+            several = isinstance(value, (tuple, list)) and not path.startswith("sweep.")
             raise SettingError(
                 f"{path} must be of type {self.kind.__name__}, not {value!r}."
+                + (f" To sweep it, give sweep.{path} these values." if several else "")
             )
         if self.choices and value not in self.choices:
             raise SettingError(
-                f"{path} is {value!r}; it must be one of {', '.join(self.choices)}."
+                f"{path} is {value!r}; it must be one of "
+                f"{', '.join(each or repr(each) for each in self.choices)}."
             )
         if self.bounds and not self.bounds.hold(value):
             raise SettingError(f"{path} is {value}; it must be {self.bounds}.")
@@ -221,6 +224,8 @@ def first_line(error: BaseException) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """The clause that answers a typo: the closest known names, or else all of them."""
     known = sorted(known)
+    if not known:
+        return "there is none"
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if not close:
         last = name.rsplit(".", 1)[-1]
@@ -232,7 +237,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(known)}"
 
 
-def lookup(table: dict[str, Any], name: str, what: str) -> Any:
+def lookup(table: Mapping[str, Any], name: str, what: str) -> Any:
     """An entry of a registry; raises SettingError with the nearest names if unknown."""
     if name not in table:
         raise SettingError(f"There is no {what} {name!r}; {nearest(name, table)}.")

@@ -126,6 +126,9 @@ def test_a_shipped_page_is_found_by_its_name_from_any_folder(tmp_path, monkeypat
     assert path.is_file() and preset == "smoke"
     assert shipped.find("k3_laziness") == (path, None)
     assert shipped.find("k3_laziness.py:smoke") == (Path("k3_laziness.py"), "smoke")
+    Path("widths.py").touch()
+    with pytest.raises(SettingError, match=r"no page 'widths'; nearest: widths.py\."):
+        shipped.find("widths")
 
 
 def test_a_page_is_a_file_of_settings_a_dict_or_a_function(tmp_path, assert_identical):

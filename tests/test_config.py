@@ -222,7 +222,11 @@ TWO = dict(observe=dict(norms={}, kernel_alignment={}))
         ("sweeep.epsilon=1,2", "There is no setting 'sweeep.epsilon'; nearest: "),
         ("width=many", "model.width must be of type int, not 'many'."),
         ("width=2.5", "model.width must be of type int, not 2.5."),
-        ("width=1,2", "model.width must be of type int, not (1, 2)."),
+        (
+            "width=1,2",
+            "model.width must be of type int, not (1, 2). To sweep it, give "
+            "sweep.model.width these values.",
+        ),
         ("width=", "model.width must be of type int, not ''."),
         ("learning_rate=fast", "optimizer.learning_rate must be of type float, not "),
         ("learning_rate=True", "optimizer.learning_rate must be of type float, not "),
@@ -252,8 +256,8 @@ TWO = dict(observe=dict(norms={}, kernel_alignment={}))
         ("sweep.epsilon=1,x", "sweep.epsilon must be of type float, not 'x'."),
         ("sweep.seed=1,2,1", "The swept axis seed holds a value twice."),
         ("sweep.epsilom=1,2", "There is no setting to sweep 'epsilom'; nearest: "),
-        ("sweep.model.name=a,b", "There is no setting to sweep 'model.name'; "),
-        ("sweep.engine.mode=map", "There is no setting to sweep 'engine.mode'; "),
+        ("sweep.model.name=a,b", "model.name cannot be swept; compare parts as arms."),
+        ("sweep.engine.mode=map", "engine.mode is the same for all runs of a sweep."),
         ("zip=seed+width", "There is no swept axis 'seed'; "),
     ],
 )
@@ -651,6 +655,22 @@ def test_a_platform_that_is_not_here_is_one_sentence(platform, why):
     ],
 )
 def test_what_is_no_mapping_of_settings_is_a_sentence(page, said):
+    with pytest.raises(SettingError) as error:
+        make_config(page)
+    assert str(error.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ({"train": {"steps": None}}, "train.steps has no value."),
+        ({"train": {"steps:40": None}}, "There is no setting 'train.steps:40'; near"),
+        ({"stepz": None}, "There is no setting 'stepz'; nearest: train.steps."),
+        ({"sweep": {"seed": None}}, "The swept axis seed is empty; give it a value."),
+    ],
+)
+def test_a_setting_of_the_first_layer_needs_a_value(page, said):
+    """In YAML, `steps:40` is a name without one."""
     with pytest.raises(SettingError) as error:
         make_config(page)
     assert str(error.value).startswith(said)

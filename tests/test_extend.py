@@ -272,6 +272,8 @@ def test_states_that_take_too_much_are_not_kept(tmp_path):
     assert any("are not kept: the total would exceed engine.keep_gb" in s for s in said)
     with pytest.raises(SettingError, match="No states of ended runs"):
         grok_jax.params(tmp_path / "run", seed=0)
+    with pytest.raises(SettingError, match=r"There is no folder .*rum"):
+        grok_jax.params(tmp_path / "rum", seed=0)
 
 
 def test_a_damaged_file_of_states_is_a_sentence(folder):

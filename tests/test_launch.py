@@ -366,7 +366,7 @@ def test_a_bad_config_file_is_refused(config, said, tmp_path, capsys, monkeypatc
         ([], "Give --config"),
         ([f"--config={K3}:smoke"], "Give --workdir"),
         (["--config"], "--config"),
-        (["--confg=x"], "no flag --confg; nearest: config"),
+        (["--confg=x"], "no flag --confg; nearest: --config"),
         ([f"--config={K3}:smoke", "--workdir=run", "fast"], "'fast' is not a flag"),
         ([f"--config={K3}:smoke", "--workdir=run", "--dry_run=maybe"], "dry_run"),
     ],
@@ -479,7 +479,8 @@ def test_claims_that_this_grid_cannot_answer_leave_the_results(tmp_path, capsys)
     assert status == launch.PAGE_FAILED == 1
     said = " ".join(capsys.readouterr().out.split())
     assert "cannot be made from them (KeyError" in said
-    assert said.endswith("return results.sel(output_scale=6.0)")
+    assert "return results.sel(output_scale=6.0) Correct the page" in said
+    assert said.endswith("run the same line: nothing is trained again.")
     assert not workdir.claims.exists()
 
 
@@ -489,7 +490,7 @@ def test_claims_that_this_grid_cannot_answer_leave_the_results(tmp_path, capsys)
         ([], None, "TypeError: a figure of the page is of type NoneType"),
         ([], {"a": 1}, "TypeError: a figure of the page is of type int"),
         ([True], {}, "TypeError: a claim of the page is of type bool"),
-        (None, {}, "TypeError: 'NoneType' object is not iterable"),
+        (None, {}, "TypeError: claims(results) of the page returns nothing"),
     ],
 )
 def test_what_is_no_claim_or_no_figure_is_the_pages_error(
@@ -531,6 +532,16 @@ def test_in_a_narrow_terminal_claims_stand_one_below_the_other(capsys, monkeypat
         "  measured: seed 0: 0; seed 1: 1; seed 2: 2; seed 3: 3; 5 more in claims.json",
         "1 of 1 claims hold.",
     ]
+
+
+def test_what_a_claim_expects_is_broken_into_lines_and_not_cut(capsys, monkeypatch):
+    monkeypatch.setattr(launch.console, "_width", 40)
+    expected = " ".join(f"word{number}" for number in range(20))
+    claim = claims_lib.Claim("K9", "Fig. 1", "it is late", expected, 1.0, False)
+    launch.print_claims([claim], "smoke")
+    said = capsys.readouterr().out
+    assert f"expected: {expected}" in " ".join(said.split())
+    assert said.endswith("0 of 1 claims hold (smoke is too small to decide them).\n")
 
 
 def test_square_brackets_are_printed_as_they_are(capsys, monkeypatch):

@@ -282,7 +282,7 @@ def test_one_point_is_a_picture():
         (["nowhere"], "There is no folder"),
         (["empty"], "holds no config.json; no run has begun in it."),
         (["run", "--seconds=0"], "seconds"),
-        (["run", "--second=1"], "There is no flag --second; nearest: seconds"),
+        (["run", "--second=1"], "There is no flag --second; nearest: --seconds"),
         (["run", "--select=epsilon"], "--select takes AXIS=VALUE,...; 'epsilon' is"),
         (["run", "--select=epsilom=1"], "no axis 'epsilom'; nearest: epsilon."),
         (["run", "--select=epsilon=7"], "no run with curves is there; known: epsilon"),

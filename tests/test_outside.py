@@ -401,3 +401,35 @@ def test_a_transfer_into_a_leaf_that_is_not_there_is_a_sentence():
     plan = config.resolve(config.make_config(TOKENS, layer)).plan
     with pytest.raises(SettingError, match=r"no parameter of the target 'embed'; near"):
         programs.check_data(plan)
+
+
+class Drawing(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dropout(0.5, deterministic=False)(x)[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("section", "make", "said"),
+    [
+        ("model", Net(width=4), "The model is an instance of Net; its name must be"),
+        ("model", Drawing, "Drawing draws random numbers when it is called; a model"),
+        ("optimizer", optax.sgd(0.1), "The optimizer is of type GradientTransf"),
+        ("task", lambda keys: (1, 2), "task.name <lambda> must return a grok_jax.typ"),
+        ("loss", lambda f, y: f - y, "loss.name <lambda> cannot be called (missing a"),
+        ("loss", lambda: abs, "loss.name <lambda> must return a grok_jax.losses.Loss"),
+    ],
+)
+def test_what_is_given_for_a_part_and_is_none_is_a_sentence(section, make, said):
+    with pytest.raises(SettingError) as error:
+        grok_jax.run({section: dict(name=make), "train": dict(steps=2)})
+    assert str(error.value).startswith(said)
+
+
+def test_an_observable_that_returns_a_number_is_a_sentence():
+    def moved(view):
+        return 1.0
+
+    page = dict(observe=dict(moved=dict(name=moved)), train=dict(steps=2))
+    with pytest.raises(SettingError, match=r"observe.moved .* must return a dict of"):
+        grok_jax.run(page)

@@ -357,7 +357,7 @@ def test_a_damaged_folder_is_refused_and_nothing_written(
     [
         (["--out=o"], "WORKDIR"),
         (["{}"], "Give --out=DIR"),
-        (["{}", "--aut=o"], "no flag --aut; nearest: out"),
+        (["{}", "--aut=o"], "no flag --aut; nearest: --out"),
         (["{}", "--out"], "out"),
         (["{}", "--out={}"], "is a run folder"),
         (["{}", "--summary={}/a.md"], "is a run folder"),
@@ -460,3 +460,16 @@ def test_claims_tested_by_another_commit_say_so(workdir, tmp_path):
     assert "claims tested at" not in written(tmp_path / "out", workdir)
     write_json(workdir.claims, as_launched("17bc"))
     assert "claims tested at: 17bc" in written(tmp_path / "out", workdir)
+
+
+def test_a_preset_that_is_too_small_decides_nothing():
+    claims = [dict(place="Fig. 1", holds=True), dict(place="ours", holds=False)]
+    own = dict(key="k", description="", facts={}, settings={}, figures={})
+    whole, smoke = (
+        report.Report(name=f"K1{preset}", claims=claims, **own)
+        for preset in ("", " (smoke)")
+    )
+    both = "1 of 1 claims of papers hold, 0 of 1 of our own"
+    assert report.verdict([whole]) == both
+    assert report.verdict([whole, smoke]) == f"{both}; smoke decides none"
+    assert report.verdict([smoke]) == "no claims; smoke decides none"

@@ -157,7 +157,7 @@ def test_another_config_is_refused_by_the_names_that_differ_and_nothing_is_touch
         workdir.check({**CONFIG, "model.width": 6, "loss.name": "x"})
     assert str(error.value) == (
         f"{workdir.path} holds another config (it differs in loss.name, model.width); "
-        "nothing was touched. Give another --workdir."
+        "nothing was touched. Give another workdir."
     )
     assert content(tmp_path) == before
 
@@ -169,7 +169,7 @@ def test_a_foreign_folder_that_is_not_empty_is_refused_and_not_touched(tmp_path)
         Workdir(tmp_path).check(CONFIG)
     assert str(error.value) == (
         f"{tmp_path} is not empty and holds no config.json; nothing was touched. "
-        "Give an empty or new --workdir."
+        "Give an empty or new workdir."
     )
     assert content(tmp_path) == before
 
@@ -194,7 +194,7 @@ def test_hidden_files_do_not_make_a_folder_foreign(tmp_path, hidden):
 
 def test_a_file_is_no_workdir(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(WorkdirError, match="is a file; give a folder as --workdir"):
+    with pytest.raises(WorkdirError, match="is a file; give a folder as workdir"):
         Workdir(tmp_path / "file").check(CONFIG)
 
 

@@ -27,7 +27,7 @@ def parse(
     try:
         _, *words = values(list(argv))
     except flags.UnrecognizedFlagError as error:
-        close = nearest(error.flagname, known)
+        close = nearest(f"--{error.flagname}", [f"--{name}" for name in known])
         raise SettingError(f"There is no flag --{error.flagname}; {close}.") from error
     except flags.Error as error:
         raise SettingError(f"{error}.") from error

@@ -77,15 +77,17 @@ def make_config(*layers: Mapping[str, Any]) -> ConfigDict:
 
     Raises:
       SettingError: a key that no part knows, with the nearest known keys; a section
-        that is no mapping.
+        that is no mapping; a setting without a value in the first layer.
     """
     first, *later = layers or ({},)
-    merged = _merge_layers({}, _with_empty_parts(first))
+    first = _with_empty_parts(first)
+    merged = _merge_layers({}, first)
     for layer in later:
         merged = _merge_layers(merged, layer)
     sweep, zips, arms = split_off(merged)
     given = flatten(_marked(merged))
     leaves = _known(given)
+    _refuse_empty(first, leaves)
     values = _filled(leaves, given)
     for layer in arms.values():
         _known(arm_settings(values, layer))
@@ -146,6 +148,23 @@ def _with_empty_parts(layer: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(parts, Mapping):
             filled[section] = {k: {} if p is None else p for k, p in parts.items()}
     return filled
+
+
+def _refuse_empty(first: Mapping[str, Any], leaves: Mapping[str, Leaf]) -> None:
+    """Raises SettingError if a setting of the first layer is None: there is nothing
+    that it could remove, and `steps:40` in YAML is a name without a value."""
+    settings = {name: part for name, part in first.items() if name != "arms"}
+    for path, value in flatten(settings).items():
+        is_section = path in (*NAMED, "arms", "sweep", "zip", "transfer") or any(
+            leaf.startswith(f"{path}.") for leaf in leaves
+        )
+        if value is not None or is_section:
+            continue
+        if path.startswith("sweep."):
+            axis = path.removeprefix("sweep.")
+            raise SettingError(f"The swept axis {axis} is empty; give it a value.")
+        _known({path: value})
+        raise SettingError(f"{path} has no value.")
 
 
 def _marked(nested: Mapping[str, Any]) -> dict[str, Any]:
@@ -380,6 +399,11 @@ def _grid(arms: Mapping[str, Experiment], sweep: Flat, zips: Sequence[str]) -> G
     leaves: dict[str, Leaf] = {}
     for known in by_arm.values():
         leaves = {**known, **leaves}
+    for name in sweep:
+        if name.endswith(".name"):
+            raise SettingError(f"{name} cannot be swept; compare parts as arms.")
+        if name.partition(".")[0] in ("engine", "grok"):
+            raise SettingError(f"{name} is the same for all runs of a sweep.")
     grid = make_grid(leaves, sweep, zips)
     for axis in grid.axes:
         for name, known in by_arm.items():

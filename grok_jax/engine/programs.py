@@ -160,7 +160,7 @@ def _check_loss(run: Experiment, state: train.RunState, data: Dataset) -> None:
     network, (x, y, _) = experiment.network_of(run), data.train
     f = jax.eval_shape(lambda p, x: network.apply(p)(p, x), state.params, x)
     try:
-        shape = jax.eval_shape(run.loss().value, f, y).shape
+        shape = jax.eval_shape(experiment.make_loss(run).value, f, y).shape
     except (TypeError, ValueError):
         shape = None
     if shape != (len(x),):

@@ -13,6 +13,7 @@ import optax
 from jax import Array
 
 from grok_jax import losses, observables, optim
+from grok_jax.models import modules
 from grok_jax.models.cluster_net import cluster_net
 from grok_jax.models.committee import committee
 from grok_jax.models.fnn import fnn
@@ -119,7 +120,15 @@ def find(what: str, name: Any) -> Callable:
     """
     if not isinstance(name, str):
         if not callable(name):
-            raise SettingError(f"A {what} is a callable or a name, not {name!r}.")
+            raise SettingError(
+                f"The {what} is of type {type(name).__name__}; its name must be a "
+                "function that makes it, with its settings beside it."
+            )
+        if what == "model" and modules.is_flax(type(name)):
+            raise SettingError(
+                f"The model is an instance of {type(name).__name__}; its name must be "
+                "the class, with its settings beside it."
+            )
         return name
     if ":" not in name:
         return lookup(REGISTRIES[what], name, what)

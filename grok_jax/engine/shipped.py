@@ -52,6 +52,9 @@ def find(spec: str) -> tuple[Path, str | None]:
     known = pages()
     if name not in known:
         begin = [page for page in known if page.startswith(name)]
+        begin += [
+            f"{name}{end}" for end in (".py", ".yaml") if Path(f"{name}{end}").is_file()
+        ]
         close = f"nearest: {', '.join(begin)}" if begin else nearest(name, known)
         raise SettingError(
             f"There is no page {name!r}; {close}. A file of your own ends in .py or "

@@ -151,6 +151,8 @@ def params(workdir: str | Path, **where: Any) -> dict[str, Any]:
       workdirs.WorkdirError: a file is damaged.
     """
     place = workdirs.Workdir(workdir)
+    if not place.path.exists():
+        raise SettingError(f"There is no folder {place.path}.")
     last = float("inf")
     if place.results.exists():
         last = workdirs.read_results(place.results).step.values[-1]

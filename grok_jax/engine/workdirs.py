@@ -76,7 +76,7 @@ class Workdir:
             if not isinstance(stored, dict):
                 raise WorkdirError(
                     f"{self.config} is damaged: it does not say what ran. Give another "
-                    "--workdir."
+                    "workdir."
                 )
             if stored != settings and not self._matches_results(settings):
                 keys = sorted(stored.keys() | settings.keys())
@@ -84,15 +84,15 @@ class Workdir:
                 raise WorkdirError(
                     f"{self.path} holds another config (it differs in "
                     f"{', '.join(differ[:6])}{', ...' if len(differ) > 6 else ''}); "
-                    "nothing was touched. Give another --workdir."
+                    "nothing was touched. Give another workdir."
                 )
         elif any(map(self._is_foreign, inside)):
             raise WorkdirError(
                 f"{self.path} is not empty and holds no config.json; nothing was "
-                "touched. Give an empty or new --workdir."
+                "touched. Give an empty or new workdir."
             )
         elif self.path.exists() and not is_folder:
-            raise WorkdirError(f"{self.path} is a file; give a folder as --workdir.")
+            raise WorkdirError(f"{self.path} is a file; give a folder as workdir.")
 
     def _matches_results(self, settings: Mapping[str, Any]) -> bool:
         try:

@@ -4,7 +4,9 @@ A model is a function of its parameters and x only: modules with other state
 (BatchNorm's running averages, dropout's random state) are refused.
 """
 
-from typing import Any
+import contextlib
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import jax
 from jax import Array
@@ -40,15 +42,25 @@ def _bases(make: Any) -> set[str]:
     return {f"{base.__module__}.{base.__qualname__}" for base in bases}
 
 
+def is_flax(kind: type) -> bool:
+    """Whether a class is a flax module, of linen or nnx."""
+    modules = {"flax.linen.module.Module", "flax.nnx.module.Module"}
+    return bool(modules & _bases(kind))
+
+
 def _linen(module: Any) -> Model:
+    name = type(module).__name__
+
     def init(key: Array, x: Array) -> Params:
-        variables = dict(module.init(key, x))
+        with _no_draws(name):
+            variables = dict(module.init(key, x))
         params = variables.pop("params", {})
-        _refuse_state(type(module).__name__, sorted(variables))
+        _refuse_state(name, sorted(variables))
         return params
 
     def apply(params: Params, x: Array) -> Array:
-        return module.apply({"params": params}, x)
+        with _no_draws(name):
+            return module.apply({"params": params}, x)
 
     return Model(init, apply)
 
@@ -75,10 +87,25 @@ def _nnx(part: Part) -> Model:
     return Model(init, apply)
 
 
+@contextlib.contextmanager
+def _no_draws(name: str) -> Iterator[None]:
+    """Refuses a module of linen that asks for random numbers, as dropout does."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ != "InvalidRngError":
+            raise
+        _refuse(name, "draws random numbers when it is called")
+
+
 def _refuse_state(name: str, kinds: list[str]) -> None:
     if kinds:
-        raise SettingError(
-            f"{name} keeps state beside its parameters ({', '.join(kinds)}); a model "
-            "must be a function of its parameters and x only: leave out dropout, and "
-            "normalise without running averages (LayerNorm, RMSNorm, GroupNorm)."
-        )
+        _refuse(name, f"keeps state beside its parameters ({', '.join(kinds)})")
+
+
+def _refuse(name: str, what: str) -> NoReturn:
+    raise SettingError(
+        f"{name} {what}; a model must be a function of its parameters and x only: "
+        "leave out dropout, and normalise without running averages (LayerNorm, "
+        "RMSNorm, GroupNorm)."
+    )

@@ -72,7 +72,7 @@ def test_the_command_prints_the_verdicts(tmp_path, capsys, monkeypatch):
     [
         ([], "Say --run, --make, --totals or --draw"),
         (["--totals", "--table=nowhere.nc"], "nowhere.nc is missing"),
-        (["--total"], "There is no flag --total; nearest: totals"),
+        (["--total"], "There is no flag --total; nearest: --totals"),
         (["--make=nowhere"], "nowhere"),
     ],
 )

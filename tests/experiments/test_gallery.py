@@ -187,7 +187,7 @@ def test_run_folders_of_another_commit_are_refused_unless_mixed(checkout, here, 
     [
         ("--only=k3", "there is no page 'k3'; nearest: "),
         ("--preset=smok", "--preset: there is no 'smok'; nearest: smoke"),
-        ("--workdir=x", "no flag --workdir; nearest: workdirs"),
+        ("--workdir=x", "no flag --workdir; nearest: --workdirs"),
         ("fast", "'fast' is not a flag"),
         ("--mixed=perhaps", "mixed"),
     ],
