@@ -145,6 +145,7 @@ def _run(
             if target:
                 engine = dataclasses.replace(engine, devices=target.devices)
             print_start(resolved, engine, workdir)
+            stopper.let_go()  # there is nothing to save, and compilers do not listen
             dry_run.show(console, resolved.plan, engine, target)
             where = f"; results would go to {workdir.path}" if workdir else ""
             console.print(f"Nothing was written{where}.")
@@ -352,6 +353,11 @@ class Stopper:
             self._at_once = True
         if self.requested():
             raise Stopped
+
+    def let_go(self) -> None:
+        """From here on a signal ends the process as if nothing handled it."""
+        for number in self._before:
+            signal.signal(number, signal.SIG_DFL)
 
     def _note(self, number: int, _: Any) -> None:
         again = self._event.is_set()

@@ -127,7 +127,8 @@ def delay(results: xr.Dataset) -> xr.DataArray:
     """t_test - t_train of each run: infinite if it never generalised, NaN if it never
     fitted (`measures.delay`)."""
     t_train, t_test = xr.broadcast(results.t_train, results.t_test)
-    return t_train.copy(data=np.asarray(measures.delay(t_train.values, t_test.values)))
+    gap = measures.delay(t_train.values, t_test.values)
+    return t_train.copy(data=np.asarray(gap)).rename("delay")
 
 
 def late(times: xr.DataArray) -> xr.DataArray:

@@ -109,6 +109,10 @@ def _orbax(path: Path) -> dict[str, Any]:
         path = path / "default"
     with ocp.PyTreeCheckpointer() as checkpointer:
         about: Any = checkpointer.metadata(path)
+        if about is None or about.item_metadata is None:
+            raise ValueError(
+                f"{path} is no orbax checkpoint; give the folder of one step."
+            )
         tree = about.item_metadata.tree
         plain = ocp.RestoreArgs(restore_type=np.ndarray)  # whatever devices saved it
         restore_args = jax.tree.map(lambda _: plain, tree)

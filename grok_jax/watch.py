@@ -90,14 +90,16 @@ def _look(workdir: workdirs.Workdir, select: Mapping[str, str]) -> Look:
 
 def _foretold(runs: Sequence[live.Run], config: Mapping[str, Any]) -> list[str]:
     """When runs that observe `delay.evidence` are expected to generalise; nothing where
-    scikit-survival or the table of runs is missing."""
+    the table of runs is missing."""
     if "laziness" not in runs[0].curves:
         return []
     from grok_jax.delay import foretell  # a second, for those runs alone
 
     known = foretell.known_runs()
-    if not known.is_file() or importlib.util.find_spec("sksurv") is None:
+    if not known.is_file():
         return []
+    if importlib.util.find_spec("sksurv") is None:
+        return [f"When they generalise can be foretold with {foretell.judges.INSTALL}."]
     said = foretell.of_curves(runs, config, workdirs.read_results(known))
     return [said] if said else []
 

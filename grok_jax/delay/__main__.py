@@ -60,9 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         judged = options.totals or options.draw
         if judged and importlib.util.find_spec("sksurv") is None:
-            raise SettingError(
-                "The judges need scikit-survival: pip install 'grok_jax[delay]'."
-            )
+            raise SettingError(f"The judges need scikit-survival: {judges.INSTALL}.")
         if options.run and (status := _run(Path(options.run), presets)):
             return status
         beside = path.with_name(f"{path.stem}_remedies.nc")

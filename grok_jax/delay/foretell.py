@@ -32,9 +32,11 @@ NEEDED = ("train_accuracy", "laziness")
 def predict(results: xr.Dataset, known: xr.Dataset | None = None) -> xr.Dataset:
     """For each run [run] of a sweep that observed `evidence`: `t_train`; `t_test`
     [run, quantile], the steps by which it will have generalised with these chances,
-    infinite where the table's runs did not get so far; `outside`, the number of its
+    infinite where the table's runs did not get so far, given for a run that has not
+    generalised that it had not by the last step; `outside`, the number of its
     statistics and settings that lie outside those of the table; and `strange`, their
-    names. NaN for a run that has not fitted its train set.
+    names. NaN for a run that has not fitted its train set. The settings by which the
+    runs differ are coordinates.
 
     Args:
       results: of a finished run, or of one that goes on.
@@ -45,7 +47,14 @@ def predict(results: xr.Dataset, known: xr.Dataset | None = None) -> xr.Dataset:
       WorkdirError: there is no table.
     """
     known = workdirs.read_results(known_runs()) if known is None else known
-    return of_rows(table.rows(results, "", None), known)
+    rows = table.rows(results, "", None)
+    now = np.where(np.isnan(rows.t_test.values), rows.horizon.values, 0.0)
+    differ = [n for n in ("seed", *table.SETTINGS) if n in rows and _differs(rows[n])]
+    return of_rows(rows, known, now).assign_coords({n: rows[n] for n in differ})
+
+
+def _differs(column: xr.DataArray) -> bool:
+    return len(set(column.values.tolist())) > 1
 
 
 def known_runs() -> Path:
@@ -79,7 +88,9 @@ def of_curves(runs: Sequence[Any], config: Mapping[str, Any], known: xr.Dataset)
         names = ", ".join(
             dict.fromkeys(", ".join(found.strange.values[far]).split(", "))
         )
-        said += f"; {int(far.sum())} are unlike the runs it was learned from: {names}"
+        count = int(far.sum())
+        are = "is" if count == 1 else "are"
+        said += f"; {count} {are} unlike the runs it was learned from: {names}"
     return f"{said}."
 
 
@@ -110,17 +121,17 @@ def _results(runs: Sequence[Any], config: Mapping[str, Any]) -> xr.Dataset:
 
 
 def of_rows(
-    rows: xr.Dataset, known: xr.Dataset, now: float | None = None
+    rows: xr.Dataset, known: xr.Dataset, now: float | np.ndarray = 0.0
 ) -> xr.Dataset:
-    """The same for rows of a table; `now`: given that none has generalised by this
-    step."""
+    """The same for rows of a table; `now` [run]: given that a run has not generalised
+    by this step, if it is positive."""
     known = theories.that_fitted(known)
     x, new = (theories.matrix(_whole(t), COLUMNS, "fitted") for t in (known, rows))
     model = judges.fit(MODEL, x, *theories.target(known))
     fitted = np.isfinite(rows.t_train.values)
     start = np.where(fitted, np.maximum(rows.t_train.values, 1), np.nan)
     predicted = model(new)
-    after = None if now is None else np.maximum(now / start, 1)
+    after = np.where(now > 0, np.maximum(now / start, 1), 0)
     times = [predicted.quantile(level, after) * start for level in judges.QUANTILES]
     low, high = (np.nanquantile(x, q, axis=0) for q in INSIDE)
     beyond = ((new < low) | (new > high)) & fitted[:, None]

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from grok_jax.delay import theories
 from grok_jax.delay.table import MOMENTS
 
+INSTALL = "pip install 'grok_jax[delay]'"
 QUANTILES = (0.1, 0.5, 0.9)
 TASK, REGION = "task: ", "region: "
 """How what is left out begins."""
@@ -119,8 +120,11 @@ def fit(
 
 
 def _estimator(model: str) -> Any:
-    from sksurv.ensemble import GradientBoostingSurvivalAnalysis
-    from sksurv.linear_model import CoxPHSurvivalAnalysis
+    try:
+        from sksurv.ensemble import GradientBoostingSurvivalAnalysis
+        from sksurv.linear_model import CoxPHSurvivalAnalysis
+    except ImportError as error:
+        raise ImportError(f"A prediction needs scikit-survival: {INSTALL}.") from error
 
     if model == "Cox":
         return CoxPHSurvivalAnalysis(alpha=1, ties="efron")

@@ -62,6 +62,8 @@ def rows(results: xr.Dataset, task: str, landscape: xr.Dataset | None) -> xr.Dat
 def _flat(results: xr.Dataset) -> xr.Dataset:
     """The results with all axes but `step` as one, and every setting as a coordinate of
     it: those that were not swept are in the results' configuration."""
+    if not results.t_train.dims:  # one run
+        results = results.expand_dims("seed")
     flat = results.stack(run=[*results.t_train.dims], create_index=False)
     config = json.loads(results.attrs.get("config", "{}"))
     paths = "+".join(config.get("sweep", {})).split("+")
@@ -72,7 +74,8 @@ def _flat(results: xr.Dataset) -> xr.Dataset:
     }
     flat = flat.rename({long: name for long, name in swept.items() if long in flat})
     fixed = _fixed(config, flat)
-    known = {}
+    single = [n for n in ("seed", *SETTINGS) if n in flat.coords and not flat[n].ndim]
+    known = {n: ("run", np.full(flat.sizes["run"], flat[n].values)) for n in single}
     for name in SETTINGS:
         if name not in flat.coords and any(name in each for each in fixed):
             values = [each.get(name, np.nan) for each in fixed]

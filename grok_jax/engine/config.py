@@ -266,9 +266,10 @@ def _known(given: Flat) -> dict[str, Leaf]:
     leaves = leaves_by_path(given)
     for path in given:
         if path not in leaves:
-            raise SettingError(
-                f"There is no setting {path!r}; {nearest(path, leaves)}."
-            )
+            known = nearest(path, leaves)
+            if any(leaf.startswith(f"{path}.") for leaf in leaves):
+                known = "it is a section of settings"
+            raise SettingError(f"There is no setting {path!r}; {known}.")
     return leaves
 
 

@@ -110,7 +110,8 @@ def fetch(name: str) -> Path:
             ) from error
         except OSError as error:  # includes the errors of requests
             raise DataError(
-                f"{url} could not be downloaded ({_reason(error)})."
+                f"{url} could not be downloaded ({_reason(error)}); fetch it "
+                f"elsewhere and put it into {cache(name)}."
             ) from error
     return cache(name)
 

@@ -43,6 +43,22 @@ def test_each_run_that_has_fitted_gets_rising_quantiles(results):
     assert (middle <= high).all()
 
 
+def test_of_a_run_that_has_not_generalised_what_is_said_is_after_its_last_step(results):
+    """And the settings by which runs differ say which is which."""
+    found = grok_jax.delay.predict(results, made_up())
+    waiting = (np.isfinite(results.t_train) & np.isnan(results.t_test)).values.ravel()
+    assert waiting.any() and (found.t_test.values[waiting] > 60).all()
+    assert found.output_scale.values.tolist() == pytest.approx([0.01, 0.01, 1, 1, 3, 3])
+    assert found.seed.values.tolist() == [0, 1] * 3
+    assert "weight_decay" not in found.coords
+
+
+def test_one_run_alone_is_foretold_as_among_others(results):
+    alone = grok_jax.delay.predict(results.isel(output_scale=1, seed=1), made_up())
+    among = grok_jax.delay.predict(results, made_up()).isel(run=[3])
+    np.testing.assert_array_equal(alone.t_test, among.t_test)
+
+
 def test_settings_that_were_not_swept_are_read_from_the_configuration(results):
     rows = table.rows(results, "parity", None)
     assert rows.output_scale.values.tolist() == pytest.approx([0.01, 0.01, 1, 1, 3, 3])
@@ -86,7 +102,7 @@ def test_curves_of_runs_that_go_on_get_a_sentence(results):
 
 def test_what_is_foretold_of_a_run_that_goes_on_is_still_to_come():
     rows, known = made_up(20, seed=3), made_up()
-    plain, later = (foretell.of_rows(rows, known, now) for now in (None, 300.0))
+    plain, later = (foretell.of_rows(rows, known, now) for now in (0.0, 300.0))
     assert (plain.t_test.values < 300).any()
     assert (later.t_test.values > 300).all()
     assert (later.t_test.values >= plain.t_test.values * (1 - 1e-6)).all()
@@ -119,6 +135,16 @@ def test_watch_says_it_where_there_is_a_table(tmp_path, monkeypatch, capsys):
     workdirs.write_results(tmp_path / "delay" / "runs.nc", table.packed(made_up()))
     assert watch.main(arguments) == 0
     assert "expected step" in capsys.readouterr().out
+
+
+def test_without_the_library_watch_names_the_extra(results, monkeypatch, tmp_path):
+    (tmp_path / "delay").mkdir()
+    workdirs.write_results(tmp_path / "delay" / "runs.nc", table.packed(made_up()))
+    monkeypatch.setattr(foretell.shipped, "folder", lambda: tmp_path)
+    monkeypatch.setattr(watch.importlib.util, "find_spec", lambda name: None)
+    config = json.loads(results.attrs["config"])
+    (said,) = watch._foretold(live.of_results(results), config)
+    assert "pip install 'grok_jax[delay]'" in said
 
 
 def test_results_without_the_statistics_are_refused(results):
