@@ -22,6 +22,7 @@ from grok_jax.engine.planning import Engine
 from grok_jax.models.modules import as_model
 from grok_jax.parts import part
 from grok_jax.settings import SettingError
+from grok_jax.types import Dataset, Split
 
 PAGE = Path(__file__).parent / "outside" / "sines.py"
 X = jnp.linspace(-1, 1, 15).reshape(5, 3)
@@ -424,6 +425,18 @@ def test_what_is_given_for_a_part_and_is_none_is_a_sentence(section, make, said)
     with pytest.raises(SettingError) as error:
         grok_jax.run({section: dict(name=make), "train": dict(steps=2)})
     assert str(error.value).startswith(said)
+
+
+def test_examples_that_are_not_complete_are_a_sentence():
+    def mine(keys):
+        split = Split(jnp.ones((5, 2)), jnp.ones(4), jnp.ones(5))
+        return Dataset(split, split, {})
+
+    page = dict(
+        task=dict(name=mine), model=dict(name="mlp", width=3), train=dict(steps=2)
+    )
+    with pytest.raises(SettingError, match="has 5 train inputs, 4 targets and 5 w"):
+        grok_jax.run(page)
 
 
 def test_an_observable_that_returns_a_number_is_a_sentence():

@@ -156,8 +156,14 @@ def check_data(plan: Plan) -> None:
 
 
 def _check_loss(run: Experiment, state: train.RunState, data: Dataset) -> None:
-    """Raises SettingError unless the loss returns one number per example."""
-    network, (x, y, _) = experiment.network_of(run), data.train
+    """Raises SettingError unless there are as many targets and weights as inputs, and
+    the loss returns one number for each."""
+    network, (x, y, weight) = experiment.network_of(run), data.train
+    if not len(x) == len(y) == len(weight):
+        raise SettingError(
+            f"task.name {registry.label('task', run.task.make)} has {len(x)} train "
+            f"inputs, {len(y)} targets and {len(weight)} weights; they must be as many."
+        )
     f = jax.eval_shape(lambda p, x: network.apply(p)(p, x), state.params, x)
     try:
         shape = jax.eval_shape(experiment.make_loss(run).value, f, y).shape
