@@ -122,14 +122,29 @@ def pytest_collection_modifyitems(items):
             item.add_marker("fast")
 
 
+def _always(mark):
+    return mark is not None and mark.kwargs.get("always", True)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--optimised",
+        action="store_true",
+        help="compile as users do for all tests that are marked so, as .ci/run does",
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Most of a test's time is compilation, so that little is optimised, but in tests
     that are marked `optimised`: those that compare bits of different programs, or look
-    at what was compiled. QUICK holds there for what is no sweep, and for all where
-    launchers of a test's own are compared with (`loops=False`)."""
+    at what was compiled; with `always=False` only if --optimised asks for it. QUICK
+    holds there for what is no sweep, and for all where launchers of a test's own are
+    compared with (`loops=False`)."""
     global _as_users_do
     mark = item.get_closest_marker("optimised")
+    if not (item.config.getoption("--optimised") or _always(mark)):
+        mark = None
     quick = mark is None
     as_users_do = (
         mark is not None

@@ -15,7 +15,7 @@ from grok_jax.engine.workdirs import WorkdirError
 from grok_jax.settings import SettingError
 
 # of all of them: `finished` is made once, and its bits are compared with later ones
-pytestmark = pytest.mark.optimised
+pytestmark = pytest.mark.optimised(always=False)
 
 LAYER = dict(
     task=dict(input_dim=6, train_size=14, test_size=9),

@@ -41,11 +41,18 @@ def check(apply_fn, params, x, rule, explicit=()):
     eigenvalue, and no leaf but some is left to an explicit gradient."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(empirical, "_gram_is_cheaper", lambda *_: rule == "gram")
-        kernel = np.asarray(ntk.empirical_ntk(apply_fn, params, x, kind="full"))
-        leaves = ntk.layer_ntks(apply_fn, params, x, kind="full")
         found = ntk.explain(apply_fn, params, x)
-    rows = jax.vmap(jax.jacrev(lambda p, x: apply_fn(p, x[None])[0]), (None, 0))
-    jacobians = [j.reshape(*j.shape[:2], -1) for j in jax.tree.leaves(rows(params, x))]
+
+        @jax.jit
+        def both_ways(params, x):
+            kernels = [of(apply_fn, params, x, kind="full") for of in (whole, parts)]
+            rows = jax.vmap(jax.jacrev(lambda p, x: apply_fn(p, x[None])[0]), (None, 0))
+            return *kernels, rows(params, x)
+
+        whole, parts = ntk.empirical_ntk, ntk.layer_ntks
+        kernel, leaves, rows = both_ways(params, x)
+    kernel = np.asarray(kernel)
+    jacobians = [j.reshape(*j.shape[:2], -1) for j in jax.tree.leaves(rows)]
     expected = sum(np.einsum("ncp,mdp->nmcd", j, j) for j in map(np.asarray, jacobians))
     scale = np.abs(expected).max() + 1e-300
     np.testing.assert_allclose(kernel, expected, rtol=1e-10, atol=1e-12 * scale)

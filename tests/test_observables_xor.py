@@ -55,6 +55,13 @@ def test_the_one_step_is_of_the_network_as_it_is_at_a_record():
     x, y = data.extras["fresh_x"], data.extras["fresh_y"]
     fresh = data._replace(train=data.train._replace(x=x, y=y))
     v = np.log(12) ** -1.5
+
+    @jax.jit
+    def transferred(key, u, of, size, rate):
+        return xor.transferred_accuracy(
+            key, u, of, noise=0.1, width=64, v_init=size, learning_rate=rate
+        )
+
     for place, key in enumerate(jax.random.split(jax.random.key(0), 2)):
         for prefix, of, u, size, rate in (
             ("", data, params, 0.25, 0.5),
@@ -62,9 +69,7 @@ def test_the_one_step_is_of_the_network_as_it_is_at_a_record():
             ("fresh_small_", fresh, params, v, 8 * v),
             ("fresh_unit_", fresh, xor.unit_signal(params), v, 8 * v),
         ):
-            expected = xor.transferred_accuracy(
-                key, u, of, noise=0.1, width=64, v_init=size, learning_rate=rate
-            )
+            expected = transferred(key, u, of, size, rate)
             for name in ("train_accuracy", "test_accuracy"):
                 found = results[f"{prefix}one_step_{name}"][place]
                 np.testing.assert_allclose(found, expected[name][1], rtol=1e-6)

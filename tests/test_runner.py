@@ -39,7 +39,7 @@ def alone(run_sweep, scale, seed, **engine):
 # --- map: the bits of the stand-alone run --------------------------------------------
 
 
-@pytest.mark.optimised
+@pytest.mark.optimised(always=False)
 @pytest.mark.parametrize(("scale", "seed"), [(0.5, 3), (2.0, 0)])
 def test_a_run_of_the_grid_has_the_bits_of_the_run_alone(
     run_sweep, reference, assert_identical, scale, seed
@@ -51,7 +51,7 @@ def test_a_run_of_the_grid_has_the_bits_of_the_run_alone(
     )
 
 
-@pytest.mark.optimised
+@pytest.mark.optimised(always=False)
 def test_a_sweep_agrees_with_the_plain_jitted_run(run_alone, reference):
     layer = dict(observe=GRID["observe"], seed=3)
     _, records, _, settings = run_alone(layer)
@@ -61,7 +61,7 @@ def test_a_sweep_agrees_with_the_plain_jitted_run(run_alone, reference):
         np.testing.assert_allclose(run[name], values, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.optimised
+@pytest.mark.optimised(always=False)
 @pytest.mark.parametrize(
     "engine",
     [
@@ -82,7 +82,7 @@ def test_chunks_devices_and_segment_cuts_change_no_bit(
     same_runs(run_sweep(GRID, **engine), reference, assert_identical)
 
 
-@pytest.mark.optimised
+@pytest.mark.optimised(always=False)
 def test_the_place_in_the_grid_changes_no_bit(run_sweep, reference, assert_identical):
     other = run_sweep(
         GRID, dict(sweep=dict(output_scale=(2.0, 8.0, 0.5), seed=(0, 5, 3)))
@@ -93,7 +93,7 @@ def test_the_place_in_the_grid_changes_no_bit(run_sweep, reference, assert_ident
             same_runs(other.sel(place), reference.sel(place), assert_identical)
 
 
-@pytest.mark.optimised
+@pytest.mark.optimised(always=False)
 def test_a_static_axis_beside_them_changes_no_bit(
     run_sweep, reference, assert_identical
 ):
@@ -111,7 +111,7 @@ RATES = dict(
 )
 
 
-@pytest.mark.optimised
+@pytest.mark.optimised(always=False)
 def test_a_run_that_diverges_is_flagged_nan_from_then_on_and_spoils_no_other(
     run_sweep, assert_identical
 ):
@@ -129,7 +129,7 @@ def test_a_run_that_diverges_is_flagged_nan_from_then_on_and_spoils_no_other(
             assert run[name][~after].notnull().all(), name
 
 
-@pytest.mark.optimised
+@pytest.mark.optimised(always=False)
 def test_runs_that_end_early_at_different_steps_spoil_no_other(
     run_sweep, assert_identical
 ):
@@ -155,7 +155,7 @@ def test_runs_that_end_early_at_different_steps_spoil_no_other(
 # --- vmap ----------------------------------------------------------------------------
 
 
-@pytest.mark.optimised
+@pytest.mark.optimised(always=False)
 def test_vmap_agrees_with_map_to_rounding_early_on(run_sweep, reference):
     batched = run_sweep(GRID, mode="vmap", runs_per_chunk=4)
     assert batched.attrs["modes"] == "vmap"
@@ -209,7 +209,7 @@ def test_every_traced_setting_may_be_swept_without_another_group(resolved):
 # --- what is compiled, and what is held ----------------------------------------------
 
 
-@pytest.mark.optimised
+@pytest.mark.optimised(always=False)
 @pytest.mark.parametrize("mode", ["map", "vmap"])
 def test_no_collective_is_in_the_training_program(resolved, mode):
     plan = resolved(GRID).plan

@@ -14,7 +14,7 @@ import pytest
 from grok_jax import sweep
 from grok_jax.engine import memory
 
-pytestmark = pytest.mark.optimised
+pytestmark = pytest.mark.optimised(always=False)
 
 DEVICES = jax.local_devices()
 X = np.random.default_rng(0).standard_normal((11, 5)).astype(np.float32)

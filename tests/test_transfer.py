@@ -252,7 +252,7 @@ def test_init_scale_scales_b_and_not_what_was_learned():
     np.testing.assert_allclose(half.params["embed"].b, 0.5 * one.params["embed"].b)
 
 
-@pytest.mark.optimised
+@pytest.mark.optimised(always=False)
 def test_weak_epochs_and_rates_are_swept_in_one_program(compilations):
     axes = dict(sweep={"transfer.steps": (0, 5, 40), "seed": (0, 1)})
     with compilations() as names:

@@ -53,8 +53,18 @@ NET = mlp(width=6, layers=1, outputs=2, activation="tanh")
 LINEAR = mlp(width=6, layers=0, outputs=2)
 
 
+def seen(now, **settings):
+    """The statistics of a view, as one compiled program."""
+
+    def all_of_it(params, anchor, data):
+        own = now._replace(params=params, anchor=anchor, data=data)
+        return evidence.evidence(own, points=N, **settings)
+
+    return jax.jit(all_of_it)(now.params, now.anchor, now.data)
+
+
 def measured(*args, **settings):
-    return evidence.evidence(view(*args, **settings), points=N)
+    return seen(view(*args, **settings))
 
 
 def test_no_test_example_is_read():
@@ -68,7 +78,7 @@ def test_examples_of_weight_zero_do_not_count():
     train = jax.tree.map(lambda leaf: leaf[weight > 0], masked.data.train)
     weak = masked.data.extras["weak"][weight > 0]
     alone = masked._replace(data=Dataset(train, masked.data.test, {"weak": weak}))
-    one, two = (evidence.evidence(each, points=N) for each in (masked, alone))
+    one, two = (seen(each) for each in (masked, alone))
     assert len(train.x) == SEEN
     for name, value in one.items():
         np.testing.assert_allclose(value, two[name], rtol=2e-4, err_msg=name)
@@ -94,7 +104,7 @@ def test_laziness_is_the_start_over_the_way_to_the_targets_for_a_linear_network(
     ridge = evidence.RIDGE * jnp.trace(kernel) / N
     way = jnp.sum(y * jnp.linalg.solve(kernel + ridge * jnp.eye(N), y)) ** 0.5
     size = jnp.sqrt(sum(jnp.sum(v**2) for v in jax.tree.leaves(now.anchor)))
-    found = evidence.evidence(now, points=N)["laziness"]
+    found = seen(now)["laziness"]
     np.testing.assert_allclose(found, size / way, rtol=1e-3)
 
 
@@ -111,7 +121,7 @@ def test_left_out_is_regression_without_each_example_in_turn():
         inner = kernel[np.ix_(rest, rest)] + ridge * np.eye(N - 1)
         errors.append(y[i] - kernel[i, rest] @ np.linalg.solve(inner, y[rest]))
     expected = 1 - np.sum(np.square(errors)) / np.sum(y**2)
-    found = evidence.evidence(now, points=N)["kernel_left_out"]
+    found = seen(now)["kernel_left_out"]
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
@@ -132,7 +142,7 @@ def test_curvature_is_the_largest_eigenvalue_of_the_hessian():
 
     values = jnp.linalg.eigvalsh(jax.hessian(loss)(flat))
     largest = values[jnp.argmax(jnp.abs(values))]
-    found = evidence.evidence(now, points=N)
+    found = seen(now)
     np.testing.assert_allclose(found["curvature"], largest, rtol=0.1)
     slope = jnp.linalg.norm(jax.grad(loss)(flat))
     np.testing.assert_allclose(found["gradient_norm"], slope, rtol=1e-4)
@@ -143,7 +153,7 @@ def test_the_embedding_is_compared_with_targets_and_a_weak_network():
     table = now.params["layer_0"]["w"]
     inside = now.data.train.x @ table
     y, weak = now.data.train.y, now.data.extras["weak"]
-    found = evidence.evidence(now, points=N)
+    found = seen(now)
     for name, other in (("alignment", y), ("overlap", weak)):
         expected = alignment.cka(inside @ inside.T, other, centered=True)
         np.testing.assert_allclose(found[f"embedding_{name}"], expected, rtol=1e-4)
@@ -166,7 +176,7 @@ def test_an_embedding_of_two_factors_is_their_product():
             apply=apply,
             kernel=lambda p, x, *_: ntk.empirical_ntk(apply, p, x),
         )
-        return evidence.evidence(moved, points=N)
+        return seen(moved)
 
     factors, whole = found(tree.Factors(a, b)), found(a @ b)
     for name in ("embedding_alignment", "embedding_rank", "embedding_overlap"):
@@ -177,14 +187,14 @@ def test_it_waits_for_the_train_accuracy_but_at_the_start():
     now = view(NET)
     accuracy = now.loss._replace(accuracy=lambda f, y: jnp.full(len(f), 0.6))
     now = now._replace(loss=accuracy)
-    whole = evidence.evidence(now, points=N)
+    whole = seen(now)
     for above, measured in ((0.5, True), (0.7, False)):
-        found = evidence.evidence(now, points=N, above=above)
+        found = seen(now, above=above)
         for name, value in found.items():
             expected = whole[name] if measured else np.nan
             np.testing.assert_allclose(value, expected, rtol=1e-4, err_msg=name)
     start = now._replace(params=now.anchor)
-    found = evidence.evidence(start, points=N, above=0.7)
+    found = seen(start, above=0.7)
     assert all(np.isfinite(value) for value in found.values())
 
 
