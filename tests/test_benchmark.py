@@ -471,7 +471,7 @@ def test_the_figure_goes_where_it_is_told_and_shows_what_there_is(
         ("--runs=many", "--runs takes whole numbers of 1 or more, not 'many'"),
         ("--mode=pmap", "--mode"),
         ("--budget=0", "--budget must be above 0, not 0"),
-        ("--onli=compile", "no flag --onli; nearest: only"),
+        ("--onli=compile", "no flag --onli; nearest: --only"),
         ("--out=nowhere/bench.json", "There is no folder"),
         ("--figure=nowhere/bench.png", "There is no folder"),
         ("--summary=nowhere/bench.md", "There is no folder"),

@@ -58,6 +58,7 @@ def alone(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_results_of_one_and_one_of_them_writes(alone, tmp_path):
     status, said = ends(start(tmp_path / "run", 2, *SHORT, devices=2))
     assert status == [0, 0], said

@@ -216,6 +216,7 @@ def catches(pid, number):
     return bool(caught >> (number - 1) & 1)
 
 
+@pytest.mark.slow  # tests/test_outside.py kills once
 def test_killed_at_random_moments_and_started_again_it_ends_in_the_same_bits(
     done, tmp_path, assert_identical
 ):

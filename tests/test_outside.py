@@ -368,7 +368,9 @@ TOKENS = dict(
 )
 
 
-@pytest.mark.parametrize("form", ["product", "copy"])
+@pytest.mark.parametrize(
+    "form", ["product", pytest.param("copy", marks=pytest.mark.slow)]
+)
 def test_an_embedding_moves_into_a_module_and_out_of_one(form):
     """Leaf by leaf, from a shipped network into linen and from linen into linen."""
     small = 3 if form == "product" else 6

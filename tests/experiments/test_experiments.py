@@ -18,19 +18,13 @@ EXPERIMENTS = [
     if re.search(r"(?m)^(def )?get_config\b", path.read_text(encoding="utf-8"))
 ]
 SHORT = (
-    "groktransfer/g2_embeddings",
     "groktransfer/g4_grokking",
     "groktransfer/search_parity",
     "lazy_to_rich/k10_aligned_init",
     "lazy_to_rich/k2_modular",
-    "lazy_to_rich/k9_teacher_student",
-    "lazy_to_rich/k9_threshold",
     "omnigrok/o1_weight_decay",
-    "omnigrok/o2_cross_entropy",
     "omnigrok/o2_grokking",
-    "omnigrok/o2_phase_diagram",
     "omnigrok/o3_reviews",
-    "omnigrok/o5_contours",
     "omnigrok/o7_messiness",
     "omnigrok/o9_mnist",
 )

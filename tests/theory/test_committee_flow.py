@@ -99,15 +99,9 @@ def test_the_flow_is_that_of_another_method_at_a_tight_tolerance(float64):
             assert gap < 20 * tolerance
 
 
-@pytest.mark.parametrize(
-    ("width", "centered"),
-    [
-        (0, False),
-        pytest.param(20, True, marks=pytest.mark.slow),
-        pytest.param(20, False, marks=pytest.mark.slow),
-        pytest.param(0, True, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [0, 20])
+@pytest.mark.parametrize("centered", [False, True])
 def test_descent_comes_to_the_flow_at_first_order_in_its_rate(
     float64, run_alone, width, centered
 ):
