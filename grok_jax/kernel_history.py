@@ -29,10 +29,13 @@ class KernelHistory(NamedTuple):
 def kernel_history(
     kernels: ArrayLike, targets: ArrayLike, top: int = 10
 ) -> KernelHistory:
-    """Measures of kernels [..., S, m, m] with targets [..., S, m] or [..., S, m, C].
+    """Measures of kernels [..., S, m, m] with targets [..., S, m] or [..., S, m, C], or
+    [m] for all of them.
 
     Records without a kernel (NaN) are skipped: the velocity is measured from the last
     record that has one.
+
+    Raises: ValueError if the shapes do not go together.
 
     >>> k = np.stack([np.eye(2), np.diag([1.0, 0.0])])
     >>> history = kernel_history(k, np.array([[1.0, 0.0], [1.0, 0.0]]), top=1)
@@ -40,9 +43,17 @@ def kernel_history(
     ([2.0, 1.0], [0.0, 0.293])
     """
     kernels = np.asarray(kernels, np.float64)
-    targets = np.asarray(targets, np.float64)
+    given, targets = targets, np.asarray(targets, np.float64)
+    if targets.ndim == 1:
+        targets = np.broadcast_to(targets, (*kernels.shape[:-2], len(targets)))
     if targets.ndim == kernels.ndim - 1:
         targets = targets[..., None]
+    if targets.shape[:-1] != kernels.shape[:-1]:
+        raise ValueError(
+            f"Kernels {list(kernels.shape)} need targets {list(kernels.shape[:-1])}, "
+            "with one more axis for several outputs; these are "
+            f"{list(np.shape(given))}."
+        )
     lead = kernels.shape[:-2]
     out = np.full((len(KernelHistory._fields), *lead), np.nan)
     for run in np.ndindex(lead[:-1]):

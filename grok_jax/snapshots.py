@@ -2,7 +2,7 @@
 own, from the weights that its loop has saved."""
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ def kernels(
     With `kernel_history` and `alignment` it shows how the kernel moved:
 
         k = snapshots.kernels(apply_fn, sorted(folder.iterdir()), x, like=params)
-        history = kernel_history(k, np.broadcast_to(y, (len(k), *y.shape)))
+        history = kernel_history(k, y)  # y [n]
 
     Args:
       apply_fn: maps (params, x [n, ...]) to [n, C] or [n].
@@ -145,7 +145,7 @@ def kernels(
       kind: as in `ntk.empirical_ntk`.
 
     Raises:
-      ValueError: a path without `like`, or no snapshots; else as `load` and
+      ValueError: a path without `like`, one tree, or no snapshots; else as `load` and
         `ntk.empirical_ntk`.
 
     >>> f = lambda w, x: x @ w
@@ -153,6 +153,8 @@ def kernels(
     [[1. 0.]
      [0. 1.]]
     """
+    if isinstance(snapshots, Mapping):
+        raise ValueError("The snapshots are one tree; give a list of trees or paths.")
     found = []
     for snapshot in snapshots:
         if isinstance(snapshot, str | Path):

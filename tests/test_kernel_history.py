@@ -1,6 +1,7 @@
 """Stored kernels -> measures: each against its definition."""
 
 import numpy as np
+import pytest
 
 from grok_jax.kernel_history import kernel_history
 
@@ -62,3 +63,18 @@ def test_runs_and_outputs_are_kept_apart():
     alone = kernel_history(k[::-1], y[::-1, :, None])
     for a, b in zip(both, alone, strict=True):
         np.testing.assert_allclose(a[1], b, rtol=1e-12)
+
+
+def test_targets_may_be_those_of_all_kernels():
+    k, y = kernels()
+    same = kernel_history(k, y[0])
+    for one, other in zip(same, kernel_history(k, np.stack([y[0]] * 3)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_shapes_that_do_not_go_together_are_a_sentence():
+    k, y = kernels()
+    with pytest.raises(
+        ValueError, match=r"\[3, 6, 6\] need targets \[3, 6\].*\[2, 6\]"
+    ):
+        kernel_history(k, y[:2])

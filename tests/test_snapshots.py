@@ -90,6 +90,8 @@ def test_errors_are_one_clear_sentence(tmp_path, trained):
         snapshots.load(tmp_path / "none", trained[0])
     with pytest.raises(ValueError, match="Paths need `like`"):
         snapshots.kernels(network, [tmp_path], X)
+    with pytest.raises(ValueError, match="are one tree; give a list"):
+        snapshots.kernels(lambda w, x: x @ w["w"], {"w": np.ones(2)}, np.eye(2))
     with pytest.raises(ValueError, match="There are no snapshots"):
         snapshots.kernels(network, [], X)
 

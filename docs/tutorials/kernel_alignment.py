@@ -72,9 +72,7 @@ figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
 for name, (saved, losses) in runs.items():
     kernels = snapshots.kernels(f, saved, x)
     steps = 25 * np.arange(len(kernels))
-    history = kernel_history.kernel_history(
-        kernels, np.broadcast_to(y, (len(kernels), *y.shape))
-    )
+    history = kernel_history.kernel_history(kernels, y[:, 0])
     axes[0].semilogy(losses, label=name)
     axes[1].plot(steps, [float(alignment.cka(k, y)) for k in kernels], label=name)
     axes[2].plot(steps, history.distance, label=name)
