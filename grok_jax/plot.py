@@ -67,8 +67,17 @@ def curves(
     """Draws the median of a variable [over, step] over the axis `over` as a line and
     the range of all runs as a band; a stopped run counts with its last value. `each`
     draws every run as a line up to its end instead, the first one bold: the median of a
-    few crossing curves has kinks that no run has. `share` divides by the start."""
+    few crossing curves has kinks that no run has. `share` divides by the start.
+
+    Raises: ValueError if the variable has another axis.
+    """
     values = results[variable].dropna("step", how="all")
+    more = [str(dim) for dim in values.dims if dim not in (over, "step")]
+    if more:
+        raise ValueError(
+            f"{variable} has the axis {more[0]} too; choose a value of it first: "
+            f"results.sel({more[0]}=...)."
+        )
     if share:
         values = values / values.isel(step=0, drop=True)
 

@@ -56,6 +56,14 @@ def grids(**values):
     )
 
 
+def test_curves_over_another_axis_too_are_a_sentence(axis):
+    both = grids(loss=np.ones((2, 3, 4)))
+    with pytest.raises(ValueError, match="loss has the axis width too; choose"):
+        plot.curves(axis, both, "loss")
+    plot.curves(axis, both.sel(width=8), "loss")
+    assert len(axis.lines) == 1
+
+
 def test_panels_are_a_grid_of_axes_whatever_its_size():
     for rows, columns in ((1, 1), (2, 3)):
         assert plot.panels(rows, columns)[1].shape == (rows, columns)
