@@ -498,7 +498,7 @@ def test_a_sweep_without_steps_is_done():
 def test_the_line_says_how_far_and_what_the_runs_have_reached():
     said = watch.progress_text(runner.Progress(75.0, 30, 120, 2.0, 6, 3, 1, 1))
     assert said == (
-        " 25%  1:15 gone, at most 0:45 of training left  2 run-steps/s  of 6 runs: "
+        " 25%  1:15 gone, 0:45 of training left  2 run-steps/s  of 6 runs: "
         "3 memorised, 1 generalised, 1 diverged"
     )
 

@@ -403,7 +403,7 @@ def progress_text(progress: runner.Progress) -> str:
     """One line: progress, time, speed, and what the runs have reached."""
     eta = clock(progress.eta) if progress.eta == progress.eta else "?"
     return (
-        f"{progress.share:4.0%}  {clock(progress.seconds)} gone, at most {eta} of "
+        f"{progress.share:4.0%}  {clock(progress.seconds)} gone, {eta} of "
         f"training left  {progress.rate:,.0f} run-steps/s  of {progress.runs} runs: "
         f"{progress.memorised} memorised, {progress.generalised} generalised, "
         f"{progress.diverged} diverged"
