@@ -275,6 +275,8 @@ def test_an_order_is_that_of_every_seed_wherever_the_axis_stands():
     assert listed(check.measured)["gap, output scale 0.5"] == [1, 4]
     values[1, 2] = 5
     assert not pages.ordered("gap", values, "output_scale", "rises").holds
+    with pytest.raises(SettingError, match="no order 'rise'; nearest: rises"):
+        pages.ordered("gap", values, "output_scale", "rise")
 
 
 def test_the_largest_of_all_is_no_less_than_any():

@@ -90,6 +90,9 @@ def test_errors_are_one_clear_sentence(tmp_path, trained):
         snapshots.load(tmp_path / "none", trained[0])
     with pytest.raises(ValueError, match="Paths need `like`"):
         snapshots.kernels(network, [tmp_path], X)
+    (tmp_path / "steps").mkdir()
+    with pytest.raises(ValueError, match="is no orbax checkpoint; give the folder"):
+        snapshots.load(tmp_path / "steps", trained[0])
     with pytest.raises(ValueError, match="are one tree; give a list"):
         snapshots.kernels(lambda w, x: x @ w["w"], {"w": np.ones(2)}, np.eye(2))
     with pytest.raises(ValueError, match="There are no snapshots"):
