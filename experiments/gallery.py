@@ -476,12 +476,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         named, folder = chosen(options.only), Path(options.workdirs).absolute()
         every = [workdirs.Workdir(folder / page.stem) for page in pages()]
         others = of_other_commits(every)
-        if others and not options.mixed and workdirs.git_commit() == "unknown":
-            raise SettingError(
-                "The grok_jax that is installed is not this checkout; `pip install -e "
-                ".` there."
-            )
         if others and not options.mixed:
+            if workdirs.git_commit() == "unknown":
+                raise SettingError(
+                    "The grok_jax that is installed is not this checkout; `pip install "
+                    "-e .` there."
+                )
             raise SettingError(
                 f"The checkout is at {workdirs.git_commit()}, but these are of another "
                 f"commit: {', '.join(others)}; nothing was run. Give another "

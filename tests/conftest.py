@@ -122,10 +122,6 @@ def pytest_collection_modifyitems(items):
             item.add_marker("fast")
 
 
-def _always(mark):
-    return mark is not None and mark.kwargs.get("always", True)
-
-
 def pytest_addoption(parser):
     parser.addoption(
         "--optimised",
@@ -143,7 +139,8 @@ def pytest_runtest_setup(item):
     compared with (`loops=False`)."""
     global _as_users_do
     mark = item.get_closest_marker("optimised")
-    if not (item.config.getoption("--optimised") or _always(mark)):
+    asked = item.config.getoption("--optimised")
+    if mark and not (asked or mark.kwargs.get("always", True)):
         mark = None
     quick = mark is None
     as_users_do = (

@@ -209,7 +209,7 @@ def test_every_traced_setting_may_be_swept_without_another_group(resolved):
 # --- what is compiled, and what is held ----------------------------------------------
 
 
-@pytest.mark.optimised(always=False)
+@pytest.mark.optimised
 @pytest.mark.parametrize("mode", ["map", "vmap"])
 def test_no_collective_is_in_the_training_program(resolved, mode):
     plan = resolved(GRID).plan

@@ -248,6 +248,7 @@ def test_other_values_do_not_compile_again(compilations):
     assert sum("on_device" in name for name in names) == 1
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("mode", ["map", "vmap"])
 def test_no_collective_is_in_the_compiled_program(mode):
     program = sweep.batch(
@@ -264,6 +265,7 @@ def test_no_collective_is_in_the_compiled_program(mode):
     assert not [name for name in COLLECTIVES if name in text]
 
 
+@pytest.mark.optimised
 def test_a_carry_goes_round_and_its_memory_with_it():
     program = sweep.batch(
         lambda shared, run, carry: (carry + shared * run, carry),
@@ -295,6 +297,7 @@ def compiled_large(mode, place):
     return program.lower((), runs_, (), place.counts()).compile()
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("mode", ["map", "vmap"])
 def test_a_chunk_shrinks_until_it_fits_the_budget(mode):
     def needed(slots):
@@ -326,6 +329,7 @@ def test_a_compiler_that_refuses_what_does_not_fit_is_asked_for_less():
         sweep.slots_that_fit(broken, 4, 9)
 
 
+@pytest.mark.optimised
 def test_memory_grows_with_the_runs_under_vmap_and_map_works_on_one_at_a_time():
     needed = {
         mode: [

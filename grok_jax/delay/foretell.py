@@ -49,12 +49,9 @@ def predict(results: xr.Dataset, known: xr.Dataset | None = None) -> xr.Dataset:
     known = workdirs.read_results(known_runs()) if known is None else known
     rows = table.rows(results, "", None)
     now = np.where(np.isnan(rows.t_test.values), rows.horizon.values, 0.0)
-    differ = [n for n in ("seed", *table.SETTINGS) if n in rows and _differs(rows[n])]
-    return of_rows(rows, known, now).assign_coords({n: rows[n] for n in differ})
-
-
-def _differs(column: xr.DataArray) -> bool:
-    return len(set(column.values.tolist())) > 1
+    told = (rows[n] for n in ("seed", *table.SETTINGS) if n in rows)
+    differ = {each.name: each for each in told if np.unique(each).size > 1}
+    return of_rows(rows, known, now).assign_coords(differ)
 
 
 def known_runs() -> Path:

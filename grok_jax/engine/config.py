@@ -403,7 +403,7 @@ def _grid(arms: Mapping[str, Experiment], sweep: Flat, zips: Sequence[str]) -> G
     for name in sweep:
         if name.endswith(".name"):
             raise SettingError(f"{name} cannot be swept; compare parts as arms.")
-        if name.partition(".")[0] in ("engine", "grok"):
+        if name.partition(".")[0] in SHARED:
             raise SettingError(f"{name} is the same for all runs of a sweep.")
     grid = make_grid(leaves, sweep, zips)
     for axis in grid.axes:

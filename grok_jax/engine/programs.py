@@ -150,20 +150,28 @@ def check_data(plan: Plan) -> None:
         parts = tuple(part.make for _, part in experiment.parts_of(first))
         if parts not in seen:
             state = jax.eval_shape(run.init, data)
+            _check_examples(first, data)
             _check_loss(first, state, data)
             jax.eval_shape(run.measure, state, data, 0, 0)
         seen.add(parts)
 
 
+def _check_examples(run: Experiment, data: Dataset) -> None:
+    """Raises SettingError unless both sets have as many targets and weights as
+    inputs."""
+    for name in ("train", "test"):
+        inputs, targets, weights = map(len, getattr(data, name))
+        if not inputs == targets == weights:
+            raise SettingError(
+                f"task.name {registry.label('task', run.task.make)} has {inputs} "
+                f"{name} inputs, {targets} targets and {weights} weights; they must "
+                "be as many."
+            )
+
+
 def _check_loss(run: Experiment, state: train.RunState, data: Dataset) -> None:
-    """Raises SettingError unless there are as many targets and weights as inputs, and
-    the loss returns one number for each."""
-    network, (x, y, weight) = experiment.network_of(run), data.train
-    if not len(x) == len(y) == len(weight):
-        raise SettingError(
-            f"task.name {registry.label('task', run.task.make)} has {len(x)} train "
-            f"inputs, {len(y)} targets and {len(weight)} weights; they must be as many."
-        )
+    """Raises SettingError unless the loss returns one number per example."""
+    network, (x, y, _) = experiment.network_of(run), data.train
     f = jax.eval_shape(lambda p, x: network.apply(p)(p, x), state.params, x)
     try:
         shape = jax.eval_shape(experiment.make_loss(run).value, f, y).shape
