@@ -203,11 +203,29 @@ def test_a_bad_line_is_refused(more, said, checkout, here, capsys):
 # --- with processes -------------------------------------------------------------------
 
 
+# its process asks after a segment whether to stop until the signal is there, so that
+# the page has not ended before, however fast the machine
+WAITING = """
+import os, sys, time
+
+Stopper = getattr(sys.modules["__main__"], "Stopper", None)
+if Stopper and "WAIT" in os.environ:
+    asked = Stopper.requested
+
+    def requested(self):
+        while not asked(self):
+            time.sleep(0.01)
+        return True
+
+    Stopper.requested = requested
+"""
+
+
 @pytest.mark.slow
 def test_sigterm_reaches_the_page_and_the_same_line_goes_on(checkout):
     """The real thing: a process for the gallery and one for each page."""
-    long = checkout / "experiments" / "lazy_to_rich" / "k10_late.py"
-    long.write_text(long.read_text().replace("steps=24", "steps=3_000"))
+    late = checkout / "experiments" / "lazy_to_rich" / "k10_late.py"
+    late.write_text(late.read_text() + WAITING)
     code = (
         "import sys; sys.path.insert(0, sys.argv.pop(1)); import gallery, pathlib; "
         "gallery.ROOT = pathlib.Path(sys.argv.pop(1)); sys.exit(gallery.main())"
@@ -217,7 +235,8 @@ def test_sigterm_reaches_the_page_and_the_same_line_goes_on(checkout):
     line += ["--preset=smoke", "--only=k2,k10"]
     paths = (PATH.parents[1], os.environ.get("PYTHONPATH", ""))
     own = {**os.environ, "PYTHONPATH": ":".join(map(str, paths))}
-    process = subprocess.Popen(line, env=own, stdout=subprocess.PIPE, text=True)
+    waits = {**own, "WAIT": "for the signal"}
+    process = subprocess.Popen(line, env=waits, stdout=subprocess.PIPE, text=True)
     begun, progress = time.time(), checkout / "runs" / "k10_late" / "progress.json"
     while not progress.exists():
         assert process.poll() is None and time.time() - begun < 300
