@@ -256,32 +256,17 @@ def help_of(module: str, place: str) -> str:
 
 def parts(kind: str, place: str) -> str:
     """The built-in parts of a kind, with their settings, as a table."""
-    from grok_jax import settings
     from grok_jax.engine import registry
 
     if kind not in registry.REGISTRIES:
         raise PluginError(f"{place}: there is no kind of part {kind}.")
     rows = []
-    for name, part in registry.REGISTRIES[kind].items():
-        make = getattr(part, "make", part)
-        said = " ".join((make.__doc__ or "").partition("\n\n")[0].split())
-        listed = "<br>".join(
-            f"`{key}` {_default(leaf)}" for key, leaf in settings.schema(make).items()
-        )
+    for name, said, settings in registry.told(kind):
+        listed = "<br>".join(f"`{k}` {escaped(v)}" for k, v in settings.items())
         said = escaped(gallery().report.as_markdown(said))
         rows.append([f"`{name}`", said, listed or "-"])
     head = ("name", "what it is", "settings and defaults")
     return "\n".join(gallery().report.markdown_table(head, rows))
-
-
-def _default(leaf: Any) -> str:
-    """The default of a setting, its choices, and whether it is static."""
-    known = {None: "-", "": "-"}
-    default = known.get(leaf.default, leaf.default)
-    shown = "required" if leaf.required else escaped(str(default))
-    others = ", ".join(each for each in leaf.choices if each != leaf.default)
-    choices = f" (or {others})" if others else ""
-    return f"{shown}{choices}{'' if leaf.choices or not leaf.static else ', static'}"
 
 
 def tournament(words: str, place: str) -> str:

@@ -5,6 +5,7 @@
   report DIR...       one page of HTML about several runs
   gallery             run all pages of the three papers, and report them
   pages               list the pages that come with the package
+  parts               list the built-in tasks, models, ..., with their settings
   benchmark           measure this machine (in a checkout)
   completion SHELL    print the completion script of bash, zsh or fish
 
@@ -18,8 +19,10 @@ Examples:
 """
 
 import os
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
@@ -57,6 +60,17 @@ Lists the pages that come with the package, or those whose name or summary has W
 Examples:
   grok-jax pages
   grok-jax pages transformer
+"""
+PARTS = """grok-jax parts [WORD]
+
+Lists the built-in tasks, models, losses, optimisers, gradient transformations,
+observables and stop rules with their settings and defaults, or those of a kind or of a
+name with WORD. A static setting is one value for a whole compilation.
+
+Examples:
+  grok-jax parts
+  grok-jax parts model
+  grok-jax parts modular
 """
 COMPLETION = """grok-jax completion bash|zsh|fish
 
@@ -178,6 +192,33 @@ def pages(words: Sequence[str]) -> int:
     return DONE
 
 
+def parts(words: Sequence[str]) -> int:
+    """Lists the built-in parts, by kind."""
+    if with_help(PARTS, words):
+        return DONE
+    if len(words) > 1:
+        raise SettingError("Give one word to look for: grok-jax parts [WORD].")
+    from grok_jax.engine import registry
+
+    wanted, shown = (words[0] if words else "").lower(), False
+    width = min(shutil.get_terminal_size().columns, 100)
+    for kind in registry.REGISTRIES:
+        for name, said, settings in registry.told(kind):
+            if wanted not in kind and wanted not in name:
+                continue
+            shown = True
+            lines = {f"{kind} {name}: {said}": 2}
+            lines |= {f"    {k:18}{told}": 22 for k, told in settings.items()}
+            for line, indent in lines.items():
+                print(textwrap.fill(line, width, subsequent_indent=" " * indent))
+    if not shown:
+        names = [name for known in registry.REGISTRIES.values() for name in known]
+        raise SettingError(
+            f"No part has {wanted!r} in its name; {nearest(wanted, names)}."
+        )
+    return DONE
+
+
 def benchmark(words: Sequence[str]) -> int:
     """Runs the benchmark of a checkout."""
     if with_help(BENCHMARK, words):
@@ -210,6 +251,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "report": report,
     "gallery": gallery,
     "pages": pages,
+    "parts": parts,
     "benchmark": benchmark,
     "completion": completion,
 }

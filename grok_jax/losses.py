@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from grok_jax.settings import Positive
+from grok_jax.settings import Positive, lookup
 
 
 def squared_error(f: Array, y: Array) -> Array:
@@ -46,7 +46,8 @@ def regression(
 
     The tolerance affects only the accuracy, not the loss curves.
     """
-    error = squared_error if outputs == "sum" else mean_squared_error
+    values = {"sum": squared_error, "mean": mean_squared_error}
+    error = lookup(values, outputs, "way to put outputs together")
 
     def within(f: Array, y: Array) -> Array:
         return (error(f, y) < tolerance).astype(f.dtype)
@@ -134,7 +135,7 @@ def classification(
         "stablemax": stablemax_cross_entropy,
         "squared_error": mean_squared_error,
     }
-    return Loss(values[error], same_class)
+    return Loss(lookup(values, error, "error"), same_class)
 
 
 def binary_cross_entropy() -> Loss:

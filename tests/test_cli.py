@@ -10,7 +10,7 @@ import pytest
 
 import grok_jax
 from grok_jax import cli, launch
-from grok_jax.engine import completion, shipped, workdirs
+from grok_jax.engine import completion, registry, shipped, workdirs
 from grok_jax.settings import SettingError
 
 SETTINGS = """
@@ -76,6 +76,8 @@ def test_run_is_the_launcher_with_a_default_folder(words, passed, launched):
         (["report"], "Give the run folders"),
         (["pages", "zebra"], "No page has 'zebra' in its name or summary."),
         (["pages", "two", "words"], "Give one word"),
+        (["parts", "modlar"], "No part has 'modlar' in its name; nearest: modular,"),
+        (["parts", "two", "words"], "Give one word"),
         (["completion"], "Completion is for one shell"),
         (["completion", "tcsh"], "not 'tcsh'; nearest:"),
         (["help", "wacth"], "There is no command 'wacth'; nearest: watch."),
@@ -118,6 +120,18 @@ def test_all_pages_are_listed_with_their_first_sentence(capsys):
     assert all(len(line.split()) > 3 for line in lines if line not in papers)
     assert cli.main(["pages", "Transformer"]) == 0
     assert "o6_transformer" in capsys.readouterr().out
+
+
+def test_all_built_in_parts_are_listed_with_their_settings(capsys):
+    assert cli.main(["parts"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    named = [line.partition(":")[0] for line in lines if not line.startswith(" ")]
+    known = registry.REGISTRIES.items()
+    assert named == [f"{kind} {name}" for kind, table in known for name in table]
+    assert cli.main(["parts", "parity"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("task sparse_parity: ")
+    assert re.search(r"\n    bits +40, static\n", said)
 
 
 def test_a_shipped_page_is_found_by_its_name_from_any_folder(tmp_path, monkeypatch):

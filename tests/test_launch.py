@@ -441,6 +441,17 @@ def test_a_dry_run_without_a_workdir_names_none_and_looks_into_none(
     assert said.endswith("Nothing was written.\n") and "results" not in said
 
 
+def test_a_signal_ends_a_dry_run_even_within_a_compiler(tmp_path, monkeypatch):
+    held = []
+    monkeypatch.setattr(
+        launch.dry_run, "show", lambda *_: held.append(signal.getsignal(signal.SIGTERM))
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    arguments = ["launch", f"--config={K3}:smoke", *SHORT, "--dry_run"]
+    assert launch.main(arguments) == launch.DONE
+    assert held == [signal.SIG_DFL] and signal.getsignal(signal.SIGTERM) == before
+
+
 # --- data that are not there ---------------------------------------------------------
 
 

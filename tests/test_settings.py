@@ -6,6 +6,12 @@ import optax
 import pytest
 from flax import linen as nn
 
+from grok_jax.losses import classification, regression
+from grok_jax.models.cluster_net import cluster_net
+from grok_jax.models.committee import committee
+from grok_jax.models.mlp import mlp
+from grok_jax.models.transformer import transformer
+from grok_jax.rng import run_keys
 from grok_jax.settings import (
     STATIC,
     TRACED,
@@ -24,6 +30,7 @@ from grok_jax.settings import (
     nearest,
     schema,
 )
+from grok_jax.tasks.modular import modular
 
 
 def part(
@@ -175,3 +182,25 @@ def test_lookup_finds_an_entry_or_names_the_nearest():
     with pytest.raises(SettingError) as error:
         lookup({"committee": 1}, "comittee", "model")
     assert str(error.value) == "There is no model 'comittee'; nearest: committee."
+
+
+@pytest.mark.parametrize(
+    ("make", "bad", "sentence"),
+    [
+        (mlp, {"activation": "rleu"}, "no activation 'rleu'; nearest: relu"),
+        (mlp, {"init": "kaiming"}, "no initialisation 'kaiming'; nearest: kaiming_n"),
+        (transformer, {"activation": "gleu"}, "no activation 'gleu'; nearest: gelu"),
+        (committee, {"readout": "train"}, "no readout 'train'; nearest: trained"),
+        (cluster_net, {"init": "gauss"}, "no initialisation 'gauss'; nearest: gauss"),
+        (classification, {"error": "entropy"}, "no error 'entropy'; nearest: cross"),
+        (regression, {"outputs": "total"}, "'total'; known: mean, sum"),
+    ],
+)
+def test_a_typo_is_answered_where_a_part_is_called_by_hand_too(make, bad, sentence):
+    with pytest.raises(SettingError, match=sentence):
+        make(**bad)
+
+
+def test_an_operation_that_there_is_not_is_answered_by_the_nearest():
+    with pytest.raises(SettingError, match="no operation 'adition'; nearest: addition"):
+        modular(run_keys(0), operation="adition")

@@ -4,7 +4,7 @@ parts are named "module:name" or "file.py:name"."""
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,7 +22,7 @@ from grok_jax.models.lstm import lstm
 from grok_jax.models.mlp import mlp
 from grok_jax.models.transformer import transformer
 from grok_jax.models.two_layer import quadratic
-from grok_jax.settings import SettingError, lookup
+from grok_jax.settings import Leaf, SettingError, lookup, schema
 from grok_jax.tasks.eigenlabels import eigenlabels
 from grok_jax.tasks.imdb import imdb, load_reviews, review_sizes
 from grok_jax.tasks.mnist import load_digits, mnist, ten_classes
@@ -111,6 +111,24 @@ REGISTRIES: dict[str, dict[str, Any]] = {
     "wrapper": {},
     "stop rule": STOPS,
 }
+
+
+def told(what: str) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """(name, what it is, setting -> default and choices) of every built-in part of a
+    kind, from signatures and docstrings."""
+    for name, known in REGISTRIES[what].items():
+        make = known.make if isinstance(known, Task) else known
+        said = " ".join((make.__doc__ or "").partition("\n\n")[0].split())
+        yield name, said, {key: _told(leaf) for key, leaf in schema(make).items()}
+
+
+def _told(leaf: Leaf) -> str:
+    """The default of a setting, its choices, and whether it is static."""
+    known = {None: "-", "": "-"}
+    shown = "required" if leaf.required else str(known.get(leaf.default, leaf.default))
+    others = ", ".join(each for each in leaf.choices if each != leaf.default)
+    choices = f" (or {others})" if others else ""
+    return f"{shown}{choices}{'' if leaf.choices or not leaf.static else ', static'}"
 
 
 def find(what: str, name: Any) -> Callable:

@@ -7,7 +7,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from grok_jax.rng import named_key
-from grok_jax.settings import Count, Natural, NonNegative, Positive, SettingError
+from grok_jax.settings import (
+    Count,
+    Natural,
+    NonNegative,
+    Positive,
+    SettingError,
+    lookup,
+)
 from grok_jax.types import Model, Params, Scalar
 
 BLOCK = 4096
@@ -41,6 +48,7 @@ def cluster_net(
         in their basis, drawn normal with the same variance, and "rest" [m] the norm of
         each neuron's other p - 2 - r weights, which no example sees: it only decays.
     """
+    pytorch = lookup({"pytorch": True, "gaussian": False}, init, "initialisation")
 
     def draw_params(key: Array, x: Array) -> dict[str, Array]:
         _check(x, compact=dimension > 0)
@@ -50,9 +58,9 @@ def cluster_net(
 
         def draw(name: str, shape: tuple[int, ...], fan_in: int, scale: Scalar):
             leaf_key, bound = named_key(key, name), fan_in**-0.5
-            if init == "gaussian":
-                return scale * jax.random.normal(leaf_key, shape)
-            return _uniform(leaf_key, shape, bound)
+            if pytorch:
+                return _uniform(leaf_key, shape, bound)
+            return scale * jax.random.normal(leaf_key, shape)
 
         return {
             "signal": draw("signal", (2, width), p, hidden_scale),
@@ -66,7 +74,6 @@ def cluster_net(
                 f"model.dimension is {dimension}; it is the task.dimension of compact "
                 f"examples, at least {columns}."
             )
-        pytorch = init == "pytorch"
         scale = (3 * dimension) ** -0.5 if pytorch else hidden_scale
         others = dimension - columns
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from grok_jax.hermite import hermite
-from grok_jax.settings import Count, HermiteDegree, NonNegative, SettingError
+from grok_jax.settings import Count, HermiteDegree, NonNegative, SettingError, lookup
 from grok_jax.types import Dataset, Model, Params
 
 
@@ -33,10 +33,11 @@ def committee(
         the initial weights. The solution has rows +-beta / sqrt(epsilon), alternating,
         so that wbar = 0 and M = beta beta^T / epsilon (Fig. 10, at output scale 1).
     """
+    trained = lookup({"fixed": False, "trained": True}, readout, "readout")
 
     def init(key: Array, x: Array) -> Params:
         params = {"w": jax.random.normal(key, (width, x.shape[-1]))}
-        if readout == "trained":
+        if trained:
             params["v"] = jax.random.normal(jax.random.fold_in(key, 1), (width,))
         return params
 
@@ -44,7 +45,7 @@ def committee(
         h = jnp.matmul(x, params["w"].T)
         square = hermite(degree, h) if degree else h**2
         unit = h + 0.5 * epsilon * square
-        if readout == "trained":
+        if trained:
             return jnp.matmul(unit, params["v"]) / width
         return jnp.mean(unit, axis=-1)
 

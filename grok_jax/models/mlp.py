@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from grok_jax.rng import affine, linear_layer, named_key
-from grok_jax.settings import Count, Natural
+from grok_jax.settings import Count, Natural, lookup
 from grok_jax.types import Model
 
 ACTIVATIONS = {
@@ -20,6 +20,14 @@ ACTIVATIONS = {
 }
 
 Layer = dict[str, Array]
+
+
+def _kaiming_layer(key: Array, inputs: int, outputs: int) -> Layer:
+    w = jax.random.normal(named_key(key, "w"), (inputs, outputs))
+    return {"w": w * (2 / inputs) ** 0.5, "b": jnp.zeros(outputs)}
+
+
+LAYERS = {"pytorch": linear_layer, "kaiming_normal": _kaiming_layer}
 
 
 def mlp(
@@ -40,8 +48,10 @@ def mlp(
       init: `pytorch` draws weights and biases from U(-k, k), k = 1 / sqrt(fan in), as
         nn.Linear does; `kaiming_normal` draws weights from N(0, 2 / fan in), with zero
         biases.
+    Raises: SettingError if there is no such activation or initialisation.
     """
-    draw_layer = linear_layer if init == "pytorch" else _kaiming_layer
+    act = lookup(ACTIVATIONS, activation, "activation")
+    draw_layer = lookup(LAYERS, init, "initialisation")
 
     def draw(key: Array, x: Array) -> dict[str, Layer]:
         sizes = (x.shape[-1], *(width,) * layers, outputs or 1)
@@ -52,7 +62,7 @@ def mlp(
 
     def apply(params: dict[str, Layer], x: Array) -> Array:
         for i in range(layers):
-            x = ACTIVATIONS[activation](affine(params[f"layer_{i}"], x))
+            x = act(affine(params[f"layer_{i}"], x))
         f = affine(params[f"layer_{layers}"], x)
         return f if outputs else f[:, 0]
 
@@ -91,8 +101,3 @@ def from_torch(state: Mapping[str, Any]) -> dict[str, Layer]:
         said = "; ".join(faults) or "there is no weight"
         raise ValueError(f"This is no fully connected network: {said}.")
     return layers
-
-
-def _kaiming_layer(key: Array, inputs: int, outputs: int) -> Layer:
-    w = jax.random.normal(named_key(key, "w"), (inputs, outputs))
-    return {"w": w * (2 / inputs) ** 0.5, "b": jnp.zeros(outputs)}

@@ -17,7 +17,7 @@ from jax import Array
 
 from grok_jax.look_up import look_up
 from grok_jax.rng import named_key
-from grok_jax.settings import Count, Natural, SettingError
+from grok_jax.settings import Count, Natural, SettingError, lookup
 from grok_jax.types import Model, Params
 
 Layer = dict[str, Any]
@@ -52,7 +52,7 @@ def transformer(
     """
     names = [f"layer_{i}" for i in range(layers)]
     gelu = functools.partial(jax.nn.gelu, approximate=False)
-    act = {"relu": jax.nn.relu, "gelu": gelu}[activation]
+    act = lookup({"relu": jax.nn.relu, "gelu": gelu}, activation, "activation")
     shapes = {
         "query": (width, heads, head_width),
         "key": (width, heads, head_width),

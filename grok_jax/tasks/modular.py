@@ -12,7 +12,13 @@ import numpy as np
 from jax import Array
 
 from grok_jax.rng import Keys
-from grok_jax.settings import Count, Fraction, SettingError, StaticFraction
+from grok_jax.settings import (
+    Count,
+    Fraction,
+    SettingError,
+    StaticFraction,
+    lookup,
+)
 from grok_jax.tasks import reading
 from grok_jax.tasks.reading import DataError, Files
 from grok_jax.types import Dataset, Split
@@ -154,6 +160,7 @@ def _choose(
 
 def _pairs(operation: str, p: int) -> dict[str, Array]:
     """a, b and answer [p^2] of every pair, in row-major order."""
+    answer = lookup(OPERATIONS, operation, "operation")
     divides = operation == "division"
     if divides and not _is_prime(p):
         raise SettingError(
@@ -161,7 +168,7 @@ def _pairs(operation: str, p: int) -> dict[str, Array]:
         )
     axes = jnp.arange(p), jnp.arange(int(divides), p)
     a, b = (v.ravel() for v in jnp.meshgrid(*axes, indexing="ij"))
-    return {"a": a, "b": b, "answer": OPERATIONS[operation](a, b, p)}
+    return {"a": a, "b": b, "answer": answer(a, b, p)}
 
 
 def _inverses(p: int) -> Array:

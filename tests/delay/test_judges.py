@@ -1,5 +1,8 @@
 """Judges of the delay: concordance, censoring, calibration, and what is left out."""
 
+import re
+import sys
+
 import numpy as np
 import pytest
 from delay.tables import judged, made_up
@@ -172,3 +175,10 @@ def test_a_time_is_far_off_if_it_is_wrong_by_more_than_tenfold():
     seen = np.array([True, True, True, False])
     found = judges.errors(predicted, times, seen)
     np.testing.assert_allclose(found, [0, 1, np.log10(100 / 9)])  # the longest is 100
+
+
+def test_without_the_library_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sksurv.ensemble", None)
+    said = "A prediction needs scikit-survival: pip install 'grok_jax[delay]'."
+    with pytest.raises(ImportError, match=re.escape(said)):
+        judges.fit("Cox", np.zeros((3, 1)), np.ones(3), np.ones(3, bool))

@@ -182,6 +182,18 @@ def test_run_folders_of_another_commit_are_refused_unless_mixed(checkout, here, 
     )
 
 
+def test_an_installed_package_beside_a_checkout_is_told_from_another_commit(
+    checkout, here, monkeypatch, capsys
+):
+    assert make(checkout, "--only=k2") == gallery.DONE
+    monkeypatch.setattr(gallery.workdirs, "git_commit", lambda: "unknown")
+    assert make(checkout, "--only=k2") == gallery.WRONG_USAGE
+    assert capsys.readouterr().err == (
+        "gallery: The grok_jax that is installed is not this checkout; `pip install "
+        "-e .` there.\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
