@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted((ROOT / "scripts").glob("*.sh"))
 SETUP, LOOP = (ROOT / "scripts" / f"{n}.sh" for n in ("tpu_setup", "run_until_done"))
 ENVIRONMENT = {
     **{k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "SLURM_"))},
@@ -30,7 +31,7 @@ def run(script, *arguments, **environment):
     )
 
 
-@pytest.mark.parametrize("script", [SETUP, LOOP], ids=lambda path: path.stem)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_is_clean_for_the_shell_and_for_shellcheck(script):
     assert os.access(script, os.X_OK)
     assert subprocess.call(["bash", "-n", str(script)]) == 0
