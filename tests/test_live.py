@@ -36,7 +36,7 @@ def place(tmp_path):
 
 
 def progress(place, done, at=None):
-    now = Progress(5.0, done, 32, 10.0, 4, 2, 1, 0)
+    now = Progress(5.0, done, 32, 10.0, 10.0, 4, 2, 1, 0)
     at = 1e12 if at is None else at
     workdirs.write_json(place.progress, {**now.__dict__, "eta": now.eta, "at": at})
 

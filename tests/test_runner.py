@@ -445,6 +445,9 @@ def test_progress_counts_every_run_to_its_end_and_names_what_was_reached(resolve
     assert seen[-1].diverged == int(results.diverged.sum()) == 2
     assert seen[-1].memorised == int(results.t_train.notnull().sum())
     assert seen[-1].eta == 0 and seen[0].eta > 0
+    _, _, seconds, trained = sweeper.position.spent["0"]
+    assert seen[-1].pace == trained / seconds and trained <= steps[-1]
+    assert all(now.eta == (240 - now.run_steps) / now.pace for now in seen)
     assert np.isnan(dataclasses.replace(seen[0], run_steps=1).eta)  # too early to say
 
 

@@ -468,10 +468,10 @@ def test_progress_is_whole_whenever_it_is_read(tmp_path):
 
     def write():
         for steps in range(150):
-            own.show(runner.Progress(1.0, steps, 150, 2.0, 3, 2, 1, 0))
+            own.show(runner.Progress(1.0, steps, 150, 2.0, 2.0, 3, 2, 1, 0))
         done.set()
 
-    own.show(runner.Progress(1.0, 0, 150, 2.0, 3, 2, 1, 0))
+    own.show(runner.Progress(1.0, 0, 150, 2.0, 2.0, 3, 2, 1, 0))
     writer = threading.Thread(target=write)
     writer.start()
     read = []
@@ -485,20 +485,20 @@ def test_in_a_bucket_the_last_progress_is_written_on_closing():
     workdir = workdirs.Workdir("memory://bucket/ended")
     own = watch.Watch(workdir, lambda _: None)
     for steps in (0, 80, 150):  # within the pause between two writes
-        own.show(runner.Progress(1.0, steps, 150, 2.0, 3, 2, 1, 0))
+        own.show(runner.Progress(1.0, steps, 150, 2.0, 2.0, 3, 2, 1, 0))
     assert workdirs.read_json(workdir.progress)["run_steps"] == 0
     own.close()
     assert workdirs.read_json(workdir.progress)["run_steps"] == 150
 
 
 def test_a_sweep_without_steps_is_done():
-    assert runner.Progress(1.0, 0, 0, 0.0, 3, 0, 0, 0).share == 1
+    assert runner.Progress(1.0, 0, 0, 0.0, 0.0, 3, 0, 0, 0).share == 1
 
 
 def test_the_line_says_how_far_and_what_the_runs_have_reached():
-    said = watch.progress_text(runner.Progress(75.0, 30, 120, 2.0, 6, 3, 1, 1))
+    said = watch.progress_text(runner.Progress(75.0, 30, 120, 9.0, 2.0, 6, 3, 1, 1))
     assert said == (
-        " 25%  1:15 gone, 0:45 of training left  2 run-steps/s  of 6 runs: "
+        " 25%  1:15 gone, 0:45 of training left  9 run-steps/s  of 6 runs: "
         "3 memorised, 1 generalised, 1 diverged"
     )
 
@@ -514,7 +514,7 @@ def test_a_terminal_shows_a_bar_and_anything_else_lines():
     out, said = io.StringIO(), []
     terminal = Console(file=out, force_terminal=True, width=80)
     own = watch.Watch(None, said.append, watch.bar(terminal))
-    own.show(runner.Progress(75.0, 30, 120, 2.0, 6, 3, 1, 1))
+    own.show(runner.Progress(75.0, 30, 120, 9.0, 2.0, 6, 3, 1, 1))
     own.close()
     shown = " ".join(out.getvalue().split())
     assert "25% 1:15 gone" in shown and "3 memorised" in shown and not said
@@ -530,7 +530,7 @@ def displayed(curves, height):
         watch.bar(Console(file=out, force_terminal=True, width=100, height=height)),
     )
     own.curves = curves
-    own.show(runner.Progress(75.0, 30, 120, 2.0, 6, 3, 1, 1))
+    own.show(runner.Progress(75.0, 30, 120, 9.0, 2.0, 6, 3, 1, 1))
     own.close()
     return out.getvalue()
 

@@ -55,6 +55,7 @@ class Progress:
     run_steps: int  # done, over all runs; a run that ended early counts as done
     run_steps_total: int
     rate: float  # run-steps per second, in the last segment
+    pace: float  # the same, in all segments of the present group
     runs: int
     memorised: int
     generalised: int
@@ -68,11 +69,12 @@ class Progress:
 
     @property
     def eta(self) -> float:
-        """Seconds left at the present rate; NaN at first, when segments are so short
-        that most of their time is not spent in steps."""
+        """Seconds left at the group's pace so far, as adaptive steps make segments of
+        any rate; NaN at first, when segments are so short that most of their time is
+        not spent in steps."""
         left = self.run_steps_total - self.run_steps
-        known = self.rate > 0 and self.share >= KNOWN_SHARE
-        return left / self.rate if known else float("nan")
+        known = self.pace > 0 and self.share >= KNOWN_SHARE
+        return left / self.pace if known else float("nan")
 
 
 class HostCopy(NamedTuple):
@@ -390,6 +392,7 @@ class Sweeper:
             diverged += int(np.isfinite(curves["diverged_at"]).sum())
         lengths = [g.experiment.train["steps"] * len(g.members) for g in self.groups]
         group = self.groups[self.position.group]
+        _, _, seconds, run_steps = self.position.spent[str(self.position.group)]
         before = self.position.until - living
         done = before * group.experiment.train["steps"] + living * self.position.at
         self.progress(
@@ -398,6 +401,7 @@ class Sweeper:
                 run_steps=sum(lengths[: self.position.group]) + done,
                 run_steps_total=sum(lengths),
                 rate=self._rate,
+                pace=run_steps / seconds if seconds else 0.0,
                 runs=sum(len(group.members) for group in self.groups),
                 memorised=int(reached[0]),
                 generalised=int(reached[1]),
