@@ -11,6 +11,8 @@ from grok_jax import sweep
 from grok_jax.engine import census
 from grok_jax.engine.census import Shape
 
+FLOAT = "f64" if jnp.zeros(1).dtype == "float64" else "f32"
+
 
 def compiled(fn, *arguments):
     options = sweep.compiler_options(jax.local_devices())
@@ -149,7 +151,8 @@ def test_double_precision_is_found():
     with jax.enable_x64(True):
         program = compiled(looped(lambda i, x: jnp.sin(x)), jnp.ones(4, float), 5)
     assert program.census(loop_of(program))["double"] > 0
-    single = compiled(looped(lambda i, x: jnp.sin(x)), jnp.ones(4), 5)
+    with jax.enable_x64(False):
+        single = compiled(looped(lambda i, x: jnp.sin(x)), jnp.ones(4), 5)
     assert single.census()["double"] == 0
 
 
@@ -167,7 +170,7 @@ def test_a_copy_of_shared_data_for_each_run_is_found():
     def copies(in_axes, ask):
         batched = jax.vmap(fn, in_axes)
         program = compiled(batched, data, x, ask, 5)
-        return findings.copies_of(program, Shape("f32", (50, 6)), runs=3)
+        return findings.copies_of(program, Shape(FLOAT, (50, 6)), runs=3)
 
     assert not copies((None, 0, None, None), asked[0])
     assert copies((None, 0, 0, None), asked)
@@ -175,7 +178,7 @@ def test_a_copy_of_shared_data_for_each_run_is_found():
     assert findings.batched_conditionals(fn, (None, 0, 0, None), *arguments) == 1
     look_up = jax.vmap(lambda sets, x, i: sets[i] @ x, (None, 0, 0))
     gathered = compiled(look_up, data[None], x, jnp.zeros(3, int))
-    assert findings.copies_of(gathered, Shape("f32", (50, 6)), runs=3)
+    assert findings.copies_of(gathered, Shape(FLOAT, (50, 6)), runs=3)
 
 
 def test_a_bias_that_is_spread_over_results_of_the_datas_shape_is_no_copy_of_data():
@@ -185,25 +188,25 @@ def test_a_bias_that_is_spread_over_results_of_the_datas_shape_is_no_copy_of_dat
     data = jnp.ones((50, 6))
     for runs in (3, 60):  # of 60 the biases are more numbers than the data
         program = compiled(jax.vmap(fn, (None, 0)), data, jnp.ones((runs, 6)))
-        assert not findings.copies_of(program, Shape("f32", data.shape), runs)
+        assert not findings.copies_of(program, Shape(FLOAT, data.shape), runs)
     gathered = compiled(
         lambda x: jnp.sort(jnp.broadcast_to(x[None], (3, 50, 6)), 1), data
     )
-    assert findings.copies_of(gathered, Shape("f32", data.shape), runs=3)
+    assert findings.copies_of(gathered, Shape(FLOAT, data.shape), runs=3)
 
 
 def test_padded_indices_are_no_copy_of_data():
     """Of one data set for two runs, a column of zeros beside it is as many numbers."""
     data = jnp.ones((50, 6))
     pad = compiled(lambda x: jnp.sort(jnp.pad(x, ((0, 50), (0, 0))), 0), data)
-    assert not findings.copies_of(pad, Shape("f32", data.shape), runs=2)
+    assert not findings.copies_of(pad, Shape(FLOAT, data.shape), runs=2)
 
 
 def test_train_and_test_examples_side_by_side_are_no_copy_of_data():
     """Of one data set for two runs, both halves joined are as many numbers."""
     train, test = jnp.ones((50, 6)), jnp.zeros((50, 6))
     joined = compiled(lambda *both: jnp.sort(jnp.concatenate(both), 0), train, test)
-    assert not findings.copies_of(joined, Shape("f32", train.shape), runs=2)
+    assert not findings.copies_of(joined, Shape(FLOAT, train.shape), runs=2)
 
 
 def test_conditionals_within_loops_are_compared_too():

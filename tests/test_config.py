@@ -357,7 +357,7 @@ def test_a_bad_value_set_in_the_file_is_refused_as_one_on_the_command_line_is():
         ),
         (
             ["model.name=transformer"],
-            "A transformer takes integer tokens of shape (n, T), not float32 inputs",
+            "A transformer takes integer tokens of shape (n, T), not float",
         ),
         (
             ["task.name=modular"],

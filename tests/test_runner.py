@@ -363,7 +363,7 @@ LIVELY = dict(
     optimizer=dict(learning_rate=0.7, momentum=0.1),
     loss=dict(tolerance=0.01),
     stop=dict(metric="train_loss", threshold=0.03, patience=1.0),
-    train=dict(steps=60, records=20, spacing="linear"),
+    train=dict(steps=60, records=60, spacing="linear"),
 )
 IDLE = ("seeds.split", "seeds.batches", "optimizer.rate_factor")
 """What plain full-batch descent of one network on two separate sets has no use for;

@@ -3,6 +3,7 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,7 +20,7 @@ DATA = make(rng.run_keys(0), bits=6, support=3, train_size=400, test_size=50)
 def test_the_label_is_the_product_of_the_first_signs():
     for split, size in zip(DATA[:2], (400, 50), strict=True):
         x = np.asarray(split.x)
-        assert x.shape == (size, 6) and x.dtype == split.y.dtype == np.float32
+        assert x.shape == (size, 6) and x.dtype == split.y.dtype == jnp.zeros(1).dtype
         assert set(np.unique(x)) == {-1, 1} and set(np.unique(split.y)) == {0, 1}
         np.testing.assert_array_equal(split.y, x[:, 0] * x[:, 1] * x[:, 2] == 1)
         np.testing.assert_array_equal(split.weight, np.ones(size))
