@@ -47,6 +47,7 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
+BITS = jax.config.jax_enable_x64
 
 assert len(jax.local_devices()) == 2  # and from here on they are what they are
 
@@ -153,6 +154,15 @@ def pytest_runtest_setup(item):
         jax.config.update("jax_disable_most_optimizations", quick)
         _as_users_do = as_users_do
         jax.clear_caches()  # programs compiled another way are not to be found
+
+
+@pytest.fixture(autouse=True)
+def same_bits():
+    """After a test that calls the launcher, which sets JAX up for its whole process,
+    numbers have the bits again that the session began with."""
+    yield
+    if jax.config.jax_enable_x64 != BITS:
+        jax.config.update("jax_enable_x64", BITS)
 
 
 @pytest.fixture
