@@ -339,15 +339,19 @@ def cells(
     *,
     label: str = "",
     never: str = "not within the run",
+    most: float = 0,
 ) -> None:
     """Draws values [x, y] as cells on a log colour scale, each with its number; NaN
-    (censored) is hatched, and zero has the colour of the smallest positive value. The
-    colour bar shows `label` and, if cells are hatched, what they `never` did."""
+    (censored) is hatched, and zero has the colour of the smallest positive value. Where
+    `most` is given, the scale is linear from 0 to it, as for counts. The colour bar
+    shows `label` and, if cells are hatched, what they `never` did."""
     table = values.transpose(y, x).values
     known = np.isfinite(table)
     positive = table[known & (table > 0)]
     low, high = (positive.min(), positive.max()) if positive.size else (1, 10)
-    norm = LogNorm(low, max(high, low * 1.01), clip=True)
+    norm: Normalize = LogNorm(low, max(high, low * 1.01), clip=True)
+    if most:
+        low, norm = 0, Normalize(0, most, clip=True)
     axis.grid(False)
     image = axis.pcolormesh(np.maximum(table, low), norm=norm, cmap="viridis")
     for row, column in np.ndindex(table.shape):

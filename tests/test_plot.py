@@ -325,6 +325,15 @@ def heat(axis, values, **options):
     plot.cells(axis, named, "x", "y", label="step", **options)
 
 
+def test_cells_of_counts_are_coloured_from_zero_to_the_most(axis):
+    table = [[0, 1], [2, 3]]
+    counts = xr.DataArray(table, {"x": [1, 2], "y": [3, 4]}, ("y", "x"))
+    plot.cells(axis, counts, "x", "y", most=4)
+    (mesh,) = axis.collections
+    np.testing.assert_array_equal(mesh.get_array(), table)
+    np.testing.assert_allclose(mesh.norm(mesh.get_array()), np.asarray(table) / 4)
+
+
 def test_cells_that_all_have_values_need_no_word_on_hatches(axis):
     heat(axis, np.ones((2, 2)))
     assert axis.figure.axes[-1].get_ylabel() == "step"

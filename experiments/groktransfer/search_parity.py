@@ -67,7 +67,8 @@ def figure(results: xr.Dataset) -> Figure:
 
 def counts(axis: Axes, times: xr.DataArray) -> None:
     came = np.isfinite(times).sum("seed")
-    plot.cells(axis, came, "learning_rate", "weight_decay", label="seeds")
+    seeds = times.sizes["seed"]
+    plot.cells(axis, came, "learning_rate", "weight_decay", label="seeds", most=seeds)
 
 
 def steps(axis: Axes, times: xr.DataArray) -> None:

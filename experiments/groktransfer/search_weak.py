@@ -10,7 +10,7 @@ of a two-layer FNN of width 16 on modular addition, with an embedding of 4 (Fig.
 every page that transfers one) and of 128 (Fig. 15c, `g7_ablations.py`).
 
 The settings used were chosen on other seeds, before; those of multiplication, found in
-the same way, are not searched here. Few of these networks generalise at any setting (17
+the same way, are not searched here. Few of these networks generalise at any setting (19
 of 216 runs), which is why pages that transfer an embedding take the best on the train
 set of several. `cpu` has 36 settings and 5,000 steps, `paper` more of each.
 """
@@ -84,5 +84,6 @@ def figure(results: xr.Dataset) -> Figure:
 
 def cells(axis: Axes, runs: xr.Dataset) -> None:
     came = np.isfinite(runs.t_test).sum("seed")
-    label = f"of {runs.sizes['seed']} seeds"
-    plot.cells(axis, came, "learning_rate", "weight_decay", label=label)
+    seeds = runs.sizes["seed"]
+    label = f"of {seeds} seeds"
+    plot.cells(axis, came, "learning_rate", "weight_decay", label=label, most=seeds)
