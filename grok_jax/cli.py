@@ -200,22 +200,22 @@ def parts(words: Sequence[str]) -> int:
         raise SettingError("Give one word to look for: grok-jax parts [WORD].")
     from grok_jax.engine import registry
 
-    wanted, shown = (words[0] if words else "").lower(), False
+    def show(line: str, indent: int) -> None:
+        print(textwrap.fill(line, width, subsequent_indent=" " * indent))
+
+    wanted = (words[0] if words else "").lower()
     width = min(shutil.get_terminal_size().columns, 100)
-    for kind in registry.REGISTRIES:
-        for name, said, settings in registry.told(kind):
-            if wanted not in kind and wanted not in name:
-                continue
-            shown = True
-            lines = {f"{kind} {name}: {said}": 2}
-            lines |= {f"    {k:18}{told}": 22 for k, told in settings.items()}
-            for line, indent in lines.items():
-                print(textwrap.fill(line, width, subsequent_indent=" " * indent))
-    if not shown:
-        names = [name for known in registry.REGISTRIES.values() for name in known]
-        raise SettingError(
-            f"No part has {wanted!r} in its name; {nearest(wanted, names)}."
-        )
+    every = [
+        (kind, *told) for kind in registry.REGISTRIES for told in registry.told(kind)
+    ]
+    found = [part for part in every if wanted in part[0] or wanted in part[1]]
+    if not found:
+        close = nearest(wanted, [name for _, name, *_ in every])
+        raise SettingError(f"No part has {wanted!r} in its name; {close}.")
+    for kind, name, said, settings in found:
+        show(f"{kind} {name}: {said}", 2)
+        for key, told in settings.items():
+            show(f"    {key:18}{told}", 22)
     return DONE
 
 

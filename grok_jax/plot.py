@@ -339,21 +339,20 @@ def cells(
     *,
     label: str = "",
     never: str = "not within the run",
-    most: float = 0,
+    norm: Normalize | None = None,
 ) -> None:
-    """Draws values [x, y] as cells on a log colour scale, each with its number; NaN
-    (censored) is hatched, and zero has the colour of the smallest positive value. Where
-    `most` is given, the scale is linear from 0 to it, as for counts. The colour bar
-    shows `label` and, if cells are hatched, what they `never` did."""
+    """Draws values [x, y] as cells, each with its number; NaN (censored) is hatched.
+    Without a `norm` the colour scale is logarithmic, and zero has the colour of the
+    smallest positive value; of counts it is Normalize(0, most). The colour bar shows
+    `label` and, if cells are hatched, what they `never` did."""
     table = values.transpose(y, x).values
     known = np.isfinite(table)
     positive = table[known & (table > 0)]
     low, high = (positive.min(), positive.max()) if positive.size else (1, 10)
-    norm: Normalize = LogNorm(low, max(high, low * 1.01), clip=True)
-    if most:
-        low, norm = 0, Normalize(0, most, clip=True)
+    shown = table if norm else np.maximum(table, low)
+    norm = norm or LogNorm(low, max(high, low * 1.01), clip=True)
     axis.grid(False)
-    image = axis.pcolormesh(np.maximum(table, low), norm=norm, cmap="viridis")
+    image = axis.pcolormesh(shown, norm=norm, cmap="viridis")
     for row, column in np.ndindex(table.shape):
         value = float(table[row, column])
         if known[row, column]:

@@ -211,6 +211,11 @@ def natural(name: str) -> list[tuple[str, int]]:
     return [(word, int(number or 0)) for word, number in parts]
 
 
+def summary(docstring: str | None) -> str:
+    """The first paragraph of a docstring, as one line."""
+    return " ".join((docstring or "").partition("\n\n")[0].split())
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, shortened; its type if it has none.
 

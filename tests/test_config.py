@@ -357,7 +357,8 @@ def test_a_bad_value_set_in_the_file_is_refused_as_one_on_the_command_line_is():
         ),
         (
             ["model.name=transformer"],
-            "A transformer takes integer tokens of shape (n, T), not float",
+            "A transformer takes integer tokens of shape (n, T), not "
+            f"{jax.numpy.zeros(1).dtype} inputs",
         ),
         (
             ["task.name=modular"],

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -328,7 +329,7 @@ def heat(axis, values, **options):
 def test_cells_of_counts_are_coloured_from_zero_to_the_most(axis):
     table = [[0, 1], [2, 3]]
     counts = xr.DataArray(table, {"x": [1, 2], "y": [3, 4]}, ("y", "x"))
-    plot.cells(axis, counts, "x", "y", most=4)
+    plot.cells(axis, counts, "x", "y", norm=Normalize(0, 4))
     (mesh,) = axis.collections
     np.testing.assert_array_equal(mesh.get_array(), table)
     np.testing.assert_allclose(mesh.norm(mesh.get_array()), np.asarray(table) / 4)

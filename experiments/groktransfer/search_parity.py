@@ -14,6 +14,7 @@ which they do. The setting used by `g1_parity.py` was chosen on other seeds, bef
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from grok_jax import plot
@@ -67,8 +68,8 @@ def figure(results: xr.Dataset) -> Figure:
 
 def counts(axis: Axes, times: xr.DataArray) -> None:
     came = np.isfinite(times).sum("seed")
-    seeds = times.sizes["seed"]
-    plot.cells(axis, came, "learning_rate", "weight_decay", label="seeds", most=seeds)
+    norm = Normalize(0, times.sizes["seed"])
+    plot.cells(axis, came, "learning_rate", "weight_decay", label="seeds", norm=norm)
 
 
 def steps(axis: Axes, times: xr.DataArray) -> None:

@@ -18,6 +18,7 @@ set of several. `cpu` has 36 settings and 5,000 steps, `paper` more of each.
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from grok_jax import plot
@@ -86,4 +87,5 @@ def cells(axis: Axes, runs: xr.Dataset) -> None:
     came = np.isfinite(runs.t_test).sum("seed")
     seeds = runs.sizes["seed"]
     label = f"of {seeds} seeds"
-    plot.cells(axis, came, "learning_rate", "weight_decay", label=label, most=seeds)
+    norm = Normalize(0, seeds)
+    plot.cells(axis, came, "learning_rate", "weight_decay", label=label, norm=norm)

@@ -22,7 +22,7 @@ from grok_jax.models.lstm import lstm
 from grok_jax.models.mlp import mlp
 from grok_jax.models.transformer import transformer
 from grok_jax.models.two_layer import quadratic
-from grok_jax.settings import Leaf, SettingError, lookup, schema
+from grok_jax.settings import Leaf, SettingError, lookup, schema, summary
 from grok_jax.tasks.eigenlabels import eigenlabels
 from grok_jax.tasks.imdb import imdb, load_reviews, review_sizes
 from grok_jax.tasks.mnist import load_digits, mnist, ten_classes
@@ -118,8 +118,8 @@ def told(what: str) -> Iterator[tuple[str, str, dict[str, str]]]:
     kind, from signatures and docstrings."""
     for name, known in REGISTRIES[what].items():
         make = known.make if isinstance(known, Task) else known
-        said = " ".join((make.__doc__ or "").partition("\n\n")[0].split())
-        yield name, said, {key: _told(leaf) for key, leaf in schema(make).items()}
+        settings = {key: _told(leaf) for key, leaf in schema(make).items()}
+        yield name, summary(make.__doc__), settings
 
 
 def _told(leaf: Leaf) -> str:

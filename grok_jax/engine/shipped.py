@@ -9,6 +9,7 @@ import importlib.resources
 import re
 from pathlib import Path
 
+from grok_jax import settings
 from grok_jax.settings import SettingError, natural, nearest
 
 
@@ -31,8 +32,8 @@ def summary(path: Path) -> str:
     >>> summary(pages()["k3_laziness"])
     'K3 (Kumar et al. 2024, Fig. 3): laziness and misalignment make the delay.'
     """
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return " ".join(text.partition("\n\n")[0].split())
+    page = ast.parse(path.read_text(encoding="utf-8"))
+    return settings.summary(ast.get_docstring(page))
 
 
 def find(spec: str) -> tuple[Path, str | None]:

@@ -208,7 +208,8 @@ def test_compact_draws_have_the_variance_of_all_weights(init, scale):
 
 def test_compact_examples_need_their_dimension():
     x = jnp.ones((4, 6))
-    with pytest.raises(ValueError, match=r"^A cluster net takes int8 signs .* float"):
+    said = rf"^A cluster net takes int8 signs .* {x.dtype} inputs"
+    with pytest.raises(ValueError, match=said):
         cluster_net().init(jax.random.key(0), x)
     with pytest.raises(ValueError, match=r"model\.dimension is 5; .* at least 6\."):
         cluster_net(dimension=5).init(jax.random.key(0), x)
