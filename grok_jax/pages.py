@@ -295,27 +295,80 @@ def most(
 def typical(label: str, values: Any, relation: str, bound: float) -> Check:
     """The check of the median over all seeds, with an interval of the median: between
     order statistics that hold it with 95%, or all values if there are fewer than six.
-    Give censored times as `late`, whose infinity is shown as "never". NaN fails.
+    Give censored times as `late`, whose infinity is shown as "never". NaN is unknown:
+    the check must hold whatever value it stands for.
 
     >>> check = typical("slope", [-1.2, -1.0, -0.9], "<", -0.8)
     >>> check.expected, check.measured, check.holds
     ('median slope < -0.8', {'slope': 'median -1 (-1.2 to -0.9 of 3)'}, True)
     >>> typical("delay", [3.0, np.inf, np.inf], ">", 1.0).measured
     {'delay': 'median never (3 to never of 3)'}
+    >>> check = typical("slope", [-1.2, np.nan, -0.9], "<", -0.8)
+    >>> check.measured, check.holds
+    ({'slope': 'median -1.2 to -0.9 (-1.2 to -0.9 of 3, 1 unknown)'}, True)
     """
+    values = np.asarray(_array(values), float).ravel()
+    holds = all(_RELATIONS[relation](end, bound) for end in _medians(values))
+    measured = {label: f"median {_interval(values)}"}
+    return Check(
+        f"median {label} {relation} {bound:g}", "", measured, len(values), holds
+    )
 
-    def text(value: float) -> str:
-        return "never" if value == np.inf else claims.format_value(value)
 
-    values = np.sort(np.asarray(_array(values), float).ravel())
-    count = len(values)
-    middle = (values[(count - 1) // 2] + values[count // 2]) / 2
+def typically(
+    check: Callable[..., Check], label: str, values: xr.DataArray, *more: Any
+) -> Check:
+    """`check(label, values, *more)` of the medians over seeds, each shown with its
+    interval as by `typical`; a median is NaN where any of its seeds is.
+
+    >>> gap = [[1.0, 2.0, 3.0], [2.0, 3.0, 9.0]]
+    >>> gap = xr.DataArray(gap, {"output_scale": [1, 2]}, ("output_scale", "seed"))
+    >>> check = typically(ordered, "gap", gap, "output_scale", "rises")
+    >>> check.expected, check.measured["median gap, output scale 2"].item(), check.holds
+    ('median gap rises with output scale', '3 (2 to 9 of 3)', True)
+    """
+    label, middle = f"median {label}", median(values)
+    made = check(label, middle, *more)
+    if middle.size > MOST:
+        return made
+    texts = xr.apply_ufunc(
+        *(_interval, values),
+        input_core_dims=[["seed"]],
+        vectorize=True,
+        output_dtypes=[object],
+    )
+    return made._replace(measured={**made.measured, **_shown(label, texts)})
+
+
+def _medians(values: np.ndarray) -> tuple[float, float]:
+    """The least and the largest that the median can be, whatever NaN stands for."""
+
+    def median_with(unknown: float) -> float:
+        runs = np.sort(np.where(np.isnan(values), unknown, values))
+        low, high = runs[(len(runs) - 1) // 2], runs[len(runs) // 2]
+        return low if low == -np.inf else (low + high) / 2
+
+    return median_with(-np.inf), median_with(np.inf)
+
+
+def _interval(values: np.ndarray) -> str:
+    """The median of some runs and its interval, in words: "3 (2 to 9 of 3)"."""
+
+    def text(*ends: float) -> str:
+        return " to ".join(
+            "never" if end == np.inf else claims.format_value(end) for end in ends
+        )
+
+    known, count = np.sort(values[~np.isnan(values)]), len(values)
+    unknown = count - len(known)
+    least, largest = _medians(values)
+    if least == -np.inf:
+        return f"unknown (of {count}, {unknown} unknown)"
+    middle = text(least) if least == largest else text(least, largest)
     out = max(int(scipy.stats.binom.ppf(0.025, count, 0.5)) - 1, 0) if count > 5 else 0
-    ends = " to ".join(map(text, (values[out], values[-1 - out])))
-    shown = f"median {text(middle)} ({ends} of {count})"
-    holds = bool(_RELATIONS[relation](middle, bound)) and not np.isnan(values).any()
-    expected = f"median {label} {relation} {bound:g}"
-    return Check(expected, "", {label: shown}, count, holds)
+    out = max(out - unknown, 0)
+    ends = text(known[out], known[-1 - out])
+    return f"{middle} ({ends} of {count}{f', {unknown} unknown' if unknown else ''})"
 
 
 _ORDERS: Mapping[str, Callable[[Any, Any], Any]] = {

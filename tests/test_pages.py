@@ -465,11 +465,41 @@ def test_a_median_comes_with_the_interval_that_holds_it():
 
 def test_a_censored_run_is_later_than_any_other():
     times = xr.DataArray([3.0, np.nan, 5.0, np.nan, np.nan], dims="seed")
-    assert not pages.typical("t", times, ">", 1).holds  # NaN is nothing
-    assert not pages.typical("t", times[:3], ">", 1).holds  # nor is a single one
     check = pages.typical("t", pages.late(times), ">", 1e9)
     assert check.holds and check.measured == {"t": "median never (3 to never of 5)"}
     assert not pages.typical("t", pages.late(times), "<", 1e9).holds
+
+
+def test_a_median_holds_whatever_the_unknown_values_are():
+    some, half = [3.0, np.nan, 5.0], [3.0, np.nan]
+    for relation, bound, holds in [(">", 2, 1), (">", 3, 0), ("<", 6, 1), ("<", 5, 0)]:
+        assert pages.typical("t", some, relation, bound).holds == holds
+        assert not pages.typical("t", half, relation, bound).holds
+        assert not pages.typical("t", [np.nan], relation, bound).holds
+
+    def text(*values):
+        return pages.typical("t", values, ">", 1).measured["t"]
+
+    assert text(*some) == "median 3 to 5 (3 to 5 of 3, 1 unknown)"
+    assert text(*half) == text(np.nan, np.inf) == "median unknown (of 2, 1 unknown)"
+    ten = [np.nan, *range(9)]  # the second to the ninth, and the unknown may be first
+    assert text(*ten) == "median 3.5 to 4.5 (0 to 8 of 10, 1 unknown)"
+
+
+def test_medians_in_order_are_shown_with_their_intervals():
+    gap = [[1.0, 2.0, 3.0], [2.0, 3.0, np.inf], [4.0, 5.0, np.nan]]
+    gap = xr.DataArray(gap, {"alpha": [1, 2, 3]}, ("alpha", "seed"))
+    check = pages.typically(pages.ordered, "gap", gap[:2], "alpha", "rises")
+    known = {"1": "2 (1 to 3 of 3)", "2": "3 (2 to never of 3)"}
+    assert check.holds and check.expected == "median gap rises with alpha"
+    assert {k[-1]: v.item() for k, v in check.measured.items()} == known
+    assert not pages.typically(pages.ordered, "gap", gap, "alpha", "rises").holds
+    bound = pages.times(1.5, "that at 1", pages.median(gap[0]))
+    check = pages.typically(pages.every, "gap", gap[1], ">=", bound)
+    assert check.holds and check.measured["median gap"].item() == known["2"]
+    many = gap.isel(alpha=[0] * 13).assign_coords(alpha=range(13))
+    check = pages.typically(pages.shown, "gap", many)
+    assert check.measured == {"median gap": {"min": 2.0, "max": 2.0}}
 
 
 def test_slopes_are_those_of_each_run():

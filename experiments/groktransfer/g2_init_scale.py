@@ -6,8 +6,8 @@
 "Grokking persists even after carefully tuning the initialization scale": the FNN of
 `g2_embeddings.py` on one-hot a and b, at its learning rate and decay, over the range of
 scales of App. A.3.1. Its own scale, 0.2, is an arm of that page. One-hot rows are given
-as tokens here, which is the same network. `cpu` has the paper's sizes and one seed, as
-the paper's grid.
+as tokens here, which is the same network. `cpu` has the paper's sizes and three seeds
+at four of its scales.
 """
 
 from functools import partial
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from grok_jax import plot
 from grok_jax.claims import Claim
-from grok_jax.pages import every, late, presets, sheet, shown, tested, times
+from grok_jax.pages import every, presets, relative, sheet, shown, tested, typically
 
 get_config = presets(
     dict(
@@ -32,7 +32,7 @@ get_config = presets(
         train=dict(steps=1500, records=120),
         grok=dict(kind="accuracy", train=0.95, test=0.9),
         stop=dict(metric="test_accuracy", threshold=0.9, above=True, patience=0.1),
-        sweep=dict(init_scale=(0.1, 0.4, 0.8, 1.5), seed=(100,)),
+        sweep=dict(init_scale=(0.1, 0.4, 0.8, 1.5), seed=(200, 201, 202)),
     ),
     smoke=dict(
         task=dict(modulus=7),
@@ -50,13 +50,13 @@ get_config = presets(
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
-    fits = times(5, "t_train", results.t_train)
+    ratio = relative(results.t_test, results.t_train)
     return [
         tested(
             "G2f",
             "Sec. 2.1",
             "grokking persists at every initialisation scale (never is late)",
-            every("t_test", late(results.t_test), ">=", fits),
+            typically(every, "t_test / t_train", ratio, ">=", 5),
             shown("best test accuracy", results.test_accuracy.max("step")),
         )
     ]

@@ -26,7 +26,16 @@ from matplotlib.figure import Figure
 
 from grok_jax import measures, pages, plot
 from grok_jax.claims import Claim
-from grok_jax.pages import every, last, median, presets, sheet, shown, tested, times
+from grok_jax.pages import (
+    every,
+    last,
+    presets,
+    sheet,
+    shown,
+    tested,
+    times,
+    typically,
+)
 
 EPOCHS = (100, 500, 800, 900, 1000, 1100, 1500, 2000)
 ACCURACIES = (0.3, 0.5, 0.7, 0.9)
@@ -75,9 +84,16 @@ get_config = presets(
 )
 
 
+def named(results: xr.Dataset) -> xr.Dataset:
+    """The results with words for where a weak network stopped in place of its steps."""
+    stops = zip(results.steps.values, results.accuracy.values, strict=True)
+    names = [f"{n:,} steps" if stop > 1 else f"at {stop:.0%}" for n, stop in stops]
+    return results.assign_coords(steps=names)
+
+
 def reached(results: xr.Dataset) -> xr.Dataset:
-    """[steps of the weak network, seed]: its test accuracy, that of the target network
-    at the end, and 1 / gap."""
+    """[where the weak network stopped, seed]: its test accuracy, that of the target
+    network at the end, and 1 / gap."""
     return xr.Dataset(
         {
             "weak": results.weak_test_accuracy.isel(step=0, drop=True),
@@ -88,7 +104,7 @@ def reached(results: xr.Dataset) -> xr.Dataset:
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
-    runs = reached(results)
+    runs = reached(named(results))
     good, bad = runs.where(runs.weak >= 0.9), runs.where(runs.weak < 0.5)
     worst, usual = bad["1 / gap"].max(), good["1 / gap"].median()
 
@@ -103,8 +119,8 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "the target network's test accuracy is positively correlated with that of "
             "the weak network",
             rank("target"),
-            shown("weak network, median", median(runs.weak)),
-            shown("target network, median", median(runs.target)),
+            typically(shown, "weak network", runs.weak),
+            typically(shown, "target network", runs.target),
         ),
         tested("G5b", "Fig. 7", "and so is 1 / time gap", rank("1 / gap")),
         tested(
@@ -120,11 +136,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
 
 
 def figure(results: xr.Dataset) -> Figure:
-    names = [
-        f"{n:,} steps" if stop > 1 else f"at {stop:.0%}"
-        for n, stop in zip(results.steps.values, results.accuracy.values, strict=True)
-    ]
-    results = results.assign_coords(steps=names)
+    results = named(results)
     how = dict(over="steps", kind="test_accuracy", each=True)
     runs = reached(results)
     return sheet(

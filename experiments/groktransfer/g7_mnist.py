@@ -86,16 +86,16 @@ def claims(results: xr.Dataset) -> list[Claim]:
     return [
         tested(
             "G7d",
-            "Fig. 14",
-            "from scratch the digits are grokked (never is late)",
+            OURS,
+            "from scratch the digits are grokked (Fig. 14; never is late)",
             typical("t_test / t_train", grokked, ">=", 5),
             shown("t_train", scratch.t_train),
             shown("t_test", scratch.t_test),
         ),
         tested(
             "G7e",
-            "Fig. 14",
-            "with the weak network's first layer they are not",
+            OURS,
+            "with the weak network's first layer they are not (Fig. 14)",
             typical("t_test / t_train", relative(moved.t_test, moved.t_train), "<=", 2),
             shown("weak network stopped at", moved.weak_steps_taken.isel(step=0)),
             shown("with test accuracy", moved.weak_test_accuracy.isel(step=0)),

@@ -21,10 +21,10 @@ from grok_jax.pages import (
     every,
     late,
     presets,
+    relative,
     share,
     sheet,
     tested,
-    times,
     typical,
 )
 
@@ -75,9 +75,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "Sec. 14, Fig. 13c",
             "due to weight decay its loss deviates quickly from that of the "
             "linearisation, in spite of the grokking",
-            every(
-                "step of parting", late(parting), "<", times(1, "t_train", net.t_train)
-            ),
+            typical("parting / t_train", relative(parting, net.t_train), "<", 1),
             less="that weight decay is the cause; they part where a loss differs by "
             "10% of its start, and quickly is before the train pairs are fitted",
         ),

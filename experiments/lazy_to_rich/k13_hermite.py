@@ -51,7 +51,7 @@ get_config = presets(
             model=dict(degree=(2, 3, 4), epsilon=(0.25, 1.0, 0.5)),
             output_scale=(4.0, 2.0, 2.0),
             learning_rate=(1.0, 0.05, 0.01),
-            seed=tuple(range(100, 110)),
+            seed=tuple(range(200, 210)),
         ),
         zip=(
             "task.degree+input_dim+train_size+model.degree+epsilon+output_scale+"

@@ -19,9 +19,9 @@ from grok_jax.pages import (
     every,
     grid,
     late,
-    median,
     presets,
     tested,
+    typically,
 )
 
 get_config = presets(
@@ -47,22 +47,22 @@ get_config = presets(
 
 
 def claims(results: xr.Dataset) -> list[Claim]:
-    ratio = median(late(results.t_test) / results.t_train)
-    norm = median(change(results.weight_norm))
+    ratio = late(results.t_test) / results.t_train
+    norm = change(results.weight_norm)
     return [
         tested(
             "K2g",
             "Sec. 8.3",
             "any of the primes 13, 17, 19, 23, 29 and 31 groks in the same way, "
             "without weight decay",
-            every("median t_test / t_train", ratio, ">=", 1.5),
-            every("median t_test / t_train", ratio, "<", float("inf")),
+            typically(every, "t_test / t_train", ratio, ">=", 1.5),
+            typically(every, "t_test / t_train", ratio, "<", float("inf")),
         ),
         tested(
             "K2h",
             "Secs. 3, 8.3",
             "and its weight norm increases",
-            every("median end / start", norm, ">", 1),
+            typically(every, "end / start", norm, ">", 1),
         ),
     ]
 

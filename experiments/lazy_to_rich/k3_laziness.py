@@ -42,6 +42,7 @@ from grok_jax.pages import (
     tested,
     times,
     typical,
+    typically,
 )
 
 EPSILONS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -93,7 +94,8 @@ def claims(results: xr.Dataset) -> list[Claim]:
     over_alpha, usual = gap.sel(epsilon=0.25), gap.sel(output_scale=0.5)
     middle = median(over_alpha)
     ended = int(np.isfinite(middle).sum())  # the first that does not is beyond them
-    middle = middle.isel(output_scale=slice(max(ended + 1, 2)))
+    over_alpha = over_alpha.isel(output_scale=slice(max(ended + 1, 2)))
+    middle = median(over_alpha)
     growth = middle.isel(output_scale=-1) / middle.sel(output_scale=0.25)
     lazy = results.sel(epsilon=0.25, output_scale=(alphas >= 0.5) & (alphas <= 4))
     peak = along("step", measures.peak, lazy.population_risk).step
@@ -108,7 +110,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "K3a",
             "Sec. 5.1, Fig. 3a",
             "increasing alpha continuously makes a longer delay",
-            ordered("median delay", middle, "output_scale", "rises"),
+            typically(ordered, "delay", over_alpha, "output_scale", "rises"),
             every("that at the largest alpha / at 0.25", growth, ">=", 5),
         ),
         tested(
@@ -116,8 +118,8 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "Fig. 3a, Sec. 16.1",
             "the lazy curves (alpha 0.5 to 4) grok in the loss: the test loss rises "
             "while the train loss falls",
-            every("median peak / start", median(rise(lazy.population_risk)), ">", 1),
-            every("median train loss at the peak / start", median(fitted), "<", 0.9),
+            typically(every, "peak / start", rise(lazy.population_risk), ">", 1),
+            typically(every, "train loss at the peak / start", fitted, "<", 0.9),
         ),
         tested(
             "K3c",
@@ -132,7 +134,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "K3d",
             "Sec. 5.2, Fig. 3b",
             "small epsilon makes a longer delay (alpha = 0.5)",
-            ordered("median delay", median(usual), "epsilon", "falls"),
+            typically(ordered, "delay", usual, "epsilon", "falls"),
         ),
         tested(
             "K3e",

@@ -4,10 +4,11 @@
         --workdir=runs/k3_phase_diagram
 
 The delay and the last test loss of the centred committee machine over output scale and
-epsilon, as gradient flow of its exact dynamics; one seed. The alphas are the authors'
-2^-5..2^5 for their target (b.x)^2, which are 2^-6..2^4 for (b.x)^2 / 2. Centred, since
-otherwise the predictor at step 0 grows with alpha and epsilon, and its decay hides
-everything else; the other diagram is that of `--config.centered=false`.
+epsilon, as gradient flow of its exact dynamics; three seeds, one at `paper` size. The
+alphas are the authors' 2^-5..2^5 for their target (b.x)^2, which are 2^-6..2^4 for
+(b.x)^2 / 2. Centred, since otherwise the predictor at step 0 grows with alpha and
+epsilon, and its decay hides everything else; the other diagram is that of
+`--config.centered=false`.
 
 t_train and t_test are the times at which train loss and population risk have gone 95%
 of their way down: from the start to 0, and from the peak to the last value. A cell
@@ -24,8 +25,8 @@ the peak then, against 95% for t_train, which made the delay of all 100 cells th
 generalise negative), 12 x 12 and 100 x 100 cells at seed 1. There the last test loss
 grew with alpha by a factor of 5,000. An earlier version expected that it falls; but the
 caption of Fig. 3 means a falling alpha, as Sec. 5.1 and App. 8.2 say: large alpha ends
-in poor performance. `cpu` has a seed of its own; `paper` keeps seed 1, so that its
-verdicts are on data that were seen.
+in poor performance. `cpu` has seeds of its own, of which the figure shows the first;
+`paper` keeps seed 1, so that its verdicts are on data that were seen.
 """
 
 from typing import Any
@@ -52,7 +53,9 @@ from grok_jax.pages import (
     share,
     sheet,
     shown,
+    slopes,
     tested,
+    typical,
 )
 
 LEFT = 0.05
@@ -79,7 +82,7 @@ get_config = presets(
         observe=dict(population_risk={}),
         train=dict(steps=60_000, records=100),
         stop=dict(metric="train_loss", threshold=1e-7),
-        sweep=dict(seed=(102,)),
+        sweep=dict(seed=(200, 201, 202)),
     ),
     smoke=dict(
         task=dict(input_dim=12, train_size=70, test_size=50),
@@ -95,7 +98,7 @@ get_config = presets(
 def delays(results: xr.Dataset) -> xr.DataArray:
     """t_test - t_train of each cell; infinite where it did not generalise, NaN where it
     did not memorise."""
-    results = share(results.isel(seed=0), "train_loss")
+    results = share(results, "train_loss")
     risk, falling = results.population_risk, measures.first_step_falling
     peak = along("step", measures.peak, risk)
     way = ((risk - peak.last) / (peak.value - peak.last)).where(risk.step >= peak.step)
@@ -106,7 +109,7 @@ def delays(results: xr.Dataset) -> xr.DataArray:
 
 
 def last_risk(results: xr.Dataset) -> xr.DataArray:
-    return last(results.population_risk.isel(seed=0))
+    return last(results.population_risk)
 
 
 def ranks(x: np.ndarray, lines: np.ndarray) -> np.ndarray:
@@ -124,12 +127,12 @@ def ranks(x: np.ndarray, lines: np.ndarray) -> np.ndarray:
 def ranked(cells: xr.DataArray, dim: str, relation: str, bound: float) -> list[Check]:
     """What is expected of the rank correlation of the axis `dim` with nearly all lines
     of cells that have one."""
-    found = along(dim, ranks, cells)
-    found = found.dropna(*found.dims) if found.notnull().any() else found
+    found = along(dim, ranks, cells).values
+    known = found[~np.isnan(found)] if not np.isnan(found).all() else found
     label = "rank correlation of a line"
     return [
-        most(label, found, relation, bound, share=SHARE),
-        shown("median", found.median()),
+        most(label, known, relation, bound, share=SHARE),
+        shown("median", np.median(known)),
     ]
 
 
@@ -140,7 +143,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
     small = gap.sel(output_scale=alphas.values[0]) / one
     usual = f"alpha {one.output_scale:g}"
     rich = gap.sel(output_scale=alphas <= 0.25).sel(epsilon=1.0, method="nearest")
-    slope = float(measures.power_law(rich.output_scale.values, rich.values).slope)
+    slope = slopes(rich, "output_scale")
     return [
         tested(
             "K3p1",
@@ -178,8 +181,8 @@ def claims(results: xr.Dataset) -> list[Claim]:
             OURS,
             "in the rich part (alpha <= 1/4, epsilon 1) the delay is proportional to "
             "alpha, as the speed at which the kernel moves is to 1 / alpha",
-            every("slope of log delay", slope, ">=", 0.8),
-            every("slope of log delay", slope, "<=", 1.25),
+            typical("slope of log delay", slope, ">=", 0.8),
+            typical("slope of log delay", slope, "<=", 1.25),
         ),
         tested(
             "K3p7",
@@ -191,9 +194,10 @@ def claims(results: xr.Dataset) -> list[Claim]:
 
 
 def figure(results: xr.Dataset) -> Figure:
+    one = results.isel(seed=0)
     return sheet(
-        ("delay (grey: no generalisation)", delay_map, results),
-        ("test loss where the run ends", risk_map, results),
+        ("delay (grey: no generalisation)", delay_map, one),
+        ("test loss where the run ends", risk_map, one),
     )
 
 

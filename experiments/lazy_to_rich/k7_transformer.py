@@ -14,8 +14,8 @@ well; its claims are tested with it. With the rate as it is (`plain`), an arm of
 the delay shrinks with alpha in raw curves at the paper's size (Singh, Misra and Orvieto
 2026, arXiv 2602.06702), which grow at the other rate; here it hardly depends on alpha.
 The caption's alpha = 0.15 makes the lazy rate 0.044, where nothing is fitted; 0.25 is
-the smallest here. Seeds from 100 on, because seeds 0-2 were seen when the rule was
-chosen.
+the smallest here. Seeds 0-2 were seen when the rule was
+chosen, 100-102 before K7c and K7d were of the median.
 """
 
 from functools import partial
@@ -33,11 +33,13 @@ from grok_jax.pages import (
     median,
     ordered,
     presets,
+    relative,
     sheet,
     shown,
     tested,
     times,
     typical,
+    typically,
 )
 
 POINTS = (
@@ -63,7 +65,7 @@ get_config = presets(
             output_scale=tuple(alpha for alpha, _, _ in POINTS),
             weight_decay=tuple(gamma for _, gamma, _ in POINTS),
             rule=tuple(rule for *_, rule in POINTS),
-            seed=(100, 101, 102),
+            seed=(200, 201, 202),
         ),
         zip=("output_scale+weight_decay+rule",),
     ),
@@ -104,7 +106,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "K7a",
             "Sec. 6, Fig. 6b",
             "alpha continuously makes grokking vanish or more drastic",
-            ordered("median delay", middle, "output_scale", "rises"),
+            typically(ordered, "delay", light.delay, "output_scale", "rises"),
             shown("delay", light.delay),
         ),
         tested(
@@ -118,14 +120,20 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "K7c",
             "Sec. 13, Fig. 12b",
             "alpha = 0.5: weight decay 5 in place of 1 takes the delay away",
-            every("delay", cut.delay, "<", times(0.5, "that at 1", usual.delay)),
+            typical("delay / that at 1", relative(cut.delay, usual.delay), "<", 0.5),
+            shown("delay", cut.delay),
+            shown("that at 1", usual.delay),
             less="that nothing of the delay is left",
         ),
         tested(
             "K7d",
             "Sec. 13, Fig. 12c",
             "weight decay 5: alpha = 1.4 in place of 0.5 brings the delay back",
-            every("delay", restored.delay, ">", times(1.5, "at 0.5", cut.delay)),
+            typical(
+                "delay - 1.5 x that at 0.5", restored.delay - 1.5 * cut.delay, ">", 0
+            ),
+            shown("delay", restored.delay),
+            shown("that at 0.5", cut.delay),
             less="that all of it comes back",
         ),
         tested(
@@ -142,7 +150,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             OURS,
             "with the learning rate as it is, a larger alpha does not lengthen the "
             "delay",
-            ordered("median delay", median(plain.delay), "output_scale", "never rises"),
+            typically(ordered, "delay", plain.delay, "output_scale", "never rises"),
         ),
     ]
 

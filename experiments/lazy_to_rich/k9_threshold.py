@@ -17,7 +17,6 @@ from grok_jax.claims import Claim
 from grok_jax.pages import (
     by_loss,
     late,
-    median,
     ordered,
     panels,
     presets,
@@ -25,6 +24,7 @@ from grok_jax.pages import (
     shown,
     tested,
     typical,
+    typically,
 )
 
 get_config = presets(
@@ -60,7 +60,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "K9d",
             "Sec. 16.2, Fig. 17",
             "grokking in accuracy depends on the threshold, in the same runs",
-            ordered("median delay", median(gap), "tolerance", "falls"),
+            typically(ordered, "delay", gap, "tolerance", "falls"),
             typical(
                 "at the least / at the largest", strict / lenient.clip(1), ">=", 10
             ),
@@ -75,7 +75,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
                 "<=",
                 2,
             ),
-            shown("largest difference of the losses / start", median(apart)),
+            typically(shown, "largest difference of the losses / start", apart),
             less="how near it stays",
         ),
     ]

@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 
 from grok_jax import measures, plot
 from grok_jax.claims import Claim
-from grok_jax.pages import ordered, presets, sheet, shown, tested, typical
+from grok_jax.pages import OURS, ordered, presets, sheet, shown, tested, typical
 from grok_jax.theory import landscape
 
 LEVEL, HIGHER = 0.02, 0.05  # of Fig. 6e and of the boundary in Fig. 6a
@@ -127,7 +127,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
         ),
         tested(
             "O5f",
-            "Fig. 6e",
+            OURS,
             "it grows as the train set shrinks (medians over seeds, and each draw)",
             ordered("angle", angles(middle, LEVEL), "train_size", "falls"),
             typical("rank correlation of angle and pairs", ranks, "<=", -0.8),

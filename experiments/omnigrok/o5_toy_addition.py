@@ -72,7 +72,7 @@ get_config = presets(
             spread=tuple(LINEAR),
             init_scale=linear(1, 8, 8),
             messiness=linear(0, 0.2, 6),
-            seed=(100, 101, 102),
+            seed=(200, 201, 202),
         ),
     ),
     smoke=dict(

@@ -21,7 +21,17 @@ from matplotlib.figure import Figure
 
 from grok_jax import plot
 from grok_jax.claims import Claim
-from grok_jax.pages import at, late, presets, sheet, shown, slopes, tested, typical
+from grok_jax.pages import (
+    at,
+    late,
+    presets,
+    sheet,
+    shown,
+    slopes,
+    tested,
+    typical,
+    typically,
+)
 
 get_config = presets(
     dict(
@@ -86,7 +96,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "it goes as 1 / gamma where the digits are fitted first (gamma 0.1 to 0.3)",
             typical(f"{label} (0.1 to 0.3)", fitted, ">=", -1.15),
             typical(f"{label} (0.1 to 0.3)", fitted, "<=", -0.85),
-            shown("median t_train", results.t_train.median("seed", skipna=False)),
+            typically(shown, "t_train", results.t_train),
         ),
         tested(
             "O9b3",
