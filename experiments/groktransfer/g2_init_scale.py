@@ -3,7 +3,7 @@
     python -m grok_jax.launch --config=experiments/groktransfer/g2_init_scale.py \
         --workdir=runs/g2_init_scale
 
-"Grokking persists even after carefully tuning the initialization scale": the FNN of
+Tuning the initialisation scale does not take grokking away, the paper says: the FNN of
 `g2_embeddings.py` on one-hot a and b, at its learning rate and decay, over the range of
 scales of App. A.3.1. Its own scale, 0.2, is an arm of that page. One-hot rows are given
 as tokens here, which is the same network. `cpu` has the paper's sizes and three seeds

@@ -4,9 +4,10 @@
         --workdir=runs/search_parity
 
 The paper gives neither learning rate nor decay of the three-layer FNN of width 16 that
-learns the parity of 3 of 40 bits (Fig. 6c), and there is no public code. What decides
-is named first: the share of seeds that reach 95% test accuracy, then the median step at
-which they do. The setting used by `g1_parity.py` was chosen on other seeds, before.
+learns the parity of 3 of 40 bits (Fig. 6c), and the repository that App. A.3 names has
+no code. What decides is named first: the share of seeds that reach 95% test accuracy,
+then the median step at which they do. The setting used by `g1_parity.py` was chosen on
+other seeds, before.
 
 `cpu` has the paper's sizes.
 """

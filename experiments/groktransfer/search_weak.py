@@ -4,10 +4,11 @@
         --workdir=runs/search_weak
 
 The paper gives neither initialisation nor learning rate nor decay of its weak networks,
-and there is no public code. What decides is named first: the share of seeds that reach
-90% test accuracy, then the median step at which they do. Initialisation x rate x decay
-of a two-layer FNN of width 16 on modular addition, with an embedding of 4 (Fig. 6, and
-every page that transfers one) and of 128 (Fig. 15c, `g7_ablations.py`).
+and the repository that App. A.3 names has no code. What decides is named first: the
+share of seeds that reach 90% test accuracy, then the median step at which they do.
+Initialisation x rate x decay of a two-layer FNN of width 16 on modular addition, with
+an embedding of 4 (Fig. 6, and every page that transfers one) and of 128 (Fig. 15c,
+`g7_ablations.py`).
 
 The settings used were chosen on other seeds, before; those of multiplication, found in
 the same way, are not searched here. Few of these networks generalise at any setting (19

@@ -117,6 +117,14 @@ def claims(results: xr.Dataset) -> list[Claim]:
             less="the caption's alpha is 0.15",
         ),
         tested(
+            "K7g",
+            "Fig. 12a",
+            "alpha = 0.5, weight decay 1: a long delay",
+            typical("t_test / t_train", relative(usual.t_test, usual.t_train), ">=", 2),
+            typical("t_test", late(usual.t_test), "<", np.inf),
+            less="how long it is",
+        ),
+        tested(
             "K7c",
             "Sec. 13, Fig. 12b",
             "alpha = 0.5: weight decay 5 in place of 1 takes the delay away",

@@ -248,9 +248,9 @@ def transformer_holds(axes):
 
 
 def transformer_fails(axes):
-    """A larger output scale shortens the delay, weight decay changes nothing."""
+    """A larger output scale shortens the delay, and so does a smaller weight decay."""
     return transformer_points(
-        axes, [6000, 5000, 4000, 3000], [5000, 3000], [3000, 4000, 5000]
+        axes, [6000, 50, 4000, 3000], [5000, 3000], [3000, 4000, 5000]
     )
 
 
