@@ -30,6 +30,13 @@ def test_the_student_starts_at_the_norm_of_teacher_student_landscape(alpha, prin
     np.testing.assert_allclose(np.mean(found), printed, rtol=0.03)
 
 
+def test_the_digits_start_at_the_norm_of_mnist_grokking():
+    """93.5 at alpha = 8, where the curve of the notebook's figure begins."""
+    model = scale_init(mlp(width=200, outputs=10), 8.0)
+    found = [optax.tree.norm(model.init(key, jnp.zeros((1, 784)))) for key in SEEDS]
+    np.testing.assert_allclose(np.mean(found), 93.5, rtol=0.005)
+
+
 def test_weight_decay_shrinks_the_norm_as_in_regression_grokking():
     """Printed with gamma 0.05 at the rate 3e-4 from alpha = 2, once it has fitted."""
     steps = np.array([0, 4000, 8000, 12_000])
