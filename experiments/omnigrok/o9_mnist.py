@@ -96,7 +96,7 @@ def claims(results: xr.Dataset) -> list[Claim]:
             "it goes as 1 / gamma where the digits are fitted first (gamma 0.1 to 0.3)",
             typical(f"{label} (0.1 to 0.3)", fitted, ">=", -1.15),
             typical(f"{label} (0.1 to 0.3)", fitted, "<=", -0.85),
-            typically(shown, "t_train", results.t_train),
+            typically(shown, "t_train", late(results.t_train)),
         ),
         tested(
             "O9b3",
