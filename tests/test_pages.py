@@ -465,6 +465,7 @@ def test_a_median_comes_with_the_interval_that_holds_it():
 
 def test_a_censored_run_is_later_than_any_other():
     times = xr.DataArray([3.0, np.nan, 5.0, np.nan, np.nan], dims="seed")
+    assert not pages.typical("t", times, ">", 1).holds  # three of five are unknown
     check = pages.typical("t", pages.late(times), ">", 1e9)
     assert check.holds and check.measured == {"t": "median never (3 to never of 5)"}
     assert not pages.typical("t", pages.late(times), "<", 1e9).holds

@@ -9,8 +9,8 @@ learned from the same pairs; AdamW, full batch. Time gap: steps between 95% trai
 95% test accuracy (Sec. 4.1). Two arms have a weak network: one with the best on the
 train set of eight that train for 2,000 steps (the paper: one, for 10,000), which has
 solved the task; and one whose weak network was stopped at 50% test accuracy, as weak
-networks that generalise in part are said to suffice. The
-steps and operations of all weak networks count.
+networks that generalise in part are said to suffice. The steps and operations of all
+weak networks count.
 
 GrokTransfer has the setting of Fig. 6a (initialisation 0.3, rate 0.001, decay 1) on
 both operations; Fig. 6b has (0.3, 0.005, 3). From scratch the paper's settings, (0.05,

@@ -5,12 +5,12 @@ target network does not.
         --workdir=runs/g1_parity
 
 The parity of 3 of 40 bits from 1,000 examples, logistic loss, AdamW, full batch: a
-three-layer FNN of width 16, and one of two layers, which does not generalise here by
-the paper; one of width 512 behind a linear map to 128 features, from scratch; and the
-same with that map begun as A B, A the first layer of a small three-layer network when
-it had 70% test accuracy. The small network that is drawn is another draw than the one
-whose layer is moved. The paper gives neither its learning rate nor its decay: these are
-the ones of two dozen tried on seeds 10 to 17 with which most generalised first;
+three-layer FNN of width 16, and one of two layers, which by the paper does not
+generalise here; one of width 512 behind a linear map to 128 features, from scratch; and
+the same with that map begun as A B, A the first layer of a small three-layer network
+when it had 70% test accuracy. The small network that is drawn is another draw than the
+one whose layer is moved. The paper gives neither its learning rate nor its decay: these
+are the ones of two dozen tried on seeds 10 to 17 with which most generalised first;
 `search_parity.py` has the grid.
 
 `cpu` has the paper's sizes (its Sec. A.3.3 says 6b for 6c where it gives n = 1,000); a

@@ -92,8 +92,7 @@ def delays(results: xr.Dataset) -> xr.DataArray:
 def claims(results: xr.Dataset) -> list[Claim]:
     alphas, gap = results.output_scale, delays(results)
     over_alpha, usual = gap.sel(epsilon=0.25), gap.sel(output_scale=0.5)
-    middle = median(over_alpha)
-    ended = int(np.isfinite(middle).sum())  # the first that does not is beyond them
+    ended = int(np.isfinite(median(over_alpha)).sum())  # the next is beyond them
     over_alpha = over_alpha.isel(output_scale=slice(max(ended + 1, 2)))
     middle = median(over_alpha)
     growth = middle.isel(output_scale=-1) / middle.sel(output_scale=0.25)

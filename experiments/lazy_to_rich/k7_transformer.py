@@ -8,14 +8,14 @@ at weight decay gamma = 1. Fig. 12: from (alpha, gamma) = (0.5, 1) the delay goe
 gamma = 5, and comes back with alpha = 1.4 at the same gamma. `cpu` has a smaller
 modulus than the paper, and more of the pairs.
 
-The paper leaves open what alpha does to the learning rate of AdamW. Its App. 8.1 has
-1 / alpha^2 in general, which is the `lazy` rule and multiplies the decay of a step as
+The paper leaves open what alpha does to the learning rate of AdamW. Its App. 8.1 has 1
+/ alpha^2 in general, which is the `lazy` rule and multiplies the decay of a step as
 well; its claims are tested with it. With the rate as it is (`plain`), an arm of ours,
 the delay shrinks with alpha in raw curves at the paper's size (Singh, Misra and Orvieto
-2026, arXiv 2602.06702), which grow at the other rate; here it hardly depends on alpha.
+2026, arXiv 2602.06702), which grow at the other rate; here it shrinks a little.
 The caption's alpha = 0.15 makes the lazy rate 0.044, where nothing is fitted; 0.25 is
-the smallest here. Seeds 0-2 were seen when the rule was
-chosen, 100-102 before K7c and K7d were of the median.
+the smallest here. Seeds 0-2 were seen when the rule was chosen, 100-102 before K7c and
+K7d were of the median.
 """
 
 from functools import partial
