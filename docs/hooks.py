@@ -205,7 +205,7 @@ def changes() -> frozenset[str]:
         paper, page, _ = gallery().page_of(entry)
         file = f"experiments/{paper}/{page}.py"
         known = gallery().at_commit(entry.facts["git commit"], file)
-        if known and gallery().changes(entry):
+        if known and gallery().outdated(entry):
             found.append(key)
     return frozenset(found)
 

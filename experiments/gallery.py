@@ -39,7 +39,7 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -210,8 +210,8 @@ def page_of(entry: report.Report) -> tuple[str, str, str]:
 
 def totals() -> dict[str, Any]:
     """How many claims hold in the gallery, each counted once, at the preset `cpu`; the
-    places in the papers that no page shows, and why; and the entries of which a page
-    has changed since."""
+    places in the papers that no page shows, and why; and the entries that wait for
+    another run, or for the present claims (`outdated`)."""
     entries = report.stored(summary_file())
     usual = (entry for entry in entries if page_of(entry)[2] == "cpu")
     claims = [(page_of(entry)[0], c) for entry in usual for c in entry.claims]
@@ -234,7 +234,7 @@ def totals() -> dict[str, Any]:
             for row in covered(paper)
             if "page" not in row
         ],
-        "changed_since_their_run": [e.name for e in entries if changes(e)],
+        "waiting": [e.name for e in entries if outdated(e)],
     }
 
 
@@ -245,9 +245,9 @@ def covered(paper: str) -> list[dict[str, Any]]:
 
 
 def counted() -> str:
-    """The totals, and the pages that have changed since their run, as Markdown."""
+    """The totals, and the pages that wait for another run, as Markdown."""
     found = totals()
-    paper, ours, old = (found[k] for k in ("paper", "ours", "changed_since_their_run"))
+    paper, ours, old = (found[k] for k in ("paper", "ours", "waiting"))
     out = [
         f"At the preset `cpu`, each claim counted once, {paper['hold']} of "
         f"{paper['claims']} claims of the papers hold, and {ours['hold']} of "
@@ -258,8 +258,8 @@ def counted() -> str:
     if old:
         links = ", ".join(f"[{name}](#{report.anchor(name)})" for name in old)
         out += [
-            "Pages that have changed since the run that is shown, as `CHANGES.md` "
-            f"beside them says, and wait for another: {links}.",
+            "Pages that have changed since what is shown, as `CHANGES.md` beside them "
+            f"says, and wait for another run: {links}.",
             "",
         ]
     return "\n".join(out)
@@ -270,15 +270,15 @@ def coverage() -> str:
     found = {page_of(each): each for each in report.stored(summary_file())}
     out = ["## What the papers show, and where it is here", ""]
     out += [
-        '"Not run yet": the page is new or has changed since the run that is shown; '
-        '"ours": no claim of the paper, but shown beside it.',
+        '"Not run yet": the page is new or has changed since what is shown; "ours": no '
+        "claim of the paper, but shown beside it.",
         "",
     ]
     for paper, name in PAPERS.items():
         rows = []
         for row in covered(paper):
             entry = found.get((paper, row.get("page", ""), "cpu"))
-            known = entry is not None and not changes(entry)
+            known = entry is not None and not outdated(entry)
             tested = {c["id"]: c for c in entry.claims} if known else {}
             claims = ", ".join(
                 _told(id, tested.get(id)) for id in row.get("claims", [])
@@ -327,11 +327,11 @@ def failures() -> str:
 
 
 def failing(paper: str) -> list[tuple[report.Report, dict[str, Any]]]:
-    """The claims of a paper that do not hold, on pages that have not changed since."""
+    """The claims of a paper that do not hold, of entries that are up to date."""
     return [
         (entry, claim)
         for entry in report.stored(summary_file())
-        if page_of(entry)[0] == paper and not changes(entry)
+        if page_of(entry)[0] == paper and not outdated(entry)
         for claim in entry.claims
         if claim["place"] != OURS and not claim["holds"]
     ]
@@ -362,7 +362,7 @@ def first_figures() -> str:
         if entry and entry.figures:
             name = list(entry.figures)[-1]
             held = report.score(entry.claims, ours=False)
-            when = "held, before the page was changed" if changes(entry) else "hold"
+            when = "held, before the page was changed" if outdated(entry) else "hold"
             out += [
                 f"![{entry.alt(name)}](figures/{entry.key}_{name}.png)",
                 "",
@@ -388,10 +388,12 @@ def arrange() -> None:
     path.write_text(report.summary(entries, block), encoding="utf-8")
 
 
-def what_decides(source: str, preset: str) -> list[str]:
+def what_decides(
+    source: str, preset: str, of: Sequence[str] = ("get_config", "claims")
+) -> list[str]:
     """The settings of a page at a preset and its claims, and all that they use of it,
     as syntax trees without docstrings: two versions of a page that agree here decide
-    alike."""
+    alike. `of` one of the two alone: those that agree run, or judge, alike."""
     defined: dict[str, ast.AST] = {}
     for node in ast.parse(source).body:
         targets = node.targets if isinstance(node, ast.Assign) else [node]
@@ -403,7 +405,7 @@ def what_decides(source: str, preset: str) -> list[str]:
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "presets":
             node.keywords = [each for each in node.keywords if each.arg == preset]
     found: dict[str, str] = {}
-    wanted = ["get_config", "claims"]
+    wanted = list(of)
     while wanted:
         name = wanted.pop()
         if name in defined and name not in found:
@@ -416,21 +418,42 @@ def what_decides(source: str, preset: str) -> list[str]:
     return [found[name] for name in sorted(found)]
 
 
+def outdated(entry: report.Report) -> bool:
+    """Whether the page of an entry has other settings than its run, or other claims
+    than those that were tested on its results, which may have been later."""
+    judges = {claim["git_commit"] for claim in entry.claims}
+    run = {entry.facts["git commit"]}
+    return _differ(entry, run, "get_config") or _differ(entry, judges, "claims")
+
+
 def changes(entry: report.Report) -> str:
     """A sentence if the page of an entry no longer says what its run decided, or is not
     what tested its claims; else nothing."""
-    paper, page, preset = page_of(entry)
-    place, commit = f"experiments/{paper}/{page}.py", entry.facts["git commit"]
-    path = ROOT / place
-    if not path.exists():
+    commit = entry.facts["git commit"]
+    place, decides = page_file(entry), ("get_config", "claims")
+    if not (ROOT / place).exists():
         return f"{entry.name}: {place} is gone."
-    now = what_decides(path.read_text(), preset)
-    if what_decides(at_commit(commit, place), preset) != now:
+    if _differ(entry, {commit}, *decides):
         return f"{entry.name}: {place} has changed since its run at {commit[:10]}."
-    judges = {claim["git_commit"] for claim in entry.claims} - {commit}
-    if any(what_decides(at_commit(each, place), preset) != now for each in judges):
+    if _differ(entry, {claim["git_commit"] for claim in entry.claims}, *decides):
         return f"{entry.name}: its claims were tested by another {place}."
     return ""
+
+
+def _differ(entry: report.Report, commits: Iterable[str], *of: str) -> bool:
+    """Whether the page of an entry differs from what it was at one of these commits,
+    as far as `what_decides` of these functions tells."""
+    place, preset = page_file(entry), page_of(entry)[2]
+    if not (ROOT / place).exists():
+        return True
+    now = what_decides((ROOT / place).read_text(), preset, of)
+    return any(what_decides(at_commit(c, place), preset, of) != now for c in commits)
+
+
+def page_file(entry: report.Report) -> str:
+    """The file of an entry's page, from the root of the checkout."""
+    paper, page, _ = page_of(entry)
+    return f"experiments/{paper}/{page}.py"
 
 
 def unexplained() -> Iterator[str]:

@@ -342,7 +342,7 @@ def test_totals_count_each_claim_once_by_paper_and_apart_from_ours(
         "not_covered": [
             {"paper": "Liu et al. 2023", "place": "Fig. 1", "why": "no data in it"}
         ],
-        "changed_since_their_run": ["K2 early", "K2 early (paper)"],
+        "waiting": ["K2 early", "K2 early (paper)"],
     }
 
 
@@ -407,6 +407,31 @@ def test_claims_that_another_page_tested_are_named(checkout, published, capsys):
     assert "its claims were tested by another" in capsys.readouterr().out
     publish(entry(first, judged=third))
     assert gallery.main(["gallery", "--check"]) == gallery.DONE
+
+
+def test_claims_tested_anew_wait_for_no_run_but_need_their_reason(
+    checkout, published, capsys
+):
+    """A page of other claims shows what these say of the results that are there; one
+    of other settings has none."""
+    publish, commit = published
+    first = commit()
+    second = commit('"at all"', '"for long"')
+
+    def waiting():
+        assert gallery.main(["gallery", "--totals"]) == gallery.DONE
+        return json.loads(capsys.readouterr().out)["waiting"]
+
+    publish(entry(first))
+    assert waiting() == ["K2 early"]
+    publish(entry(first, judged=second))
+    assert waiting() == []
+    assert gallery.main(["gallery", "--check"]) == gallery.FAILED
+    capsys.readouterr()
+    third = commit("steps=48", "steps=50")
+    assert waiting() == ["K2 early"]
+    publish(entry(first, judged=third))
+    assert waiting() == ["K2 early"]
 
 
 def test_the_table_of_what_the_papers_show_stays_in_the_gallery(checkout, published):
@@ -492,7 +517,7 @@ def test_the_gallery_has_the_order_of_the_pages_and_begins_with_some_figures(
     assert shown in first and shown in rest and "(figures/o1" not in first
     assert "*[K2 early](#k2-early): 1 of 1 claims of the paper hold.*" in first
     assert "Pages that have changed" in first
-    assert "another: [K2 early (paper)](#k2-early-paper), [O1](#o1)." in first
+    assert "another run: [K2 early (paper)](#k2-early-paper), [O1](#o1)." in first
 
 
 def test_the_gallery_here_is_of_the_pages_here_or_the_log_says_why():
