@@ -41,7 +41,7 @@ import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 from absl import flags
@@ -404,6 +404,8 @@ def what_decides(
     for node in ast.walk(defined.get("get_config", ast.Pass())):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "presets":
             node.keywords = [each for each in node.keywords if each.arg == preset]
+            for keyword in node.keywords:
+                _override(node.args[0], keyword.value)
     found: dict[str, str] = {}
     wanted = list(of)
     while wanted:
@@ -416,6 +418,26 @@ def what_decides(
                     wanted.append(node.id)
             found[name] = ast.dump(defined[name])
     return [found[name] for name in sorted(found)]
+
+
+def _override(base: ast.AST, preset: ast.AST) -> None:
+    """Takes out of the settings `base` what the preset replaces, where both are written
+    as dict(...)."""
+    if not (_is_dict(base) and _is_dict(preset)):
+        return
+    own = {each.arg: each.value for each in preset.keywords if each.arg}
+    for keyword in base.keywords:
+        if keyword.arg in own:
+            _override(keyword.value, own[keyword.arg])
+    base.keywords = [
+        each
+        for each in base.keywords
+        if each.arg not in own or _is_dict(each.value) or _is_dict(own[each.arg])
+    ]
+
+
+def _is_dict(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "dict"
 
 
 def outdated(entry: report.Report) -> bool:

@@ -389,6 +389,26 @@ def claims(results): return []
     assert not alike(longer, "cpu") and not alike(longer, "paper")
 
 
+def test_settings_that_a_preset_replaces_decide_nothing_about_its_run():
+    page = """
+get_config = presets(
+    dict(train=dict(steps={}, records={}), sweep=dict(seed=(0, 1))),
+    paper=dict(train=dict(steps=100), sweep=dict(seed=(7,), width={})),
+)
+"""
+    first, steps = page.format(5, 2, 3), page.format(6, 2, 3)
+    records, widths = page.format(5, 3, 3), page.format(5, 2, 4)
+
+    def alike(other, preset):
+        return gallery.what_decides(first, preset) == gallery.what_decides(
+            other, preset
+        )
+
+    assert alike(steps, "paper") and not alike(steps, "cpu")
+    assert not alike(records, "paper") and not alike(records, "cpu")
+    assert not alike(widths, "paper") and alike(widths, "cpu")
+
+
 @pytest.mark.parametrize("flag", ["totals", "check", "arrange"])
 def test_an_installed_package_has_no_gallery_to_ask_about(flag, monkeypatch, capsys):
     monkeypatch.setattr(gallery, "CHECKOUT", False)
