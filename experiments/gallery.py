@@ -278,8 +278,8 @@ def coverage() -> str:
         rows = []
         for row in covered(paper):
             entry = found.get((paper, row.get("page", ""), "cpu"))
-            known = entry is not None and not outdated(entry)
-            tested = {c["id"]: c for c in entry.claims} if known else {}
+            known = entry.claims if entry and not outdated(entry) else []
+            tested = {claim["id"]: claim for claim in known}
             claims = ", ".join(
                 _told(id, tested.get(id)) for id in row.get("claims", [])
             )
