@@ -6,8 +6,9 @@
 The committee machine with heavy-ball momentum, its linearisation at step 0 beside it.
 The arm without momentum, at the same learning rate, is ours: it fits up to twenty times
 later, and is run for long enough to do so. epsilon = 0.1 and the learning rate are ours
-too. `paper` has the paper's sizes and the epsilon of the authors' script for Fig. 1.
-Seeds from 100 on, because seeds 0-2 were seen when epsilon was chosen.
+too: of 0.2, 1 and 3 it is the smallest at which the loss bumps with momentum and not
+without, on other seeds. `paper` has the paper's sizes and the epsilon of the authors'
+script for Fig. 1.
 """
 
 from functools import partial
@@ -37,13 +38,13 @@ get_config = presets(
         description="the same story with heavy-ball momentum",
         task=dict(name="polynomial", input_dim=50, train_size=220),
         model=dict(name="committee", width=300, epsilon=0.1),
-        optimizer=dict(name="gradient_descent", learning_rate=0.2, rule="lazy"),
+        optimizer=dict(name="gradient_descent", learning_rate=1.0, rule="lazy"),
         observe=dict(population_risk={}, norms={}),
         train=dict(steps=20_000, records=120),
         sweep=dict(
             momentum=(0.0, 0.95),
             linearized=(False, True),
-            seed=tuple(range(100, 110)),
+            seed=tuple(range(200, 210)),
         ),
     ),
     smoke=dict(
