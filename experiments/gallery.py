@@ -315,8 +315,9 @@ def failures() -> str:
             row = reasons.get(
                 (claim["id"], preset), reasons.get((claim["id"], None), {})
             )
-            size = "" if preset == "cpu" else f" ({preset})"
-            link = f"[{claim['id']}{size}](#{report.anchor(entry.name)})"
+            kind = ["ours"] * (claim["place"] == OURS) + [preset] * (preset != "cpu")
+            kind = f" ({', '.join(kind)})" if kind else ""
+            link = f"[{claim['id']}{kind}](#{report.anchor(entry.name)})"
             texts = (claim["statement"], row.get("tells", "open"), row.get("why", ""))
             rows.append([link, *map(report.as_markdown, texts)])
         if rows:
@@ -327,13 +328,13 @@ def failures() -> str:
 
 
 def failing(paper: str) -> list[tuple[report.Report, dict[str, Any]]]:
-    """The claims of a paper that do not hold, of entries that are up to date."""
+    """The claims of a paper's pages that do not hold, of up-to-date entries."""
     return [
         (entry, claim)
         for entry in report.stored(summary_file())
         if page_of(entry)[0] == paper and not outdated(entry)
         for claim in entry.claims
-        if claim["place"] != OURS and not claim["holds"]
+        if not claim["holds"]
     ]
 
 

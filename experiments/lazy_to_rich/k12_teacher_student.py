@@ -10,8 +10,7 @@ Fig. 8, so alpha = 1 is judged. In two runs of other seeds at alpha = 1 network 
 linearisation agreed to 0.4% of the start for as long as they ran; the smaller output
 scales, at which the network should leave it earlier, are ours. The rate is the same at
 all of them: App. 8.1's 1 / alpha^2 is judged in `k7_transformer.py`. It is not stated;
-a larger one, at which both claims hold, fits within a few steps that overshoot
-(CHANGES.md).
+at ten times ours both claims hold, by steps that overshoot (CHANGES.md).
 """
 
 from functools import partial
