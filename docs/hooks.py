@@ -163,7 +163,7 @@ def figure(words: str, place: str) -> str:
 def verdict(entry: Any, place: str) -> str:
     """What became of the claims of an entry: a line that opens to a table."""
     report = gallery().report
-    old = entry.key in changes()
+    old = entry.key in outdated()
     held = "held" if old else "hold"
     scores = [
         f"{score} {of}"
@@ -197,9 +197,9 @@ def verdict(entry: Any, place: str) -> str:
 
 
 @functools.cache
-def changes() -> frozenset[str]:
-    """The entries whose page is another than the one that ran, as far as this checkout
-    has the commits to tell."""
+def outdated() -> frozenset[str]:
+    """The entries that are not of their present page, as far as this checkout has the
+    commits to tell."""
     found = []
     for key, entry in entries().items():
         paper, page, _ = gallery().page_of(entry)
@@ -216,7 +216,7 @@ def verdicts(paper: str, place: str) -> str:
     if paper and paper not in papers:
         raise PluginError(f"{place}: there is no paper {paper}.")
     waiting = {
-        name: sum(gallery().page_of(entries()[key])[0] == name for key in changes())
+        name: sum(gallery().page_of(entries()[key])[0] == name for key in outdated())
         for name in papers
     }
     if paper:
