@@ -548,6 +548,7 @@ def test_the_gallery_here_is_of_the_pages_here_or_the_log_says_why():
     if own.at_commit("HEAD", "README.md") == "":
         pytest.skip("no history of the checkout here")
     assert list(own.unexplained()) == []
+    assert "--workdir=/" not in own.summary_file().read_text()  # where one can go on
     assert own.summary_file().read_text() == report.summary(
         report.stored(own.summary_file()), report.kept(own.summary_file().read_text())
     )
