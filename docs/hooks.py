@@ -202,9 +202,8 @@ def outdated() -> frozenset[str]:
     commits to tell."""
     found = []
     for key, entry in entries().items():
-        paper, page, _ = gallery().page_of(entry)
-        file = f"experiments/{paper}/{page}.py"
-        known = gallery().at_commit(entry.facts["git commit"], file)
+        commit, file = entry.facts["git commit"], gallery().page_file(entry)
+        known = gallery().at_commit(commit, file)
         if known and gallery().outdated(entry):
             found.append(key)
     return frozenset(found)

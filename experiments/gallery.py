@@ -71,6 +71,8 @@ FIRST = (
     "g6_transformer",
 )
 """The pages whose figures the gallery shows first, two of each paper."""
+DECIDES = ("get_config", "claims")
+"""The functions of a page on which it depends what its run decides."""
 
 
 def pages() -> list[Path]:
@@ -315,9 +317,9 @@ def failures() -> str:
             row = reasons.get(
                 (claim["id"], preset), reasons.get((claim["id"], None), {})
             )
-            kind = ["ours"] * (claim["place"] == OURS) + [preset] * (preset != "cpu")
-            kind = f" ({', '.join(kind)})" if kind else ""
-            link = f"[{claim['id']}{kind}](#{report.anchor(entry.name)})"
+            ours = " (ours)" if claim["place"] == OURS else ""
+            size = "" if preset == "cpu" else f" ({preset})"
+            link = f"[{claim['id']}{ours}{size}](#{report.anchor(entry.name)})"
             texts = (claim["statement"], row.get("tells", "open"), row.get("why", ""))
             rows.append([link, *map(report.as_markdown, texts)])
         if rows:
@@ -389,9 +391,7 @@ def arrange() -> None:
     path.write_text(report.summary(entries, block), encoding="utf-8")
 
 
-def what_decides(
-    source: str, preset: str, of: Sequence[str] = ("get_config", "claims")
-) -> list[str]:
+def what_decides(source: str, preset: str, of: Sequence[str] = DECIDES) -> list[str]:
     """The settings of a page at a preset and its claims, and all that they use of it,
     as syntax trees without docstrings: two versions of a page that agree here decide
     alike. `of` one of the two alone: those that agree run, or judge, alike."""
@@ -406,7 +406,8 @@ def what_decides(
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "presets":
             node.keywords = [each for each in node.keywords if each.arg == preset]
             for keyword in node.keywords:
-                _override(node.args[0], keyword.value)
+                if _is_dict(node.args[0]) and _is_dict(keyword.value):
+                    _override(node.args[0], keyword.value)
     found: dict[str, str] = {}
     wanted = list(of)
     while wanted:
@@ -421,51 +422,54 @@ def what_decides(
     return [found[name] for name in sorted(found)]
 
 
-def _override(base: ast.AST, preset: ast.AST) -> None:
-    """Takes out of the settings `base` what the preset replaces, where both are written
-    as dict(...)."""
-    if not (_is_dict(base) and _is_dict(preset)):
-        return
+def _override(base: ast.Call, preset: ast.Call) -> None:
+    """Takes out of the settings dict(...) what a preset's replaces by a number, a text,
+    None or a tuple. What may be settings itself is merged, and stays."""
     own = {each.arg: each.value for each in preset.keywords if each.arg}
+    kept = []
     for keyword in base.keywords:
-        if keyword.arg in own:
-            _override(keyword.value, own[keyword.arg])
-    base.keywords = [
-        each
-        for each in base.keywords
-        if each.arg not in own or _is_dict(each.value) or _is_dict(own[each.arg])
-    ]
+        value = own.get(keyword.arg)
+        if _is_dict(keyword.value) and _is_dict(value):
+            _override(keyword.value, value)
+        if not isinstance(value, ast.Constant | ast.Tuple):
+            kept.append(keyword)
+    base.keywords = kept
 
 
-def _is_dict(node: ast.AST) -> TypeGuard[ast.Call]:
+def _is_dict(node: ast.AST | None) -> TypeGuard[ast.Call]:
     return isinstance(node, ast.Call) and ast.unparse(node.func) == "dict"
 
 
 def outdated(entry: report.Report) -> bool:
     """Whether the page of an entry has other settings than its run, or other claims
     than those that were tested on its results, which may have been later."""
-    judges = {claim["git_commit"] for claim in entry.claims}
-    run = {entry.facts["git commit"]}
-    return _differ(entry, run, "get_config") or _differ(entry, judges, "claims")
+    run, judges = {entry.facts["git commit"]}, _judges(entry)
+    return _differ(entry, run, ("get_config",)) or _differ(entry, judges, ("claims",))
 
 
 def changes(entry: report.Report) -> str:
     """A sentence if the page of an entry no longer says what its run decided, or is not
     what tested its claims; else nothing."""
-    commit = entry.facts["git commit"]
-    place, decides = page_file(entry), ("get_config", "claims")
+    place, commit = page_file(entry), entry.facts["git commit"]
     if not (ROOT / place).exists():
         return f"{entry.name}: {place} is gone."
-    if _differ(entry, {commit}, *decides):
+    if _differ(entry, {commit}):
         return f"{entry.name}: {place} has changed since its run at {commit[:10]}."
-    if _differ(entry, {claim["git_commit"] for claim in entry.claims}, *decides):
+    if _differ(entry, _judges(entry)):
         return f"{entry.name}: its claims were tested by another {place}."
     return ""
 
 
-def _differ(entry: report.Report, commits: Iterable[str], *of: str) -> bool:
+def _judges(entry: report.Report) -> set[str]:
+    """The commits of the pages that tested its claims."""
+    return {claim["git_commit"] for claim in entry.claims}
+
+
+def _differ(
+    entry: report.Report, commits: Iterable[str], of: Sequence[str] = DECIDES
+) -> bool:
     """Whether the page of an entry differs from what it was at one of these commits,
-    as far as `what_decides` of these functions tells."""
+    as far as `what_decides` tells."""
     place, preset = page_file(entry), page_of(entry)[2]
     if not (ROOT / place).exists():
         return True

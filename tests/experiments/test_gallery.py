@@ -409,6 +409,18 @@ get_config = presets(
     assert not alike(widths, "paper") and alike(widths, "cpu")
 
 
+def test_settings_that_a_preset_is_merged_with_decide_about_its_run():
+    page = """
+get_config = presets(
+    dict(arms={{"a": dict(width={})}}, sweep=WIDE, task=dict(size={})),
+    paper=dict(arms={{"a": dict(depth=2)}}, sweep=dict(seed=(7,)), task=OTHER),
+)
+"""
+    first = gallery.what_decides(page.format(1, 1), "paper")
+    assert gallery.what_decides(page.format(2, 1), "paper") != first
+    assert gallery.what_decides(page.format(1, 2), "paper") != first
+
+
 @pytest.mark.parametrize("flag", ["totals", "check", "arrange"])
 def test_an_installed_package_has_no_gallery_to_ask_about(flag, monkeypatch, capsys):
     monkeypatch.setattr(gallery, "CHECKOUT", False)
